@@ -1,0 +1,117 @@
+/* backend.h: the table of operations behind which each backend lives in one file.
+ *
+ * All that is common (retry with backoff, Retry-After, health, bisecting a refused batch, dead
+ * letters, counters) is written once in core/pipe/ and is not a backend's business: `write` tries
+ * once and says what happened.
+ *
+ * Threading: open, write, health, close and the asynchronous ones run on the backend's own thread
+ * and loop; `prepare` runs on any thread and must be pure.
+ */
+#ifndef TG_BACKEND_BACKEND_H
+#define TG_BACKEND_BACKEND_H
+
+#include "core/base/option.h"
+#include "core/model/plan.h"
+#include "core/model/point.h"
+#include "core/net/loop.h"
+
+struct tg_backend;
+
+/* One delivery: points routed to this backend, in log order. The points and their prepared bytes
+ * are valid until the callback of `write` has returned; `plan` is constant for the delivery. */
+struct tg_delivery_point {
+    const struct tg_point *point;
+    const struct tg_plan *plan; /* for retention and as a cheap identity of the series form */
+    const uint8_t *prepared;    /* this backend's prepared bytes */
+    uint32_t prepared_len;
+};
+struct tg_delivery {
+    const struct tg_delivery_point *points;
+    uint32_t n_points;
+    uint64_t from_pos,
+        to_pos;    /* log positions: make retries harmless (file names, deduplication tokens) */
+    uint32_t part; /* 0 for a whole delivery; bisected parts count up, so that names stay unique */
+};
+
+enum tg_write_outcome {
+    TG_WRITE_OK,      /* all points are safe there */
+    TG_WRITE_RETRY,   /* none can be relied on: same again later */
+    TG_WRITE_REFUSED, /* the backend refuses (some of) these points for good: the caller bisects */
+    TG_WRITE_TOO_LARGE, /* the request is too big: the caller splits, without blaming points */
+};
+struct tg_write_result { /* valid during the callback */
+    enum tg_write_outcome outcome;
+    int64_t retry_after_ms; /* -1 = not said */
+    uint32_t n_skipped; /* points this backend has no form for (strings in remote write): counted as
+                           dead letters */
+    const uint8_t *skipped; /* bitmap of n_points bits (bit i%8 of byte i/8) when n_skipped > 0 */
+    const char *skip_reason;
+    char message[256]; /* the backend's own words */
+};
+typedef void (*tg_on_write)(void *arg, const struct tg_write_result *result);
+
+/* query_range: rows are handed over as they come; `tags_json` is a JSON object text. value is valid
+ * for scalar points (has_value); others carry `json`. */
+struct tg_query {
+    const char *name;          /* exact metric name; NULL = any */
+    const struct tg_tag *tags; /* exact matches, all must hold */
+    uint32_t n_tags;
+    int64_t start_ns, end_ns; /* start <= t < end */
+    uint32_t max_rows;
+};
+struct tg_query_row {
+    const struct tg_series_desc *series; /* mapped form */
+    const struct tg_point *point;        /* series pointer NULL */
+};
+typedef bool (*tg_on_row)(void *arg, const struct tg_query_row *row); /* false = enough */
+typedef void (*tg_on_query_end)(void *arg, enum tg_code code, const struct tg_err *err);
+typedef void (*tg_on_health)(void *arg, enum tg_code code, const char *message);
+
+struct tg_backend_open {              /* what open is given */
+    const char *name;                 /* configured name, borrowed for the backend's life */
+    const struct tg_options *options; /* borrowed for the backend's life */
+    struct tg_loop *loop;
+    uint64_t cursor_pos; /* confirmed position at open */
+};
+
+struct tg_backend_ops {
+    const char *type;                     /* "parquet" */
+    const struct tg_option_spec *options; /* its configuration keys (without `type`) */
+    uint32_t max_points; /* most points per delivery, 0 = 10000; option "batch_points" overrides */
+    uint32_t
+        linger_ms; /* wait this long for a fuller delivery, 0 = none; option "linger" overrides */
+    /* Checks options and creates the object; network is not needed to succeed. TG_ERR_INVALID,
+     * TG_ERR_IO. */
+    enum tg_code (*open)(const struct tg_backend_open *how, struct tg_backend **out,
+                         struct tg_err *err);
+    enum tg_code (*prepare)(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
+                            struct tg_err *err);
+    /* Asynchronous; one at a time. The callback runs exactly once, on the loop, never before write
+     * returned. */
+    void (*write)(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
+                  void *arg);
+    void (*health)(struct tg_backend *b, tg_on_health on_health, void *arg);
+    /* NULL = not supported. */
+    void (*query_range)(struct tg_backend *b, const struct tg_query *q, tg_on_row on_row,
+                        tg_on_query_end on_end, void *arg);
+    /* Deletes data of the series named so (NULL = all) older than ts_ns; NULL = not supported. */
+    enum tg_code (*delete_before)(struct tg_backend *b, const struct tg_query *what, int64_t ts_ns,
+                                  struct tg_err *err);
+    /* Called now and then with nothing to write, so that what expired by `retention` can go; NULL =
+     * not supported. */
+    enum tg_code (*apply_retention)(struct tg_backend *b, int64_t now_ns, struct tg_err *err);
+    /* The cursor was moved back to `pos`: what was written from later positions will come again.
+     * NULL = nothing to do. */
+    enum tg_code (*rewound)(struct tg_backend *b, uint64_t pos, struct tg_err *err);
+    void (*close)(struct tg_backend *b); /* no write pending; NULL accepted */
+};
+
+extern const struct tg_backend_ops tg_backend_parquet;
+extern const struct tg_backend_ops tg_backend_influxdb;
+extern const struct tg_backend_ops tg_backend_prometheus;
+
+/* All of the above, ending with NULL; and by type name (NULL = unknown). */
+extern const struct tg_backend_ops *const tg_backend_types[];
+const struct tg_backend_ops *tg_backend_find(const char *type);
+
+#endif

@@ -1,0 +1,136 @@
+#include "core/base/guard.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+
+enum { CACHE_LINE = 64 };
+
+struct note {
+    struct note *next;
+    void *p;
+    void (*fn)(void *p);
+};
+
+struct tg_guard {
+    struct {
+        _Atomic uint64_t readers;
+        char pad[CACHE_LINE - sizeof(uint64_t)]; /* two workers on two sides do not share a line */
+    } side[2];
+    _Atomic unsigned active; /* side that enter uses */
+    pthread_mutex_t lock;    /* guards all below */
+    struct note *fresh;      /* retired since the last flip */
+    struct note *aging;      /* one flip old: free at the next */
+    size_t n_waiting;
+    _Atomic size_t n_waiting_hint;
+};
+
+struct tg_guard *tg_guard_new(void)
+{
+    struct tg_guard *g = tg_calloc(1, sizeof(*g));
+    if (!g) return NULL;
+    (void)pthread_mutex_init(&g->lock, NULL);
+    return g;
+}
+
+static size_t run_notes(struct note *n)
+{
+    size_t count = 0;
+    while (n) {
+        struct note *next = n->next;
+        n->fn(n->p);
+        tg_free(n);
+        n = next;
+        count++;
+    }
+    return count;
+}
+
+void tg_guard_free(struct tg_guard *g)
+{
+    if (!g) return;
+    (void)run_notes(g->aging);
+    (void)run_notes(g->fresh);
+    (void)pthread_mutex_destroy(&g->lock);
+    tg_free(g);
+}
+
+int tg_guard_enter(struct tg_guard *g)
+{
+    /* Between reading `active` and counting ourselves, a flip may happen; then we are counted on
+     * the old side, which the writer re-reads as busy before its next flip. If two flips happen in
+     * between, the check below sees it. */
+    for (;;) {
+        const unsigned s = atomic_load(&g->active);
+        atomic_fetch_add(&g->side[s].readers, 1);
+        if (atomic_load(&g->active) == s) return (int)s;
+        atomic_fetch_sub(&g->side[s].readers, 1);
+    }
+}
+
+void tg_guard_exit(struct tg_guard *g, int ticket)
+{
+    atomic_fetch_sub(&g->side[ticket].readers, 1);
+}
+
+/* Under the lock: if the inactive side is empty, everyone who entered before the last flip has
+ * left. What was retired before that flip (aging) is unreachable; what is fresh starts aging with a
+ * new flip. */
+static struct note *try_flip(struct tg_guard *g)
+{
+    const unsigned s = atomic_load(&g->active);
+    if (atomic_load(&g->side[1 - s].readers) != 0) return NULL;
+    struct note *done = g->aging;
+    g->aging = g->fresh;
+    g->fresh = NULL;
+    atomic_store(&g->active, 1 - s);
+    return done;
+}
+
+size_t tg_guard_poll(struct tg_guard *g)
+{
+    if (atomic_load_explicit(&g->n_waiting_hint, memory_order_relaxed) == 0) return 0;
+    (void)pthread_mutex_lock(&g->lock);
+    struct note *done = try_flip(g);
+    (void)pthread_mutex_unlock(&g->lock);
+    const size_t n = run_notes(done);
+    (void)pthread_mutex_lock(&g->lock);
+    g->n_waiting -= n;
+    const size_t waiting = g->n_waiting;
+    atomic_store(&g->n_waiting_hint, waiting);
+    (void)pthread_mutex_unlock(&g->lock);
+    return waiting;
+}
+
+void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
+{
+    struct note *n = tg_malloc(sizeof(*n));
+    if (!n) {
+        /* No memory for the note: wait until both sides have drained once. */
+        for (int flips = 0; flips < 2;) {
+            (void)pthread_mutex_lock(&g->lock);
+            const unsigned before = atomic_load(&g->active);
+            struct note *done = try_flip(g);
+            flips += atomic_load(&g->active) != before;
+            (void)pthread_mutex_unlock(&g->lock);
+            const size_t freed = run_notes(done);
+            (void)pthread_mutex_lock(&g->lock);
+            g->n_waiting -= freed;
+            (void)pthread_mutex_unlock(&g->lock);
+            (void)sched_yield();
+        }
+        fn(p);
+        return;
+    }
+    n->p = p;
+    n->fn = fn;
+    (void)pthread_mutex_lock(&g->lock);
+    n->next = g->fresh;
+    g->fresh = n;
+    g->n_waiting++;
+    atomic_store(&g->n_waiting_hint, g->n_waiting);
+    (void)pthread_mutex_unlock(&g->lock);
+}

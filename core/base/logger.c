@@ -1,0 +1,55 @@
+#include "core/base/logger.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+
+static _Atomic int min_level = TG_LOG_INFO;
+
+void tg_log_set_level(enum tg_log_level min)
+{
+    atomic_store(&min_level, (int)min);
+}
+
+void tg_log_emit(struct tg_log_site *site, enum tg_log_level level, const char *component,
+                 const char *fmt, ...)
+{
+    if ((int)level < atomic_load_explicit(&min_level, memory_order_relaxed)) return;
+    const uint32_t now_s = tg_clock_coarse_s();
+    uint32_t held = 0;
+    if (atomic_load(&site->second) != now_s) {
+        atomic_store(&site->second, now_s);
+        const uint32_t n = atomic_exchange(&site->n, 0);
+        held = n > TG_LOG_BURST ? n - TG_LOG_BURST : 0;
+    }
+    if (atomic_fetch_add(&site->n, 1) >= TG_LOG_BURST) return;
+
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    const int64_t wall_ns = tg_clock_wall_ns();
+    const time_t sec = (time_t)(wall_ns / 1000000000);
+    struct tm tm;
+    (void)gmtime_r(&sec, &tm);
+    char line[1024];
+    size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
+    int w = snprintf(line + n, sizeof(line) - n, ".%03dZ %s %s: ", (int)(wall_ns / 1000000 % 1000),
+                     names[level], component);
+    n += w > 0 ? (size_t)w : 0;
+    va_list ap;
+    va_start(ap, fmt);
+    w = vsnprintf(line + n, sizeof(line) - n - 48, fmt, ap);
+    va_end(ap);
+    n = strlen(line);
+    if (held) {
+        w = snprintf(line + n, sizeof(line) - n, " (%u alike held back)", held);
+        n += w > 0 ? (size_t)w : 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (line[i] == '\n') line[i] = ' '; /* one event, one line */
+    line[n++] = '\n';
+    const ssize_t written = write(STDERR_FILENO, line, n);
+    (void)written; /* nowhere left to report it */
+}

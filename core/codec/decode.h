@@ -1,0 +1,37 @@
+/* decode.h: what every ingest decoder is given and what it gives back.
+ *
+ * A decoder walks the bytes of one request, hashes the identity bytes of each point (raw key), asks
+ * the table, and only on a miss decodes the identity into a desc and interns it. It appends to
+ * `batch`. A point that is bad on its own is rejected (counted, first reason kept) and the rest go
+ * on; only bytes that do not follow the format at all fail the call, and then `batch` holds the
+ * points that came before (the caller decides whether to keep them: see each decoder).
+ *
+ * Threading: one request, one thread.
+ */
+#ifndef TG_CODEC_DECODE_H
+#define TG_CODEC_DECODE_H
+
+#include "core/base/arena.h"
+#include "core/base/err.h"
+#include "core/model/point.h"
+#include "core/model/table.h"
+
+struct tg_decode {
+    struct tg_table *table; /* borrows */
+    struct tg_batch *batch; /* borrows; inside the table's guard */
+    struct tg_arena *arena; /* scratch of this request; the caller resets it */
+    int64_t now_ns;         /* for points without a time */
+    uint32_t now_s;         /* tg_clock_coarse_s, for tg_series_touch */
+
+    /* out; zero before the first use */
+    uint64_t n_accepted;
+    uint64_t n_rejected;
+    uint64_t n_misses;       /* raw keys not known */
+    enum tg_code first_code; /* class of the first rejection */
+    struct tg_err first_reject;
+};
+
+/* Counts `n` rejected points; keeps *err when it is the first. err->code tells the class. */
+void tg_decode_reject(struct tg_decode *d, uint64_t n, const struct tg_err *err);
+
+#endif

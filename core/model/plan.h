@@ -1,0 +1,104 @@
+/* plan.h: what the rules decided for one series, with the bytes that each target backend prepared
+ * for it.
+ *
+ * One allocation, immutable once published:
+ *
+ *   [ struct tg_plan | n_prepared x { backend, offset, len } | bytes ... ]
+ *
+ * A plan belongs to one rule generation. A series whose plan is of another generation than the one
+ * in force is decided again at its next use (ingest or delivery); the old plan is retired through
+ * the table's guard.
+ *
+ * Threading: read by all; see tg_series_set_plan for replacement.
+ */
+#ifndef TG_MODEL_PLAN_H
+#define TG_MODEL_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/buf.h"
+#include "core/model/series.h"
+
+enum { TG_MAX_BACKENDS = 32 };
+
+enum tg_strategy {
+    TG_STRATEGY_LOGGED = 0,
+    TG_STRATEGY_ALL = 1,
+    TG_STRATEGY_PRIMARY_ASYNC = 2, /* PrimaryWithAsyncReplication */
+    TG_STRATEGY_PRIMARY_ONLY = 3,
+};
+const char *tg_strategy_name(
+    enum tg_strategy s); /* "logged", "all", "primary_with_async_replication", "primary_only" */
+
+/* How long data of a series is kept: raw, and rolled up by interval. Interned per generation:
+ * compare by pointer. `keep_ms` 0 = for ever / not said. */
+enum { TG_MAX_ROLLUPS = 8 };
+struct tg_retention {
+    int64_t keep_ms;
+    uint32_t n_rollups;
+    struct {
+        int64_t every_ms, keep_ms;
+    } rollups[TG_MAX_ROLLUPS]; /* ascending by every_ms */
+};
+
+struct tg_prepared {
+    uint16_t backend; /* index in the configuration's backend list */
+    uint32_t offset;  /* from the start of the plan */
+    uint32_t len;
+};
+
+struct tg_plan {
+    uint64_t generation;
+    uint32_t targets; /* bit i: delivered to backend i. 0 = dropped */
+    uint32_t wait;    /* subset of targets that an acknowledgement waits for */
+    uint8_t strategy; /* enum tg_strategy */
+    bool failed;      /* a rule failed; on_error route taken */
+    uint16_t n_prepared;
+    struct tg_retention retention;
+    struct tg_prepared prepared[];
+};
+
+/* The bytes backend `i` prepared, or NULL when it is not a target (or prepared nothing: *len = 0,
+ * non-NULL). */
+static inline const uint8_t *tg_plan_prepared(const struct tg_plan *p, unsigned backend,
+                                              uint32_t *len)
+{
+    for (unsigned i = 0; i < p->n_prepared; i++) {
+        if (p->prepared[i].backend == backend) {
+            *len = p->prepared[i].len;
+            return (const uint8_t *)p + p->prepared[i].offset;
+        }
+    }
+    *len = 0;
+    return NULL;
+}
+
+/* What the rules layer hands over to have a plan built. */
+struct tg_decision {
+    uint64_t generation;
+    uint32_t targets, wait;
+    uint8_t strategy;
+    bool failed;
+    struct tg_retention retention;
+    struct tg_series_desc
+        mapped; /* name, unit, kind as received; tags as mapped by tags.lua, canonical */
+};
+
+/* Appends the form in which a backend names a series. Pure and thread-safe; called once per series,
+ * generation and target. TG_ERR_INVALID/UNSUPPORTED: the backend cannot take this series at all
+ * (its points are dead-lettered with err->msg). */
+typedef enum tg_code (*tg_prepare_fn)(void *backend, const struct tg_series_desc *mapped,
+                                      struct tg_buf *out, struct tg_err *err);
+struct tg_preparer { /* one per configured backend, index = backend number */
+    tg_prepare_fn fn;
+    void *backend;
+};
+
+/* Builds a plan: returns owned (tg_free), NULL when out of memory. `scratch` is reset and used. A
+ * backend that cannot take the series keeps its target bit, with prepared bytes absent
+ * (tg_plan_prepared gives NULL). */
+struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_preparer *preparers,
+                            unsigned n_backends, struct tg_buf *scratch);
+
+#endif

@@ -1,0 +1,100 @@
+/* table.h: the series table: raw key -> series without decoding, canonical hash -> series, symbols,
+ * eviction.
+ *
+ *   raw key (128 bit over undecoded bytes) ──► raw shard ──┐
+ *                                                          ├──► struct tg_series ──► symbols
+ * (refcounted strings) canonical hash (128 bit)               ──► canon shard ┘ └─► struct tg_plan
+ *
+ * Look-up takes no lock: shards are open-addressing arrays whose slots are published with a release
+ * store and replaced whole (retired through the guard) when they grow. Inserts and eviction take
+ * the shard's mutex. Callers must be inside the table's guard from look-up to last use (a tg_batch
+ * is).
+ *
+ * Limits: at `max_series` new series are refused with TG_ERR_FULL (their points become a partial
+ * failure); a series that no batch named for `idle_s` and that no log reader's dictionary holds
+ * leaves at the next sweep.
+ *
+ * Threading: all functions from any thread.
+ */
+#ifndef TG_MODEL_TABLE_H
+#define TG_MODEL_TABLE_H
+
+#include "core/base/guard.h"
+#include "core/model/plan.h"
+#include "core/model/point.h"
+#include "core/model/series.h"
+
+struct tg_table;
+
+struct tg_table_config {
+    uint64_t max_series;   /* 0 = 1000000 */
+    uint64_t max_raw_keys; /* 0 = 4 x max_series; over it a raw key is not remembered (its points
+                              take the slow way) */
+    uint32_t idle_s;       /* 0 = never evict */
+    struct tg_series_limits limits; /* zeroed = default */
+};
+
+struct tg_table *tg_table_new(const struct tg_table_config *config); /* NULL when out of memory */
+void tg_table_free(struct tg_table *t); /* NULL accepted; no reader inside */
+struct tg_guard *tg_table_guard(struct tg_table *t);
+const struct tg_series_limits *tg_table_limits(const struct tg_table *t);
+
+/* Hot path: the series remembered for this raw key, or NULL. No lock, no allocation. Inside the
+ * guard. */
+struct tg_series *tg_table_find_raw(const struct tg_table *t, struct tg_hash128 raw);
+/* Hint that find_raw(raw) comes soon. */
+void tg_table_prefetch_raw(const struct tg_table *t, struct tg_hash128 raw);
+
+/* Miss path: canonicalises *d in place, finds or creates the series. TG_ERR_FULL at the limit,
+ * TG_ERR_INVALID / TG_ERR_TOO_LARGE for a bad desc, TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_table_intern(struct tg_table *t, struct tg_series_desc *d,
+                                           struct tg_series **out, struct tg_err *err);
+/* Remembers raw -> s (best effort: without memory or over max_raw_keys it is only slower). */
+void tg_table_remember_raw(struct tg_table *t, struct tg_hash128 raw, struct tg_series *s);
+
+/* Strings of a series: fills *d with the strings (borrowed from symbols, which live as long as the
+ * series) and a tag array in `arena`. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series *s,
+                                             struct tg_series_desc *d, struct tg_arena *arena);
+
+/* Marks use, once per batch or so. */
+static inline void tg_series_touch(struct tg_series *s, uint32_t now_s)
+{
+    if (atomic_load_explicit(&s->last_used_s, memory_order_relaxed) != now_s)
+        atomic_store_explicit(&s->last_used_s, now_s, memory_order_relaxed);
+}
+/* Long-lived holders. Take while inside the guard and only from a series that is not dead. */
+static inline void tg_series_ref(struct tg_series *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+}
+static inline void tg_series_unref(struct tg_series *s)
+{
+    atomic_fetch_sub_explicit(&s->refs, 1, memory_order_release);
+}
+
+/* Publishes `plan` (takes it) if the series' plan is still `expected`; otherwise frees `plan`.
+ * Returns the plan now in force. The replaced one is retired. */
+struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struct tg_plan *expected,
+                                  struct tg_plan *plan);
+
+/* Evicts idle series and polls the guard. Call about once a second from one thread. Returns how
+ * many left. */
+size_t tg_table_sweep(struct tg_table *t, uint32_t now_s);
+
+/* Calls fn for every live series until it returns false. Takes shard locks one by one; do not call
+ * back into intern. */
+void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg), void *arg);
+
+struct tg_table_stats {
+    uint64_t n_series, n_raw_keys, n_symbols;
+    uint64_t n_created, n_evicted,
+        n_refused; /* since start; refused counts intern calls refused at the limit */
+};
+struct tg_table_stats tg_table_stats(const struct tg_table *t);
+
+/* Test hook: checks every invariant of the table; false with a message on stderr when one is
+ * broken. Quiescent only. */
+bool tg_table_validate(struct tg_table *t);
+
+#endif

@@ -1,0 +1,87 @@
+/* http_server.h: HTTP/1.1 for receivers and admin: requests arrive whole, replies may come later.
+ *
+ * Limits, each with its own answer: header bytes (431), declared or actual body bytes (413, before
+ * reading them when declared), time to send headers and to send the body (408), idle keep-alive
+ * (close), connections (503 and close), body bytes in flight over all connections (503 +
+ * Retry-After), pipelined requests (served in order, one at a time). Content-Length together with
+ * Transfer-Encoding, or two lengths, is refused (400). Expect: 100-continue is honoured.
+ *
+ * Lifetime: a request lives until tg_http_reply was called, even when its connection dies first
+ * (then the reply goes nowhere). Body and headers are valid until the reply.
+ *
+ * Threading: a server belongs to one loop; several servers may listen on one address
+ * (SO_REUSEPORT).
+ */
+#ifndef TG_NET_HTTP_SERVER_H
+#define TG_NET_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+#include "core/net/loop.h"
+
+struct tg_http_server;
+struct tg_http_request;
+
+struct tg_http_server_config {        /* zero = the default in parentheses */
+    const char *address;              /* "127.0.0.1:4318", "[::1]:0", ":4318" (all interfaces) */
+    uint32_t max_header_bytes;        /* 16 KiB */
+    uint64_t max_body_bytes;          /* 64 MiB */
+    uint64_t max_inflight_body_bytes; /* 256 MiB, for this server */
+    uint32_t max_connections;         /* 1024, for this server */
+    uint32_t header_timeout_ms;       /* 10 s from the first byte of a request */
+    uint32_t body_timeout_ms;         /* 60 s for the whole body */
+    uint32_t idle_timeout_ms;         /* 120 s between requests */
+    uint32_t write_timeout_ms;        /* 60 s for the peer to take a reply */
+    bool reuse_port;
+};
+
+typedef void (*tg_http_handler)(struct tg_http_request *req, void *arg);
+
+TG_MUST_CHECK enum tg_code tg_http_server_new(struct tg_loop *loop,
+                                              const struct tg_http_server_config *config,
+                                              tg_http_handler handler, void *arg,
+                                              struct tg_http_server **out, struct tg_err *err);
+/* Stops accepting; open requests may still be answered; idle connections are closed. For draining.
+ */
+void tg_http_server_stop(struct tg_http_server *s);
+size_t tg_http_server_n_open_requests(const struct tg_http_server *s);
+void tg_http_server_free(
+    struct tg_http_server *s); /* closes everything; requests still open get no reply */
+uint16_t tg_http_server_port(const struct tg_http_server *s);
+
+struct tg_http_server_stats {
+    uint64_t n_connections, n_connections_total, n_requests_total, n_refused_connections,
+        n_refused_requests, n_timeouts, bytes_in, bytes_out;
+};
+struct tg_http_server_stats tg_http_server_stats(const struct tg_http_server *s); /* any thread */
+
+/* Request parts; borrowed until the reply. Strings are NUL-terminated. */
+const char *tg_http_method(const struct tg_http_request *r);
+const char *tg_http_path(const struct tg_http_request *r); /* percent-decoded, without the query */
+const char *tg_http_header(const struct tg_http_request *r,
+                           const char *name); /* case-insensitive; NULL = absent */
+const uint8_t *tg_http_body(const struct tg_http_request *r, size_t *len);
+const char *tg_http_peer(const struct tg_http_request *r); /* "127.0.0.1:53211" */
+/* Value of a query parameter, percent-decoded; NULL = absent. The n-th (0-based) of that name. */
+const char *tg_http_query(const struct tg_http_request *r, const char *name, unsigned nth);
+
+/* Caller data carried on the request (freed by nobody here). */
+void tg_http_set_user(struct tg_http_request *r, void *user);
+void *tg_http_user(const struct tg_http_request *r);
+
+struct tg_http_header_pair {
+    const char *name, *value;
+};
+/* Answers and ends the request. Everything is copied. On the loop's thread. content_type NULL =
+ * none. */
+void tg_http_reply(struct tg_http_request *r, int status, const char *content_type,
+                   const void *body, size_t len, const struct tg_http_header_pair *headers,
+                   size_t n_headers);
+/* text/plain reply with a printf message and a final newline. */
+void tg_http_reply_text(struct tg_http_request *r, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,71 @@
+/* rules.h: the operator's four scripts as generations of sandboxed Lua VMs.
+ *
+ *   generation 7: [ validation VM (thrown away) ]  [ VM slot 0 ] [ VM slot 1 ] ... one per deciding
+ * thread
+ *
+ * Loading makes every VM of the new generation beside the old one; only when all of them loaded
+ * does it become the one in force. A thread adopts it at its next decision. A broken script leaves
+ * the old generation in force.
+ *
+ * A decision never fails as far as the pipeline is concerned: a rule that errors or overruns its
+ * budget is counted and logged, and the series takes the on_error route.
+ *
+ * Threading: load/reload from the main thread; tg_rules_decide from the thread that owns `slot`.
+ */
+#ifndef TG_RULES_RULES_H
+#define TG_RULES_RULES_H
+
+#include "core/base/err.h"
+#include "core/model/plan.h"
+#include "core/model/series.h"
+
+struct tg_rules;
+struct lua_State;
+
+struct tg_rules_config {
+    const char *tags_path, *routing_path, *strategy_path,
+        *retention_path; /* absolute; NULL = built-in default rule */
+    const char *const
+        *backends; /* names, index = backend number; borrowed for the life of the rules */
+    unsigned n_backends;
+    unsigned n_slots;          /* deciding threads */
+    uint32_t on_error_targets; /* bit mask; 0 = every backend */
+    uint64_t max_instructions; /* per call; 0 = 1000000 */
+    uint32_t max_ms;           /* per call; 0 = 50 */
+    uint64_t max_bytes;        /* per VM; 0 = 32 MiB */
+};
+
+/* Loads the first generation. TG_ERR_INVALID with "file:line: why" when a script does not load. */
+TG_MUST_CHECK enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules **out,
+                                        struct tg_err *err);
+void tg_rules_free(struct tg_rules *r); /* NULL accepted; no decider running */
+/* Loads the scripts again; on success the new generation is in force. On failure the old one stays.
+ */
+TG_MUST_CHECK enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err);
+uint64_t tg_rules_generation(const struct tg_rules *r); /* in force; any thread; starts at 1 */
+
+struct tg_rules_trace { /* for explain: which line decided; file is relative to the script's folder
+                         */
+    struct {
+        char what[16]; /* "tags", "routing", "strategy", "retention" */
+        char file[96];
+        int line;       /* 0 = the rule's default */
+        char note[160]; /* "to(\"archive\")", "drop(\"debug\")", "keep(\"90d\")", error text */
+    } steps[4];
+};
+
+/* Runs the four rules for a canonical desc. Fills *out (its mapped desc's strings and tags live in
+ * `arena`). Always gives a usable decision; out->failed tells that a rule failed. `trace` may be
+ * NULL. TG_ERR_NOMEM only when `arena` refuses: then the caller rejects the points. */
+TG_MUST_CHECK enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot,
+                                           const struct tg_series_desc *series,
+                                           struct tg_arena *arena, struct tg_decision *out,
+                                           struct tg_rules_trace *trace);
+
+struct tg_rules_stats {
+    uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
+    char last_error[256]; /* "routing.lua:12: ..." */
+};
+struct tg_rules_stats tg_rules_stats(const struct tg_rules *r); /* any thread */
+
+#endif
