@@ -66,7 +66,7 @@ struct tg_config {
     unsigned n_backends;                      /* 1 to TG_MAX_BACKENDS */
 
     const char *dead_letter_dir;    /* refused points with their reasons, a file per backend */
-    uint64_t max_dead_letter_bytes; /* per backend; over it the oldest file goes (counted) */
+    uint64_t max_dead_letter_bytes; /* per backend; at it the backend stalls (its data waits in the log) */
 };
 
 #endif

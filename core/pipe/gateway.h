@@ -1,0 +1,122 @@
+/* gateway.h: the running gateway: workers, log, delivery loops, and what the outside may ask of
+ * them.
+ *
+ *   worker 0..N-1   loop + HTTP server + decider slot      ─► log thread ─► delivery 0..B-1 (loop +
+ * decider slot) ▲                                                     │ commit          │ cursor
+ * moved └──────────────── replies ◄───────────────────────────┴─────────────────┘
+ *
+ * Threading: all functions from the main thread, except where noted. Callbacks of query and rewind
+ * run on a thread of the gateway: hand their results over with tg_loop_post.
+ */
+#ifndef TG_PIPE_GATEWAY_H
+#define TG_PIPE_GATEWAY_H
+
+#include "core/pipe/config.h"
+
+struct tg_gateway;
+
+/* Opens the log, loads the rules, opens backends and listeners, starts all threads. On failure
+ * everything is undone and the message says what to change. `config` is borrowed for the gateway's
+ * life. */
+TG_MUST_CHECK enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway **out,
+                                            struct tg_err *err);
+/* Stops listening, answers what is in flight, commits, gives deliveries `limits.drain_timeout_ms`
+ * to catch up, saves the cursors, stops all threads, frees. What was not delivered waits in the
+ * log. Blocks. NULL accepted. */
+void tg_gateway_stop(struct tg_gateway *g);
+
+uint16_t tg_gateway_http_port(const struct tg_gateway *g);
+/* NULL when traffic is welcome, else why not ("log is full"). Any thread. */
+const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t cap);
+
+/* Loads the rules anew; on success all threads use the new generation from their next decision on.
+ */
+TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err *err);
+
+/* --- status
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+/* The ledger of one backend. At any instant
+ *   received + rewound = before + delivered + waiting + dead_lettered + dropped + elsewhere + lost
+ * where `before` were in the log before this backend's cursor began, `dropped` were dropped by rule
+ * (at ingest, or at delivery by rules loaded since), `elsewhere` were routed to other backends
+ * only, `lost` were given up to damage of the log's files, and `rewound` counts points that a
+ * rewind made it deliver again. */
+struct tg_ledger {
+    uint64_t received, rewound;
+    uint64_t before, delivered, waiting, dead_lettered, dropped, elsewhere, lost;
+};
+
+enum tg_delivery_state {
+    TG_DELIVERY_IDLE,
+    TG_DELIVERY_WRITING,
+    TG_DELIVERY_BACKOFF,
+    TG_DELIVERY_STALLED
+};
+const char *tg_delivery_state_name(
+    enum tg_delivery_state s); /* "idle", "writing", "backoff", "stalled" */
+
+struct tg_backend_status {
+    const char *name, *type;
+    struct tg_ledger ledger;
+    uint64_t cursor_pos;
+    enum tg_delivery_state state;
+    bool healthy;
+    uint64_t n_writes, n_retries;
+    int64_t lag_ms; /* age of the oldest waiting data: time since the cursor last stood at the log's
+                       end; 0 = none */
+    char last_error[256]; /* empty = none so far */
+};
+
+struct tg_gateway_status {
+    int64_t start_ns; /* wall clock */
+    uint64_t generation;
+    uint64_t n_received; /* points accepted from senders: logged since the log began + dropped by
+                            rule since start */
+    uint64_t n_logged;   /* points in the log since it began */
+    uint64_t n_dropped;  /* by rule at ingest, since start */
+    uint64_t n_rejected; /* points refused as bad input or over a limit, since start */
+    uint64_t n_requests; /* since start */
+    uint64_t n_waiting_acks;
+    struct tg_log_stats log;
+    struct tg_table_stats table;
+    struct tg_rules_stats rules;
+    uint64_t memory_bytes;
+    unsigned n_backends;
+    struct tg_backend_status backends[TG_MAX_BACKENDS];
+};
+/* Any thread. Each backend's ledger is exact for one instant, and all share one `received`. */
+void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out);
+
+/* --- requests to one backend
+ * ---------------------------------------------------------------------------------- */
+
+int tg_gateway_backend_index(const struct tg_gateway *g,
+                             const char *name); /* -1 = none of that name */
+
+/* Where a rewind goes: the oldest kept position, a time (the first record with a point at or after
+ * it), a position. */
+enum tg_rewind_to { TG_REWIND_START, TG_REWIND_TIME, TG_REWIND_POSITION, TG_REWIND_END };
+typedef void (*tg_on_rewind)(void *arg, enum tg_code code, const struct tg_cursor_state *now,
+                             const struct tg_err *err);
+/* Moves a backend's cursor; `value` is ns for a time, bytes for a position. The callback runs once
+ * on the backend's thread, after a delivery in flight has ended. TG_ERR_NOT_FOUND for an unknown
+ * backend. */
+TG_MUST_CHECK enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend,
+                                             enum tg_rewind_to to, int64_t value,
+                                             tg_on_rewind on_rewind, void *arg, struct tg_err *err);
+
+/* Runs query_range on the backend's thread. `q` is borrowed until on_end. TG_ERR_UNSUPPORTED when
+ * it cannot query. */
+TG_MUST_CHECK enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend,
+                                            const struct tg_query *q, tg_on_row on_row,
+                                            tg_on_query_end on_end, void *arg, struct tg_err *err);
+
+/* Decides as the gateway would now (rules in force), for the admin's explain. */
+TG_MUST_CHECK enum tg_code tg_gateway_explain(struct tg_gateway *g,
+                                              const struct tg_series_desc *series,
+                                              struct tg_arena *arena, struct tg_decision *out,
+                                              struct tg_rules_trace *trace);
+
+#endif
