@@ -9,8 +9,8 @@
 
 enum { CACHE_LINE = 64 };
 
-struct note {
-    struct note *next;
+struct note { /* of tg_guard_retire: frees itself */
+    struct tg_guard_note base;
     void *p;
     void (*fn)(void *p);
 };
@@ -20,10 +20,10 @@ struct tg_guard {
         _Atomic uint64_t readers;
         char pad[CACHE_LINE - sizeof(uint64_t)]; /* two workers on two sides do not share a line */
     } side[2];
-    _Atomic unsigned active; /* side that enter uses */
-    pthread_mutex_t lock;    /* guards all below */
-    struct note *fresh;      /* retired since the last flip */
-    struct note *aging;      /* one flip old: free at the next */
+    _Atomic unsigned active;     /* side that enter uses */
+    pthread_mutex_t lock;        /* guards all below */
+    struct tg_guard_note *fresh; /* retired since the last flip */
+    struct tg_guard_note *aging; /* one flip old: free at the next */
     size_t n_waiting;
     _Atomic size_t n_waiting_hint;
 };
@@ -36,13 +36,12 @@ struct tg_guard *tg_guard_new(void)
     return g;
 }
 
-static size_t run_notes(struct note *n)
+static size_t run_notes(struct tg_guard_note *n)
 {
     size_t count = 0;
     while (n) {
-        struct note *next = n->next;
+        struct tg_guard_note *next = n->next; /* fn may free the note */
         n->fn(n->p);
-        tg_free(n);
         n = next;
         count++;
     }
@@ -52,8 +51,12 @@ static size_t run_notes(struct note *n)
 void tg_guard_free(struct tg_guard *g)
 {
     if (!g) return;
-    (void)run_notes(g->aging);
-    (void)run_notes(g->fresh);
+    while (g->aging || g->fresh) { /* what is run may retire more */
+        struct tg_guard_note *n = g->aging;
+        g->aging = g->fresh;
+        g->fresh = NULL;
+        (void)run_notes(n);
+    }
     (void)pthread_mutex_destroy(&g->lock);
     tg_free(g);
 }
@@ -79,11 +82,11 @@ void tg_guard_exit(struct tg_guard *g, int ticket)
 /* Under the lock: if the inactive side is empty, everyone who entered before the last flip has
  * left. What was retired before that flip (aging) is unreachable; what is fresh starts aging with a
  * new flip. */
-static struct note *try_flip(struct tg_guard *g)
+static struct tg_guard_note *try_flip(struct tg_guard *g)
 {
     const unsigned s = atomic_load(&g->active);
     if (atomic_load(&g->side[1 - s].readers) != 0) return NULL;
-    struct note *done = g->aging;
+    struct tg_guard_note *done = g->aging;
     g->aging = g->fresh;
     g->fresh = NULL;
     atomic_store(&g->active, 1 - s);
@@ -94,7 +97,7 @@ size_t tg_guard_poll(struct tg_guard *g)
 {
     if (atomic_load_explicit(&g->n_waiting_hint, memory_order_relaxed) == 0) return 0;
     (void)pthread_mutex_lock(&g->lock);
-    struct note *done = try_flip(g);
+    struct tg_guard_note *done = try_flip(g);
     (void)pthread_mutex_unlock(&g->lock);
     const size_t n = run_notes(done);
     (void)pthread_mutex_lock(&g->lock);
@@ -105,6 +108,26 @@ size_t tg_guard_poll(struct tg_guard *g)
     return waiting;
 }
 
+void tg_guard_retire_note(struct tg_guard *g, struct tg_guard_note *note, void *p,
+                          void (*fn)(void *p))
+{
+    note->p = p;
+    note->fn = fn;
+    (void)pthread_mutex_lock(&g->lock);
+    note->next = g->fresh;
+    g->fresh = note;
+    g->n_waiting++;
+    atomic_store(&g->n_waiting_hint, g->n_waiting);
+    (void)pthread_mutex_unlock(&g->lock);
+}
+
+static void run_own_note(void *p)
+{
+    struct note *n = p;
+    n->fn(n->p);
+    tg_free(n);
+}
+
 void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
 {
     struct note *n = tg_malloc(sizeof(*n));
@@ -113,7 +136,7 @@ void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
         for (int flips = 0; flips < 2;) {
             (void)pthread_mutex_lock(&g->lock);
             const unsigned before = atomic_load(&g->active);
-            struct note *done = try_flip(g);
+            struct tg_guard_note *done = try_flip(g);
             flips += atomic_load(&g->active) != before;
             (void)pthread_mutex_unlock(&g->lock);
             const size_t freed = run_notes(done);
@@ -127,10 +150,5 @@ void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
     }
     n->p = p;
     n->fn = fn;
-    (void)pthread_mutex_lock(&g->lock);
-    n->next = g->fresh;
-    g->fresh = n;
-    g->n_waiting++;
-    atomic_store(&g->n_waiting_hint, g->n_waiting);
-    (void)pthread_mutex_unlock(&g->lock);
+    tg_guard_retire_note(g, &n->base, n, run_own_note);
 }

@@ -34,6 +34,16 @@ void tg_guard_exit(struct tg_guard *g, int ticket);
  * inside one). */
 void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p));
 
+/* As above with a note that lies in the caller's storage, usually in the retired object itself: for
+ * those who are inside the guard or must not fail. `fn` runs once and may free the note. */
+struct tg_guard_note {
+    struct tg_guard_note *next;
+    void *p;
+    void (*fn)(void *p);
+};
+void tg_guard_retire_note(struct tg_guard *g, struct tg_guard_note *note, void *p,
+                          void (*fn)(void *p));
+
 /* Frees what has become free. Cheap when nothing is retired. Call now and then. Returns how many
  * are still waiting. */
 size_t tg_guard_poll(struct tg_guard *g);

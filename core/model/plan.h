@@ -3,7 +3,11 @@
  *
  * One allocation, immutable once published:
  *
- *   [ struct tg_plan | n_prepared x { backend, offset, len } | bytes ... ]
+ *   [ struct tg_plan | n_prepared x { backend, offset, len } | n_rollups x { every, keep } | bytes
+ * ]
+ *
+ * There is one per live series, so it holds only what the series uses: rollups are packed, not an
+ * array of the greatest size.
  *
  * A plan belongs to one rule generation. A series whose plan is of another generation than the one
  * in force is decided again at its next use (ingest or delivery); the old plan is retired through
@@ -31,15 +35,16 @@ enum tg_strategy {
 const char *tg_strategy_name(
     enum tg_strategy s); /* "logged", "all", "primary_with_async_replication", "primary_only" */
 
-/* How long data of a series is kept: raw, and rolled up by interval. Interned per generation:
- * compare by pointer. `keep_ms` 0 = for ever / not said. */
+/* How long data of a series is kept: raw, and rolled up by interval. `keep_ms` 0 = for ever / not
+ * said. */
 enum { TG_MAX_ROLLUPS = 8 };
+struct tg_rollup {
+    int64_t every_ms, keep_ms;
+};
 struct tg_retention {
     int64_t keep_ms;
     uint32_t n_rollups;
-    struct {
-        int64_t every_ms, keep_ms;
-    } rollups[TG_MAX_ROLLUPS]; /* ascending by every_ms */
+    struct tg_rollup rollups[TG_MAX_ROLLUPS]; /* ascending by every_ms */
 };
 
 struct tg_prepared {
@@ -55,9 +60,18 @@ struct tg_plan {
     uint8_t strategy; /* enum tg_strategy */
     bool failed;      /* a rule failed; on_error route taken */
     uint16_t n_prepared;
-    struct tg_retention retention;
+    struct {
+        int64_t keep_ms; /* as in struct tg_retention */
+        uint32_t n_rollups;
+    } retention; /* the rollups: tg_plan_rollups, or all of it: tg_plan_retention */
+    struct tg_plan *retired_next; /* the table's alone, once the plan has been replaced */
     struct tg_prepared prepared[];
 };
+
+/* The plan's n_rollups rollups, ascending by every_ms; borrowed from the plan. */
+const struct tg_rollup *tg_plan_rollups(const struct tg_plan *p);
+/* The retention as the rules gave it; unused rollups are zero. */
+struct tg_retention tg_plan_retention(const struct tg_plan *p);
 
 /* The bytes backend `i` prepared, or NULL when it is not a target (or prepared nothing: *len = 0,
  * non-NULL). */

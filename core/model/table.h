@@ -10,9 +10,29 @@
  * the shard's mutex. Callers must be inside the table's guard from look-up to last use (a tg_batch
  * is).
  *
+ * A series leaves in three steps: sweep marks it dead and unlinks it from the canonical map, then
+ * from the raw map, and retires it through the guard, which frees it (its plan, its symbols) when
+ * nobody who could have seen it is left. What that means for those who meet it on the way:
+ *
+ *   worker   found it through its raw key just before it was unlinked: it is inside the guard, so
+ *            the series, its plan and its strings stay valid, and the batch is logged under it. The
+ *            sender's next request misses and makes a new series object of the same canonical
+ *            bytes; the log writer gives that one a reference of its own, readers resolve both to
+ *            the same live series.
+ *   worker   remembers a raw key for it: tg_table_remember_raw refuses dead series under the lock
+ *            that sweep takes to remove its keys, so no key can stay behind.
+ *   holder   (a log reader's dictionary) keeps it beyond the guard: tg_series_try_ref raises refs
+ *            and then looks at `dead`; sweep sets `dead` and then looks at refs. All four are
+ *            sequentially consistent, so at least one of the two sees the other: either the holder
+ *            is refused and interns anew, or sweep finds refs > 0 and takes `dead` back. (Both may
+ *            happen; then the intern gives the same object again.) A `dead` that is seen is
+ *            therefore a reason to look the series up anew, never proof that it left.
+ *
  * Limits: at `max_series` new series are refused with TG_ERR_FULL (their points become a partial
- * failure); a series that no batch named for `idle_s` and that no log reader's dictionary holds
- * leaves at the next sweep.
+ * failure). At `max_raw_keys` a new raw key is not remembered; the next sweeps then forget a part
+ * of all raw keys (they return with their next point), so that keys nobody sends any more do not
+ * keep the place for ever. A series that no batch named for `idle_s` and that no log reader's
+ * dictionary holds leaves at the next sweep.
  *
  * Threading: all functions from any thread.
  */
@@ -63,7 +83,16 @@ static inline void tg_series_touch(struct tg_series *s, uint32_t now_s)
     if (atomic_load_explicit(&s->last_used_s, memory_order_relaxed) != now_s)
         atomic_store_explicit(&s->last_used_s, now_s, memory_order_relaxed);
 }
-/* Long-lived holders. Take while inside the guard and only from a series that is not dead. */
+/* Long-lived holders, inside the guard. False when the series has left the table: no reference was
+ * taken, intern its desc again (in a loop: it may leave again). */
+TG_MUST_CHECK static inline bool tg_series_try_ref(struct tg_series *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_seq_cst);
+    if (!atomic_load_explicit(&s->dead, memory_order_seq_cst)) return true;
+    atomic_fetch_sub_explicit(&s->refs, 1, memory_order_release);
+    return false;
+}
+/* One more reference by someone who holds one already. */
 static inline void tg_series_ref(struct tg_series *s)
 {
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
@@ -74,12 +103,15 @@ static inline void tg_series_unref(struct tg_series *s)
 }
 
 /* Publishes `plan` (takes it) if the series' plan is still `expected`; otherwise frees `plan`.
- * Returns the plan now in force. The replaced one is retired. */
+ * Returns the plan now in force. The replaced one is retired (by the next sweep). Inside the guard;
+ * never allocates, never waits. */
 struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struct tg_plan *expected,
                                   struct tg_plan *plan);
 
-/* Evicts idle series and polls the guard. Call about once a second from one thread. Returns how
- * many left. */
+/* Evicts idle series, retires replaced plans and polls the guard. Call about once a second, not
+ * from inside the guard. Returns how many left. A round over all series is spread over up to 64
+ * calls when idle_s is large (idle_s / 16 seconds); a call after a long pause does it all. A sweep
+ * that cannot allocate its notes evicts less and goes on at the next call. */
 size_t tg_table_sweep(struct tg_table *t, uint32_t now_s);
 
 /* Calls fn for every live series until it returns false. Takes shard locks one by one; do not call
