@@ -61,12 +61,14 @@ struct tg_config {
     struct tg_limits_config limits;
 
     unsigned n_workers; /* 0 = one per core */
+    uint8_t log_level;  /* enum tg_log_level: of messages on stderr; set by the application */
 
     const struct tg_backend_config *backends; /* sorted by name; index = backend number */
     unsigned n_backends;                      /* 1 to TG_MAX_BACKENDS */
 
     const char *dead_letter_dir;    /* refused points with their reasons, a file per backend */
-    uint64_t max_dead_letter_bytes; /* per backend; at it the backend stalls (its data waits in the log) */
+    uint64_t max_dead_letter_bytes; /* per backend; at it the backend stalls (its data waits in the
+                                       log) */
 };
 
 #endif
