@@ -92,10 +92,10 @@ TG_MUST_CHECK static inline bool tg_series_try_ref(struct tg_series *s)
     atomic_fetch_sub_explicit(&s->refs, 1, memory_order_release);
     return false;
 }
-/* One more reference by someone who holds one already. */
+/* Without looking: for those who hold one already. */
 static inline void tg_series_ref(struct tg_series *s)
 {
-    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_seq_cst);
 }
 static inline void tg_series_unref(struct tg_series *s)
 {

@@ -1,0 +1,88 @@
+#include "core/model/plan.h"
+
+#include <string.h>
+
+#include "core/base/mem.h"
+
+const char *tg_strategy_name(enum tg_strategy s)
+{
+    switch (s) {
+    case TG_STRATEGY_LOGGED: return "logged";
+    case TG_STRATEGY_ALL: return "all";
+    case TG_STRATEGY_PRIMARY_ASYNC: return "primary_with_async_replication";
+    case TG_STRATEGY_PRIMARY_ONLY: return "primary_only";
+    }
+    return "unknown";
+}
+
+/* Where the rollups begin: after the table of prepared bytes, aligned for their int64. */
+static size_t rollups_offset(unsigned n_prepared)
+{
+    const size_t end = sizeof(struct tg_plan) + n_prepared * sizeof(struct tg_prepared);
+    const size_t align = _Alignof(struct tg_rollup);
+    return (end + align - 1) & ~(align - 1);
+}
+
+const struct tg_rollup *tg_plan_rollups(const struct tg_plan *p)
+{
+    return (const struct tg_rollup *)((const uint8_t *)p + rollups_offset(p->n_prepared));
+}
+
+struct tg_retention tg_plan_retention(const struct tg_plan *p)
+{
+    struct tg_retention r = {.keep_ms = p->retention.keep_ms, .n_rollups = p->retention.n_rollups};
+    if (r.n_rollups) memcpy(r.rollups, tg_plan_rollups(p), r.n_rollups * sizeof(r.rollups[0]));
+    return r;
+}
+
+struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_preparer *preparers,
+                            unsigned n_backends, struct tg_buf *scratch)
+{
+    struct tg_prepared prepared[TG_MAX_BACKENDS];
+    unsigned n_prepared = 0;
+    tg_buf_reset(scratch);
+    if (n_backends > TG_MAX_BACKENDS) n_backends = TG_MAX_BACKENDS;
+    for (unsigned i = 0; i < n_backends; i++) {
+        if (!(d->targets >> i & 1)) continue;
+        const size_t start = scratch->len;
+        if (preparers[i].fn) {
+            const enum tg_code code =
+                preparers[i].fn(preparers[i].backend, &d->mapped, scratch, NULL);
+            if (code == TG_ERR_NOMEM) return NULL;
+            if (code != TG_OK) { /* it cannot take this series: absent, its points become letters */
+                scratch->len = start;
+                continue;
+            }
+        }
+        if (scratch->len > UINT32_MAX / 2) return NULL; /* offsets are 32 bits wide */
+        prepared[n_prepared++] = (struct tg_prepared){
+            .backend = (uint16_t)i,
+            .offset = (uint32_t)start,
+            .len = (uint32_t)(scratch->len - start),
+        };
+    }
+    const uint32_t n_rollups =
+        d->retention.n_rollups < TG_MAX_ROLLUPS ? d->retention.n_rollups : TG_MAX_ROLLUPS;
+    const size_t rollups_at = rollups_offset(n_prepared);
+    const size_t bytes_at = rollups_at + n_rollups * sizeof(struct tg_rollup);
+    struct tg_plan *p = tg_malloc(bytes_at + scratch->len);
+    if (!p) return NULL;
+    *p = (struct tg_plan){
+        .generation = d->generation,
+        .targets = d->targets,
+        .wait = d->wait & d->targets,
+        .strategy = d->strategy,
+        .failed = d->failed,
+        .n_prepared = (uint16_t)n_prepared,
+        .retention = {.keep_ms = d->retention.keep_ms, .n_rollups = n_rollups},
+    };
+    for (unsigned i = 0; i < n_prepared; i++) {
+        prepared[i].offset += (uint32_t)bytes_at;
+        p->prepared[i] = prepared[i];
+    }
+    if (n_rollups)
+        memcpy((uint8_t *)p + rollups_at, d->retention.rollups,
+               n_rollups * sizeof(struct tg_rollup));
+    if (scratch->len) memcpy((uint8_t *)p + bytes_at, scratch->data, scratch->len);
+    return p;
+}

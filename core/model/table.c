@@ -1,0 +1,640 @@
+#include "core/model/table.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/model/rawmap.h"
+#include "core/model/symbol.h"
+
+enum {
+    CANON_SHARDS = 64,
+    CANON_SHARD_SHIFT = 58,
+    CANON_CAP_MIN = 16,
+    MAX_SERIES_DEFAULT = 1000000,
+    SCRATCH_BYTES = 2048, /* canonical bytes of nearly all series */
+    SYMBOL_BLOCK = 64,    /* strings interned under one lock */
+    LINE = 64,
+};
+
+struct canon_shard {
+    pthread_mutex_t lock; /* guards all below */
+    struct tg_series **slots;
+    size_t cap;
+    size_t n;
+} __attribute__((aligned(64)));
+
+struct tg_table {
+    struct tg_rawmap raw;
+    struct canon_shard canon[CANON_SHARDS];
+    void *allocation; /* what to free: the table itself is aligned to a line */
+    struct tg_guard *guard;
+    struct tg_symbols *symbols;
+    struct tg_table_config config; /* defaults filled in */
+    _Atomic uint64_t n_series, n_created, n_evicted, n_refused;
+
+    /* Replaced plans on their way out: pushed by tg_table_set_plan, taken as a whole by sweep. */
+    _Atomic(struct tg_plan *) plans_replaced;
+    struct tg_plan *plans_aging; /* handed to the guard; sweep's while !plans_are_aging */
+    struct tg_guard_note plans_note;
+    _Atomic bool plans_are_aging;
+
+    pthread_mutex_t sweep_lock; /* one sweep at a time; guards all below */
+    bool swept_before;
+    uint32_t last_sweep_s;
+    unsigned next_shard;
+};
+
+/* --- canonical map ---------------------------------------------------------------------------- */
+
+static struct canon_shard *canon_of(struct tg_table *t, struct tg_hash128 h)
+{
+    return &t->canon[h.hi >> CANON_SHARD_SHIFT];
+}
+
+static size_t canon_home(size_t cap, struct tg_hash128 h)
+{
+    return (size_t)(((unsigned __int128)h.lo * cap) >> 64);
+}
+
+static size_t next_slot(size_t cap, size_t i)
+{
+    return i + 1 == cap ? 0 : i + 1;
+}
+
+/* The slot of the series with this hash, or the empty one where it belongs. 128 seeded bits are
+ * identity: at a billion series two of them meet with a chance of 1 in 10^21. */
+static size_t canon_find(const struct canon_shard *sh, struct tg_hash128 h)
+{
+    size_t i = canon_home(sh->cap, h);
+    while (sh->slots[i] && !tg_hash128_eq(sh->slots[i]->hash, h)) i = next_slot(sh->cap, i);
+    return i;
+}
+
+static bool canon_make_room(struct canon_shard *sh)
+{
+    if (sh->n < sh->cap / 4 * 3) return true;
+    const size_t cap = sh->cap ? sh->cap + sh->cap / 2 : CANON_CAP_MIN;
+    struct tg_series **slots = tg_calloc(cap, sizeof(struct tg_series *));
+    if (!slots) return false;
+    for (size_t k = 0; k < sh->cap; k++) {
+        if (!sh->slots[k]) continue;
+        size_t i = canon_home(cap, sh->slots[k]->hash);
+        while (slots[i]) i = next_slot(cap, i);
+        slots[i] = sh->slots[k];
+    }
+    tg_free(sh->slots);
+    sh->slots = slots;
+    sh->cap = cap;
+    return true;
+}
+
+static void canon_remove(struct canon_shard *sh, size_t hole)
+{
+    /* What follows moves back, unless that would put it before its home. */
+    for (size_t i = next_slot(sh->cap, hole); sh->slots[i]; i = next_slot(sh->cap, i)) {
+        const size_t home = canon_home(sh->cap, sh->slots[i]->hash);
+        const size_t from_home = i >= home ? i - home : i + sh->cap - home;
+        const size_t from_hole = i >= hole ? i - hole : i + sh->cap - hole;
+        if (from_home < from_hole) continue;
+        sh->slots[hole] = sh->slots[i];
+        hole = i;
+    }
+    sh->slots[hole] = NULL;
+    sh->n--;
+}
+
+/* --- series objects --------------------------------------------------------------------------- */
+
+static void release_symbols(struct tg_table *t, const struct tg_series *s)
+{
+    uint32_t ids[SYMBOL_BLOCK];
+    uint32_t n = 0;
+    ids[n++] = s->name;
+    ids[n++] = s->unit;
+    for (uint32_t i = 0; i < s->n_tags; i++) {
+        ids[n++] = s->tags[i].key & TG_TAG_KEY_MASK;
+        ids[n++] = s->tags[i].value;
+        if (n < SYMBOL_BLOCK) continue;
+        tg_symbols_release(t->symbols, ids, n);
+        n = 0;
+    }
+    tg_symbols_release(t->symbols, ids, n);
+}
+
+/* Fills in the symbols of *s; on failure none is held. */
+static enum tg_code intern_symbols(struct tg_table *t, const struct tg_series_desc *d,
+                                   struct tg_series *s)
+{
+    struct tg_symbol_text texts[SYMBOL_BLOCK];
+    uint32_t ids[SYMBOL_BLOCK];
+    texts[0] = (struct tg_symbol_text){.ptr = d->name, .len = d->name_len};
+    texts[1] = (struct tg_symbol_text){.ptr = d->unit, .len = d->unit_len};
+    TG_TRY(tg_symbols_intern(t->symbols, texts, 2, ids));
+    s->name = ids[0];
+    s->unit = ids[1];
+    s->n_tags = 0;
+    while (s->n_tags < d->n_tags) {
+        const struct tg_tag *tags = &d->tags[s->n_tags];
+        uint32_t n = d->n_tags - s->n_tags;
+        if (n > SYMBOL_BLOCK / 2) n = SYMBOL_BLOCK / 2;
+        for (uint32_t i = 0; i < n; i++) {
+            texts[2 * i] = (struct tg_symbol_text){.ptr = tags[i].key, .len = tags[i].key_len};
+            texts[2 * i + 1] =
+                (struct tg_symbol_text){.ptr = tags[i].value, .len = tags[i].value_len};
+        }
+        const enum tg_code code = tg_symbols_intern(t->symbols, texts, 2 * n, ids);
+        if (code != TG_OK) {
+            release_symbols(t, s);
+            return code;
+        }
+        for (uint32_t i = 0; i < n; i++)
+            s->tags[s->n_tags++] = (struct tg_series_tag){
+                .key = ids[2 * i] | (uint32_t)tags[i].origin << TG_TAG_ORIGIN_SHIFT,
+                .value = ids[2 * i + 1],
+            };
+    }
+    return TG_OK;
+}
+
+static struct tg_series *series_new(struct tg_table *t, const struct tg_series_desc *d,
+                                    struct tg_hash128 hash, enum tg_code *code)
+{
+    struct tg_series *s =
+        tg_calloc(1, sizeof(*s) + d->n_tags * sizeof(s->tags[0])); /* n_tags is limited */
+    *code = TG_ERR_NOMEM;
+    if (!s) return NULL;
+    s->hash = hash;
+    s->field_len = d->field_len;
+    s->kind = d->kind;
+    s->temporality = d->temporality;
+    atomic_store_explicit(&s->last_used_s, tg_clock_coarse_s(), memory_order_relaxed);
+    *code = intern_symbols(t, d, s);
+    if (*code == TG_OK) return s;
+    tg_free(s);
+    return NULL;
+}
+
+static void series_free(struct tg_table *t, struct tg_series *s)
+{
+    release_symbols(t, s);
+    tg_free(atomic_load_explicit(&s->plan, memory_order_relaxed));
+    tg_free(s);
+}
+
+static void free_plans(struct tg_plan *p)
+{
+    while (p) {
+        struct tg_plan *next = p->retired_next;
+        tg_free(p);
+        p = next;
+    }
+}
+
+/* --- life of a table -------------------------------------------------------------------------- */
+
+static void fill_defaults(struct tg_table_config *c)
+{
+    const struct tg_series_limits *def = &tg_series_limits_default;
+    if (!c->max_series) c->max_series = MAX_SERIES_DEFAULT;
+    if (!c->max_raw_keys)
+        c->max_raw_keys = c->max_series < UINT64_MAX / 4 ? c->max_series * 4 : UINT64_MAX;
+    if (!c->limits.max_tags) c->limits.max_tags = def->max_tags;
+    if (!c->limits.max_name_bytes) c->limits.max_name_bytes = def->max_name_bytes;
+    if (!c->limits.max_key_bytes) c->limits.max_key_bytes = def->max_key_bytes;
+    if (!c->limits.max_value_bytes) c->limits.max_value_bytes = def->max_value_bytes;
+}
+
+struct tg_table *tg_table_new(const struct tg_table_config *config)
+{
+    char *allocation = tg_calloc(1, sizeof(struct tg_table) + LINE);
+    if (!allocation) return NULL;
+    struct tg_table *t =
+        (struct tg_table *)(allocation + (LINE - (uintptr_t)allocation % LINE) % LINE);
+    t->allocation = allocation;
+    t->config = *config;
+    fill_defaults(&t->config);
+    t->guard = tg_guard_new();
+    t->symbols = tg_symbols_new();
+    if (!t->guard || !t->symbols ||
+        tg_rawmap_init(&t->raw, t->guard, t->config.max_raw_keys) != TG_OK) {
+        tg_guard_free(t->guard);
+        tg_symbols_free(t->symbols);
+        tg_free(allocation);
+        return NULL;
+    }
+    for (unsigned i = 0; i < CANON_SHARDS; i++) (void)pthread_mutex_init(&t->canon[i].lock, NULL);
+    (void)pthread_mutex_init(&t->sweep_lock, NULL);
+    return t;
+}
+
+void tg_table_free(struct tg_table *t)
+{
+    if (!t) return;
+    tg_guard_free(t->guard); /* first: what it still frees gives symbols back */
+    free_plans(atomic_load(&t->plans_replaced));
+    for (unsigned i = 0; i < CANON_SHARDS; i++) {
+        struct canon_shard *sh = &t->canon[i];
+        for (size_t k = 0; k < sh->cap; k++) {
+            if (!sh->slots[k]) continue;
+            tg_free(atomic_load(&sh->slots[k]->plan));
+            tg_free(sh->slots[k]); /* its symbols go all at once */
+        }
+        tg_free(sh->slots);
+        (void)pthread_mutex_destroy(&sh->lock);
+    }
+    tg_rawmap_deinit(&t->raw);
+    tg_symbols_free(t->symbols);
+    (void)pthread_mutex_destroy(&t->sweep_lock);
+    tg_free(t->allocation);
+}
+
+struct tg_guard *tg_table_guard(struct tg_table *t)
+{
+    return t->guard;
+}
+
+const struct tg_series_limits *tg_table_limits(const struct tg_table *t)
+{
+    return &t->config.limits;
+}
+
+/* --- look-up ---------------------------------------------------------------------------------- */
+
+struct tg_series *tg_table_find_raw(const struct tg_table *t, struct tg_hash128 raw)
+{
+    return tg_rawmap_find(&t->raw, raw);
+}
+
+void tg_table_prefetch_raw(const struct tg_table *t, struct tg_hash128 raw)
+{
+    tg_rawmap_prefetch(&t->raw, raw);
+}
+
+void tg_table_remember_raw(struct tg_table *t, struct tg_hash128 raw, struct tg_series *s)
+{
+    tg_rawmap_put(&t->raw, raw, s);
+}
+
+static enum tg_code hash_desc(const struct tg_series_desc *d, struct tg_hash128 *hash)
+{
+    uint8_t scratch[SCRATCH_BYTES];
+    struct tg_buf buf = {.data = scratch, .cap = sizeof(scratch), .max_bytes = sizeof(scratch)};
+    enum tg_code code = tg_series_desc_encode(d, &buf);
+    if (code == TG_OK) {
+        *hash = tg_hash128(buf.data, buf.len);
+        return TG_OK;
+    }
+    tg_buf_init(&buf, 0);
+    code = tg_series_desc_encode(d, &buf);
+    if (code == TG_OK) *hash = tg_hash128(buf.data, buf.len);
+    tg_buf_deinit(&buf);
+    return code;
+}
+
+/* Under the shard's lock: the series is not there. */
+static enum tg_code create(struct tg_table *t, struct canon_shard *sh,
+                           const struct tg_series_desc *d, struct tg_hash128 hash,
+                           struct tg_series **out, struct tg_err *err)
+{
+    enum tg_code code = TG_ERR_NOMEM;
+    if (atomic_fetch_add_explicit(&t->n_series, 1, memory_order_relaxed) >= t->config.max_series) {
+        atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&t->n_refused, 1, memory_order_relaxed);
+        char q[96];
+        return tg_fail(err, TG_ERR_FULL,
+                       "new series %s refused: the table holds its maximum of %llu; raise "
+                       "limits.series, or look for a tag with ever new values",
+                       tg_quote(q, sizeof(q), d->name, d->name_len),
+                       (unsigned long long)t->config.max_series);
+    }
+    struct tg_series *s = canon_make_room(sh) ? series_new(t, d, hash, &code) : NULL;
+    if (!s) {
+        atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
+        return tg_fail(err, code,
+                       code == TG_ERR_FULL ? "no more room for distinct strings in tags"
+                                           : "no memory for a new series");
+    }
+    sh->slots[canon_find(sh, hash)] = s;
+    sh->n++;
+    atomic_fetch_add_explicit(&t->n_created, 1, memory_order_relaxed);
+    *out = s;
+    return TG_OK;
+}
+
+enum tg_code tg_table_intern(struct tg_table *t, struct tg_series_desc *d, struct tg_series **out,
+                             struct tg_err *err)
+{
+    struct tg_hash128 hash;
+    TG_TRY(tg_series_desc_canonicalise(d, &t->config.limits, err));
+    if (hash_desc(d, &hash) != TG_OK)
+        return tg_fail(err, TG_ERR_NOMEM, "no memory to encode a series");
+    struct canon_shard *sh = canon_of(t, hash);
+    enum tg_code code = TG_OK;
+    /* Held while the series is made: two threads with the same new series make one object. */
+    (void)pthread_mutex_lock(&sh->lock);
+    struct tg_series *known = sh->cap ? sh->slots[canon_find(sh, hash)] : NULL;
+    if (known)
+        *out = known;
+    else
+        code = create(t, sh, d, hash, out, err);
+    (void)pthread_mutex_unlock(&sh->lock);
+    return code;
+}
+
+enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series *s,
+                               struct tg_series_desc *d, struct tg_arena *arena)
+{
+    const struct tg_symbol_text name = tg_symbols_text(t->symbols, s->name);
+    const struct tg_symbol_text unit = tg_symbols_text(t->symbols, s->unit);
+    *d = (struct tg_series_desc){
+        .name = name.ptr,
+        .name_len = name.len,
+        .unit = unit.ptr,
+        .unit_len = unit.len,
+        .field_len = s->field_len,
+        .kind = s->kind,
+        .temporality = s->temporality,
+    };
+    if (s->n_tags == 0) return TG_OK;
+    d->tags = tg_arena_alloc(arena, s->n_tags * sizeof(*d->tags));
+    if (!d->tags) return TG_ERR_NOMEM;
+    d->n_tags = s->n_tags;
+    for (uint32_t i = 0; i < s->n_tags; i++) {
+        const struct tg_symbol_text key =
+            tg_symbols_text(t->symbols, s->tags[i].key & TG_TAG_KEY_MASK);
+        const struct tg_symbol_text value = tg_symbols_text(t->symbols, s->tags[i].value);
+        d->tags[i] = (struct tg_tag){
+            .key = key.ptr,
+            .value = value.ptr,
+            .key_len = key.len,
+            .value_len = value.len,
+            .origin = (uint8_t)(s->tags[i].key >> TG_TAG_ORIGIN_SHIFT),
+        };
+    }
+    return TG_OK;
+}
+
+struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struct tg_plan *expected,
+                                  struct tg_plan *plan)
+{
+    struct tg_plan *old = expected;
+    if (!atomic_compare_exchange_strong_explicit(&s->plan, &old, plan, memory_order_acq_rel,
+                                                 memory_order_acquire)) {
+        tg_free(plan);
+        return old;
+    }
+    if (old && old != plan) {
+        /* Push only and take all: no ABA. Readers do not look at retired_next. */
+        old->retired_next = atomic_load_explicit(&t->plans_replaced, memory_order_relaxed);
+        while (!atomic_compare_exchange_weak_explicit(&t->plans_replaced, &old->retired_next, old,
+                                                      memory_order_release, memory_order_relaxed))
+            ;
+    }
+    return plan;
+}
+
+/* --- leaving ---------------------------------------------------------------------------------- */
+
+/* The series that leave with one sweep: unlinked together, freed together. */
+struct evicted {
+    struct tg_guard_note note;
+    struct tg_table *table;
+    size_t n, cap;
+    struct tg_series *series[];
+};
+
+static bool evicted_reserve(struct tg_table *t, struct evicted **e)
+{
+    if (*e && (*e)->n < (*e)->cap) return true;
+    const size_t cap = *e ? (*e)->cap * 2 : 64;
+    struct evicted *grown = tg_realloc(*e, sizeof(**e) + cap * sizeof((*e)->series[0]));
+    if (!grown) return false;
+    if (!*e) {
+        grown->table = t;
+        grown->n = 0;
+    }
+    grown->cap = cap;
+    *e = grown;
+    return true;
+}
+
+static void evicted_free(void *p)
+{
+    struct evicted *e = p;
+    for (size_t i = 0; i < e->n; i++) series_free(e->table, e->series[i]);
+    tg_free(e);
+}
+
+static bool is_idle(const struct tg_table *t, const struct tg_series *s, uint32_t now_s)
+{
+    /* Signed: a worker's clock may be a tick ahead of the sweeper's. */
+    const uint32_t used = atomic_load_explicit(&s->last_used_s, memory_order_relaxed);
+    return (int64_t)now_s - (int64_t)used >= (int64_t)t->config.idle_s;
+}
+
+/* Marks and unlinks the idle series of a shard; false when there was no memory to note one. */
+static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now_s,
+                        struct evicted **e)
+{
+    bool ok = true;
+    (void)pthread_mutex_lock(&sh->lock);
+    for (size_t i = 0; i < sh->cap;) {
+        struct tg_series *s = sh->slots[i];
+        if (!s || !is_idle(t, s, now_s) ||
+            atomic_load_explicit(&s->refs, memory_order_relaxed) != 0) {
+            i++;
+            continue;
+        }
+        ok = evicted_reserve(t, e);
+        if (!ok) break;
+        /* First dead, then refs: see table.h. The use is looked at again, too; a use after that is
+         * the worker's case described there. */
+        atomic_store_explicit(&s->dead, true, memory_order_seq_cst);
+        if (atomic_load_explicit(&s->refs, memory_order_seq_cst) != 0 || !is_idle(t, s, now_s)) {
+            atomic_store_explicit(&s->dead, false, memory_order_seq_cst);
+            i++;
+            continue;
+        }
+        canon_remove(sh, i); /* slot i may hold another one now: look again */
+        (*e)->series[(*e)->n++] = s;
+    }
+    if (sh->cap > CANON_CAP_MIN && sh->n < sh->cap / 8) { /* give memory back */
+        struct canon_shard smaller = {.cap = sh->n * 2 > CANON_CAP_MIN ? sh->n * 2 : CANON_CAP_MIN};
+        smaller.slots = tg_calloc(smaller.cap, sizeof(struct tg_series *));
+        if (smaller.slots) {
+            for (size_t k = 0; k < sh->cap; k++)
+                if (sh->slots[k])
+                    smaller.slots[canon_find(&smaller, sh->slots[k]->hash)] = sh->slots[k];
+            tg_free(sh->slots);
+            sh->slots = smaller.slots;
+            sh->cap = smaller.cap;
+        }
+    }
+    (void)pthread_mutex_unlock(&sh->lock);
+    return ok;
+}
+
+/* Looking at every series each second would cost a cache miss per series and second. A round takes
+ * idle_s / 16 seconds, so a series leaves at most that much late. */
+static unsigned shards_due(struct tg_table *t, uint32_t now_s)
+{
+    uint32_t round_s = t->config.idle_s / 16;
+    if (round_s > CANON_SHARDS) round_s = CANON_SHARDS;
+    const uint32_t elapsed_s = now_s - t->last_sweep_s;
+    const bool all = !t->swept_before || round_s <= 1 || elapsed_s >= round_s;
+    t->swept_before = true;
+    t->last_sweep_s = now_s;
+    if (all) return CANON_SHARDS;
+    return elapsed_s * CANON_SHARDS / round_s + 1;
+}
+
+static size_t evict_idle(struct tg_table *t, uint32_t now_s)
+{
+    struct evicted *e = NULL;
+    for (unsigned n = shards_due(t, now_s); n > 0; n--) {
+        struct canon_shard *sh = &t->canon[t->next_shard];
+        if (!evict_shard(t, sh, now_s, &e)) {
+            t->swept_before = false; /* all that is left, next time */
+            break;
+        }
+        t->next_shard = (t->next_shard + 1) % CANON_SHARDS;
+    }
+    if (!e) return 0;
+    const size_t n = e->n;
+    atomic_fetch_sub_explicit(&t->n_series, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&t->n_evicted, n, memory_order_relaxed);
+    if (n) tg_rawmap_remove_dead(&t->raw, e->series, n);
+    tg_guard_retire_note(t->guard, &e->note, e, evicted_free);
+    return n;
+}
+
+static void aging_plans_free(void *p)
+{
+    struct tg_table *t = p;
+    free_plans(t->plans_aging);
+    t->plans_aging = NULL;
+    atomic_store_explicit(&t->plans_are_aging, false, memory_order_release);
+}
+
+size_t tg_table_sweep(struct tg_table *t, uint32_t now_s)
+{
+    (void)pthread_mutex_lock(&t->sweep_lock);
+    const size_t n = t->config.idle_s ? evict_idle(t, now_s) : 0;
+    tg_rawmap_shed(&t->raw);
+    if (!atomic_load_explicit(&t->plans_are_aging, memory_order_acquire) &&
+        atomic_load_explicit(&t->plans_replaced, memory_order_relaxed)) {
+        t->plans_aging = atomic_exchange_explicit(&t->plans_replaced, NULL, memory_order_acquire);
+        atomic_store_explicit(&t->plans_are_aging, true, memory_order_relaxed);
+        tg_guard_retire_note(t->guard, &t->plans_note, t, aging_plans_free);
+    }
+    (void)pthread_mutex_unlock(&t->sweep_lock);
+    /* Two flips free what was retired just now, when no reader is inside. */
+    (void)tg_guard_poll(t->guard);
+    (void)tg_guard_poll(t->guard);
+    return n;
+}
+
+/* --- looking at it ---------------------------------------------------------------------------- */
+
+void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg), void *arg)
+{
+    bool more = true;
+    for (unsigned i = 0; i < CANON_SHARDS && more; i++) {
+        struct canon_shard *sh = &t->canon[i];
+        (void)pthread_mutex_lock(&sh->lock);
+        for (size_t k = 0; k < sh->cap && more; k++)
+            if (sh->slots[k]) more = fn(sh->slots[k], arg);
+        (void)pthread_mutex_unlock(&sh->lock);
+    }
+}
+
+struct tg_table_stats tg_table_stats(const struct tg_table *t)
+{
+    return (struct tg_table_stats){
+        .n_series = atomic_load_explicit(&t->n_series, memory_order_relaxed),
+        .n_raw_keys = atomic_load_explicit(&t->raw.n_keys, memory_order_relaxed),
+        .n_symbols = tg_symbols_count(t->symbols),
+        .n_created = atomic_load_explicit(&t->n_created, memory_order_relaxed),
+        .n_evicted = atomic_load_explicit(&t->n_evicted, memory_order_relaxed),
+        .n_refused = atomic_load_explicit(&t->n_refused, memory_order_relaxed),
+    };
+}
+
+static bool broken(const char *what, unsigned long long n)
+{
+    (void)fprintf(stderr, "series table: %s (%llu)\n", what, n);
+    return false;
+}
+
+static bool raw_target_ok(struct tg_series *s, void *arg)
+{
+    struct tg_table *t = arg;
+    const struct canon_shard *sh = canon_of(t, s->hash);
+    return sh->cap && sh->slots[canon_find(sh, s->hash)] == s;
+}
+
+/* One live series: it can be found, says what its hash says, and its symbols count it. */
+static bool validate_series(struct tg_table *t, const struct canon_shard *sh, size_t slot,
+                            struct tg_arena *arena, uint32_t *refs)
+{
+    const struct tg_series *s = sh->slots[slot];
+    struct tg_series_desc d;
+    struct tg_hash128 hash;
+    if (canon_of(t, s->hash) != sh) return broken("series in a wrong shard", slot);
+    if (canon_find(sh, s->hash) != slot) return broken("series that cannot be found", slot);
+    if (atomic_load(&s->dead)) return broken("dead series in the map", slot);
+    if (tg_table_describe(t, s, &d, arena) != TG_OK || hash_desc(&d, &hash) != TG_OK)
+        return broken("no memory to validate", slot);
+    if (!tg_hash128_eq(hash, s->hash)) return broken("series that changed", slot);
+    const struct tg_series_desc before = d;
+    if (tg_series_desc_canonicalise(&d, &t->config.limits, NULL) != TG_OK ||
+        d.n_tags != before.n_tags)
+        return broken("series that is not canonical", slot);
+    refs[s->name]++;
+    refs[s->unit]++;
+    for (uint32_t i = 0; i < s->n_tags; i++) {
+        refs[s->tags[i].key & TG_TAG_KEY_MASK]++;
+        refs[s->tags[i].value]++;
+    }
+    tg_arena_reset(arena);
+    return true;
+}
+
+bool tg_table_validate(struct tg_table *t)
+{
+    (void)tg_guard_poll(t->guard); /* series on their way out still hold symbols */
+    const size_t waiting = tg_guard_poll(t->guard);
+    const uint32_t max_id = tg_symbols_max_id(t->symbols);
+    struct tg_arena arena;
+    tg_arena_init(&arena, 0);
+    uint32_t *refs = tg_calloc(max_id, sizeof(*refs));
+    bool ok = refs || broken("no memory to validate", max_id);
+    uint64_t n = 0;
+    for (unsigned i = 0; i < CANON_SHARDS && ok; i++) {
+        const struct canon_shard *sh = &t->canon[i];
+        size_t here = 0;
+        for (size_t k = 0; k < sh->cap && ok; k++) {
+            if (!sh->slots[k]) continue;
+            here++;
+            ok = validate_series(t, sh, k, &arena, refs);
+        }
+        if (ok && (here != sh->n || (here > 0 && here > sh->cap / 4 * 3)))
+            ok = broken("wrong count in a shard", i);
+        n += here;
+    }
+    const struct tg_table_stats st = tg_table_stats(t);
+    if (ok && (n != st.n_series || n > t->config.max_series)) ok = broken("wrong count", n);
+    if (ok && st.n_created - st.n_evicted != n) ok = broken("wrong created or evicted", n);
+    ok = ok && tg_rawmap_validate(&t->raw, raw_target_ok, t) && tg_symbols_validate(t->symbols);
+    for (uint32_t id = 1; id < max_id && ok; id++) {
+        const uint32_t held = tg_symbols_refs(t->symbols, id);
+        if (held < refs[id] || (waiting == 0 && held != refs[id]))
+            ok = broken("symbol with wrong references", id);
+    }
+    tg_free(refs);
+    tg_arena_deinit(&arena);
+    return ok;
+}
