@@ -100,9 +100,12 @@ struct tg_backend_ops {
     /* Called now and then with nothing to write, so that what expired by `retention` can go; NULL =
      * not supported. */
     enum tg_code (*apply_retention)(struct tg_backend *b, int64_t now_ns, struct tg_err *err);
-    /* The cursor was moved back to `pos`: what was written from later positions will come again.
-     * NULL = nothing to do. */
-    enum tg_code (*rewound)(struct tg_backend *b, uint64_t pos, struct tg_err *err);
+    /* The cursor is about to move back to *pos: what was written from later positions will come
+     * again. A backend that must not have it twice makes room for it, and may move *pos to where
+     * it can do so exactly: back, but not before `oldest_pos` (the oldest data in the log), or
+     * forward. NULL = nothing to do. */
+    enum tg_code (*rewound)(struct tg_backend *b, uint64_t *pos, uint64_t oldest_pos,
+                            struct tg_err *err);
     void (*close)(struct tg_backend *b); /* no write pending; NULL accepted */
 };
 

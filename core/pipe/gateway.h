@@ -40,9 +40,10 @@ TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err
 /* The ledger of one backend. At any instant
  *   received + rewound = before + delivered + waiting + dead_lettered + dropped + elsewhere + lost
  * where `before` were in the log before this backend's cursor began, `dropped` were dropped by rule
- * (at ingest, or at delivery by rules loaded since), `elsewhere` were routed to other backends
- * only, `lost` were given up to damage of the log's files, and `rewound` counts points that a
- * rewind made it deliver again. */
+ * at ingest (and never logged), `elsewhere` are not for this backend by the rules in force when its
+ * cursor passed them (other targets, or a drop rule loaded since), `lost` were given up to damage
+ * of the log's files, and `rewound` counts points that a rewind made it deliver again.
+ */
 struct tg_ledger {
     uint64_t received, rewound;
     uint64_t before, delivered, waiting, dead_lettered, dropped, elsewhere, lost;

@@ -1,0 +1,477 @@
+#include "core/pipe/gateway.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "core/pipe/internal.h"
+
+/* --- metrics
+ * -------------------------------------------------------------------------------------------------------
+ */
+
+static uint64_t read_series(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_series;
+}
+static uint64_t read_raw_keys(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_raw_keys;
+}
+static uint64_t read_created(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_created;
+}
+static uint64_t read_evicted(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_evicted;
+}
+static uint64_t read_refused(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_refused;
+}
+static uint64_t read_log_bytes(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).bytes;
+}
+static uint64_t read_log_points(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).end_point_no;
+}
+static uint64_t read_log_segments(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_segments;
+}
+static uint64_t read_log_queued(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_queued_points;
+}
+static uint64_t read_log_commits(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_commits;
+}
+static uint64_t read_log_syncs(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_syncs;
+}
+static uint64_t read_log_sync_failures(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_sync_failures;
+}
+static uint64_t read_log_refused(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_refused;
+}
+static uint64_t read_log_full(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).full;
+}
+static uint64_t read_log_damaged(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_damaged_records;
+}
+static uint64_t read_generation(void *g)
+{
+    return tg_rules_generation(((struct tg_gateway *)g)->rules);
+}
+static uint64_t read_decisions(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).n_decisions;
+}
+static uint64_t read_rule_errors(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).n_errors;
+}
+static uint64_t read_memory(void *g)
+{
+    (void)g;
+    return tg_mem_used();
+}
+static uint64_t read_waiting(void *delivery)
+{
+    struct tg_delivery_loop *d = delivery;
+    const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
+    return tg_log_stats(d->gateway->log).end_point_no - s.point_no;
+}
+static uint64_t read_healthy(void *delivery)
+{
+    return atomic_load(&((struct tg_delivery_loop *)delivery)->healthy);
+}
+
+static void register_metrics(struct tg_gateway *g)
+{
+    static const struct {
+        const char *name, *help;
+        uint64_t (*read)(void *);
+        enum tg_metric_type type;
+    } all[] = {
+        {"tidegate_series",                    "Live series.",                                    read_series,            TG_METRIC_GAUGE  },
+        {"tidegate_raw_keys",                  "Raw keys remembered.",                            read_raw_keys,          TG_METRIC_GAUGE  },
+        {"tidegate_series_created_total",      "Series first seen.",                              read_created,           TG_METRIC_COUNTER},
+        {"tidegate_series_evicted_total",      "Idle series that left.",                          read_evicted,
+         TG_METRIC_COUNTER                                                                                                                 },
+        {"tidegate_series_refused_total",      "New series refused at limits.series.",            read_refused,
+         TG_METRIC_COUNTER                                                                                                                 },
+        {"tidegate_log_bytes",                 "Bytes of all segments.",                          read_log_bytes,         TG_METRIC_GAUGE  },
+        {"tidegate_log_segments",              "Segments kept.",                                  read_log_segments,      TG_METRIC_GAUGE  },
+        {"tidegate_log_points_total",          "Points appended since the log began.",            read_log_points,
+         TG_METRIC_COUNTER                                                                                                                 },
+        {"tidegate_log_queued_points",         "Points waiting for the log thread.",              read_log_queued,
+         TG_METRIC_GAUGE                                                                                                                   },
+        {"tidegate_log_commits_total",         "Group commits.",                                  read_log_commits,       TG_METRIC_COUNTER},
+        {"tidegate_log_syncs_total",           "fdatasync calls on segments.",                    read_log_syncs,
+         TG_METRIC_COUNTER                                                                                                                 },
+        {"tidegate_log_sync_failures_total",   "fdatasync calls that failed.",                    read_log_sync_failures,
+         TG_METRIC_COUNTER                                                                                                                 },
+        {"tidegate_log_refused_total",         "Batches refused because queue or log were full.",
+         read_log_refused,                                                                                                TG_METRIC_COUNTER},
+        {"tidegate_log_full",                  "1 while the log refuses new data.",               read_log_full,          TG_METRIC_GAUGE  },
+        {"tidegate_log_damaged_records_total", "Damaged records met in the log's files.",
+         read_log_damaged,                                                                                                TG_METRIC_COUNTER},
+        {"tidegate_rules_generation",          "Rule generation in force.",                       read_generation,
+         TG_METRIC_GAUGE                                                                                                                   },
+        {"tidegate_rules_decisions_total",     "Series decided.",                                 read_decisions,         TG_METRIC_COUNTER},
+        {"tidegate_rules_errors_total",        "Decisions in which a rule failed.",               read_rule_errors,
+         TG_METRIC_COUNTER                                                                                                                 },
+        {"tidegate_memory_bytes",              "Heap held by the gateway.",                       read_memory,            TG_METRIC_GAUGE  },
+    };
+    tg_metric_register(&g->dropped, TG_METRIC_COUNTER, "tidegate_points_dropped_total",
+                       "Points dropped by rule at ingest.", NULL);
+    tg_metric_register(
+        &g->ack_timeouts, TG_METRIC_COUNTER, "tidegate_ack_timeouts_total",
+        "Requests told to come back because a cursor they wait for did not move in time.", NULL);
+    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+        tg_metric_register_fn(&g->gauges[g->n_gauges++], all[i].type, all[i].name, all[i].help,
+                              all[i].read, g, NULL);
+    for (unsigned i = 0; i < g->n_deliveries; i++) {
+        struct tg_delivery_loop *d = &g->deliveries[i];
+        tg_metric_register_fn(&d->metrics[3], TG_METRIC_GAUGE, "tidegate_backend_points_waiting",
+                              "Points in the log behind the backend's cursor.", read_waiting, d,
+                              "backend=\"%s\"", d->config->name);
+        tg_metric_register_fn(&d->metrics[4], TG_METRIC_GAUGE, "tidegate_backend_healthy",
+                              "1 when the last write or health check went well.", read_healthy, d,
+                              "backend=\"%s\"", d->config->name);
+    }
+    tg_receive_metrics_register();
+}
+
+static void unregister_metrics(struct tg_gateway *g)
+{
+    for (unsigned i = 0; i < g->n_gauges; i++) tg_metric_unregister(&g->gauges[i]);
+    tg_metric_unregister(&g->dropped);
+    tg_metric_unregister(&g->ack_timeouts);
+    for (unsigned i = 0; i < g->n_deliveries; i++)
+        for (size_t m = 0; m < sizeof(g->deliveries[i].metrics) / sizeof(*g->deliveries[i].metrics);
+             m++)
+            tg_metric_unregister(&g->deliveries[i].metrics[m]);
+    tg_receive_metrics_unregister();
+}
+
+/* --- sweeping
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+/* A thread of its own: a sweep over a million series may take tens of milliseconds, which no loop
+ * should stand still. */
+static void *sweeper_main(void *arg)
+{
+    struct tg_gateway *g = arg;
+    (void)pthread_setname_np(pthread_self(), "sweeper");
+    (void)pthread_mutex_lock(&g->sweep_lock);
+    while (!g->sweep_stop) {
+        struct timespec at;
+        (void)clock_gettime(CLOCK_MONOTONIC, &at);
+        at.tv_sec += 1;
+        (void)pthread_cond_timedwait(&g->sweep_wake, &g->sweep_lock, &at);
+        (void)pthread_mutex_unlock(&g->sweep_lock);
+        (void)tg_table_sweep(g->table, tg_clock_coarse_s());
+        (void)pthread_mutex_lock(&g->sweep_lock);
+    }
+    (void)pthread_mutex_unlock(&g->sweep_lock);
+    return NULL;
+}
+
+static enum tg_code start_sweeper(struct tg_gateway *g, struct tg_err *err)
+{
+    const int rc = pthread_create(&g->sweeper, NULL, sweeper_main, g);
+    if (rc != 0) return tg_fail_errno(err, rc, "cannot start the sweeper thread");
+    g->has_sweeper = true;
+    return TG_OK;
+}
+
+static void stop_sweeper(struct tg_gateway *g)
+{
+    if (!g->has_sweeper) return;
+    (void)pthread_mutex_lock(&g->sweep_lock);
+    g->sweep_stop = true;
+    (void)pthread_cond_signal(&g->sweep_wake);
+    (void)pthread_mutex_unlock(&g->sweep_lock);
+    (void)pthread_join(g->sweeper, NULL);
+    g->has_sweeper = false;
+}
+
+/* --- start and stop
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static enum tg_code open_rules(struct tg_gateway *g, struct tg_err *err)
+{
+    struct tg_rules_config rc = g->config->rules;
+    rc.n_slots = g->n_workers + g->n_deliveries + 1; /* the last is the admin's */
+    TG_TRY(tg_rules_new(&rc, &g->rules, err));
+    tg_decider_init(&g->admin_decider, g->rules, g->table, g->preparers, g->n_deliveries,
+                    g->n_workers + g->n_deliveries);
+    return TG_OK;
+}
+
+static enum tg_code open_log(struct tg_gateway *g, struct tg_err *err)
+{
+    struct tg_log_config lc = g->config->log;
+    lc.table = g->table;
+    TG_TRY(tg_log_open(&lc, &g->log, err));
+    for (unsigned i = 0; i < g->n_deliveries; i++)
+        tg_log_on_append(g->log, tg_delivery_wake, &g->deliveries[i]);
+    return TG_OK;
+}
+
+/* With SO_REUSEPORT a second gateway on the same port would silently get half of the requests: so
+ * the first bind is made without it, as a test, and tells the port to share. */
+static enum tg_code settle_address(const struct tg_gateway *g, char *address, size_t cap,
+                                   struct tg_err *err)
+{
+    const char *wanted = g->config->http_address;
+    struct tg_loop *loop = tg_loop_new();
+    if (!loop) return tg_fail(err, TG_ERR_NOMEM, "cannot make an event loop");
+    const struct tg_http_server_config sc = {.address = wanted};
+    struct tg_http_server *probe = NULL;
+    const enum tg_code code =
+        tg_http_server_new(loop, &sc, tg_receiver_on_request, NULL, &probe, err);
+    if (code == TG_OK) {
+        const char *colon = strrchr(wanted, ':');
+        (void)snprintf(address, cap, "%.*s:%u", (int)(colon ? colon - wanted : 0), wanted,
+                       tg_http_server_port(probe));
+        tg_http_server_free(probe);
+    }
+    tg_loop_free(loop);
+    return code;
+}
+
+static enum tg_code start_workers(struct tg_gateway *g, struct tg_err *err)
+{
+    char address[256];
+    TG_TRY(settle_address(g, address, sizeof(address), err));
+    for (unsigned i = 0; i < g->n_workers; i++)
+        TG_TRY(tg_worker_init(&g->workers[i], g, i, address, err));
+    for (unsigned i = 0; i < g->n_workers; i++) TG_TRY(tg_worker_start(&g->workers[i], err));
+    return TG_OK;
+}
+
+static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
+{
+    const struct tg_limits_config *l = &g->config->limits;
+    const struct tg_table_config tc = {
+        .max_series = l->max_series,
+        .max_raw_keys = l->max_raw_keys,
+        .idle_s = l->series_idle_s,
+        .limits = l->series_limits,
+    };
+    g->table = tg_table_new(&tc);
+    if (!g->table) return tg_fail(err, TG_ERR_NOMEM, "out of memory for the series table");
+    TG_TRY(open_rules(g, err));
+    TG_TRY(open_log(g, err));
+    for (unsigned i = 0; i < g->n_deliveries; i++)
+        TG_TRY(tg_delivery_init(&g->deliveries[i], g, i, err));
+    register_metrics(g);
+    TG_TRY(tg_log_start(g->log, err));
+    TG_TRY(start_sweeper(g, err));
+    for (unsigned i = 0; i < g->n_deliveries; i++)
+        TG_TRY(tg_delivery_start(&g->deliveries[i], err));
+    return start_workers(g, err);
+}
+
+enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway **out,
+                              struct tg_err *err)
+{
+    *out = NULL;
+    tg_mem_set_limit(config->limits.max_memory_bytes);
+    struct tg_gateway *g = tg_calloc(1, sizeof(*g));
+    if (!g) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&g->sweep_wake, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    (void)pthread_mutex_init(&g->sweep_lock, NULL);
+    g->config = config;
+    g->start_ns = tg_clock_wall_ns();
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    g->n_workers = config->n_workers ? config->n_workers : cores > 0 ? (unsigned)cores : 1;
+    g->n_deliveries = config->n_backends;
+    g->workers = tg_calloc(g->n_workers, sizeof(*g->workers));
+    g->deliveries = tg_calloc(g->n_deliveries, sizeof(*g->deliveries));
+    enum tg_code code =
+        g->workers && g->deliveries ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    if (code == TG_OK) code = start_all(g, err);
+    if (code != TG_OK) {
+        tg_gateway_stop(g);
+        return code;
+    }
+    *out = g;
+    return TG_OK;
+}
+
+void tg_gateway_stop(struct tg_gateway *g)
+{
+    if (!g) return;
+    const uint64_t deadline_ms = tg_clock_mono_ms() + g->config->limits.drain_timeout_ms;
+    atomic_store(&g->draining, true);
+    for (unsigned i = 0; g->workers && i < g->n_workers; i++)
+        if (g->workers[i].has_thread) tg_worker_ask_stop(&g->workers[i], deadline_ms);
+    for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_join(&g->workers[i]);
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
+        if (g->deliveries[i].has_thread) tg_delivery_ask_stop(&g->deliveries[i], deadline_ms);
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
+        tg_delivery_join(&g->deliveries[i]);
+    stop_sweeper(g);
+    unregister_metrics(g);
+    for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_deinit(&g->workers[i]);
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
+        tg_delivery_deinit(&g->deliveries[i]);
+    tg_log_close(g->log);
+    tg_rules_free(g->rules);
+    tg_decider_deinit(&g->admin_decider);
+    tg_table_free(g->table);
+    (void)pthread_cond_destroy(&g->sweep_wake);
+    (void)pthread_mutex_destroy(&g->sweep_lock);
+    tg_free(g->workers);
+    tg_free(g->deliveries);
+    tg_free(g);
+}
+
+/* --- asked from outside
+ * -------------------------------------------------------------------------------------------------
+ */
+
+uint16_t tg_gateway_http_port(const struct tg_gateway *g)
+{
+    return tg_http_server_port(g->workers[0].server);
+}
+
+const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t cap)
+{
+    const char *why = NULL;
+    const uint64_t limit = g->config->limits.max_memory_bytes;
+    if (atomic_load(&g->draining))
+        why = "shutting down";
+    else if (tg_log_stats(g->log).full)
+        why =
+            "the log is full: a backend is behind (see /api/status) or log.max_bytes is too small";
+    else if (limit && tg_mem_used() > limit - limit / 8)
+        why = "memory is near limits.memory";
+    if (why) (void)snprintf(buf, cap, "%s", why);
+    return why ? buf : NULL;
+}
+
+enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err *err)
+{
+    const enum tg_code code = tg_rules_reload(g->rules, err);
+    if (code == TG_OK)
+        tg_info("rules", "generation %llu is in force",
+                (unsigned long long)tg_rules_generation(g->rules));
+    return code;
+}
+
+void tg_gateway_cursor_moved(struct tg_gateway *g)
+{
+    for (unsigned i = 0; i < g->n_workers; i++) tg_worker_wake(&g->workers[i]);
+}
+
+const char *tg_delivery_state_name(enum tg_delivery_state s)
+{
+    switch (s) {
+    case TG_DELIVERY_IDLE: return "idle";
+    case TG_DELIVERY_WRITING: return "writing";
+    case TG_DELIVERY_BACKOFF: return "backoff";
+    case TG_DELIVERY_STALLED: break;
+    }
+    return "stalled";
+}
+
+void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out)
+{
+    memset(out, 0, sizeof(*out));
+    struct tg_cursor_state cursors[TG_MAX_BACKENDS];
+    /* Cursors first, the log's end after: so no cursor can be ahead of the end. */
+    for (unsigned i = 0; i < g->n_deliveries; i++)
+        cursors[i] = tg_log_cursor_get(g->deliveries[i].cursor);
+    out->start_ns = g->start_ns;
+    out->generation = tg_rules_generation(g->rules);
+    out->log = tg_log_stats(g->log);
+    out->table = tg_table_stats(g->table);
+    out->rules = tg_rules_stats(g->rules);
+    out->memory_bytes = tg_mem_used();
+    out->n_logged = out->log.end_point_no;
+    out->n_dropped = tg_metric_get(&g->dropped);
+    out->n_received = out->n_logged + out->n_dropped;
+    for (int i = 0; i < TG_PROTOCOLS; i++) {
+        out->n_rejected += tg_metric_get(&tg_receive_metrics.rejected[i]);
+        out->n_requests += tg_metric_get(&tg_receive_metrics.requests[i]);
+    }
+    for (unsigned i = 0; i < g->n_workers; i++)
+        out->n_waiting_acks += atomic_load(&g->workers[i].n_waiting);
+    out->n_backends = g->n_deliveries;
+    for (unsigned i = 0; i < g->n_deliveries; i++) {
+        const struct tg_cursor_state *c = &cursors[i];
+        struct tg_backend_status *b = &out->backends[i];
+        tg_delivery_status(&g->deliveries[i], b);
+        b->cursor_pos = c->pos;
+        const int64_t first =
+            (int64_t)c->first_point_no; /* below zero: rewound further than it ever was */
+        b->ledger = (struct tg_ledger){
+            .received = out->n_received,
+            .rewound = first < 0 ? (uint64_t)-first : 0,
+            .before = first > 0 ? (uint64_t)first : 0,
+            .delivered = c->n_delivered,
+            .waiting = out->n_logged - c->point_no,
+            .dead_lettered = c->n_dead,
+            .dropped = out->n_dropped,
+            .elsewhere = c->n_elsewhere,
+            .lost = c->n_lost,
+        };
+    }
+}
+
+int tg_gateway_backend_index(const struct tg_gateway *g, const char *name)
+{
+    for (unsigned i = 0; i < g->n_deliveries; i++)
+        if (strcmp(g->config->backends[i].name, name) == 0) return (int)i;
+    return -1;
+}
+
+enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend, enum tg_rewind_to to,
+                               int64_t value, tg_on_rewind on_rewind, void *arg, struct tg_err *err)
+{
+    if (backend >= g->n_deliveries)
+        return tg_fail(err, TG_ERR_NOT_FOUND, "no backend number %u", backend);
+    return tg_delivery_rewind(&g->deliveries[backend], to, value, on_rewind, arg, err);
+}
+
+enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend, const struct tg_query *q,
+                              tg_on_row on_row, tg_on_query_end on_end, void *arg,
+                              struct tg_err *err)
+{
+    if (backend >= g->n_deliveries)
+        return tg_fail(err, TG_ERR_NOT_FOUND, "no backend number %u", backend);
+    return tg_delivery_query(&g->deliveries[backend], q, on_row, on_end, arg, err);
+}
+
+enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_series_desc *series,
+                                struct tg_arena *arena, struct tg_decision *out,
+                                struct tg_rules_trace *trace)
+{
+    return tg_rules_decide(g->rules, g->admin_decider.slot, series, arena, out, trace);
+}

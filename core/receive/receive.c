@@ -1,0 +1,276 @@
+#include "core/receive/receive.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+#include "core/codec/compress.h"
+
+enum {
+    MAX_SCRATCH_BYTES = 64 << 20, /* miss decoding of one request */
+    MAX_BATCH_ARENA_BYTES = 256 << 20,
+    KEEP_BODY_BYTES =
+        4 << 20, /* a decompression buffer larger than this is given back after the request */
+    MAX_FREE_INGESTS = 64,
+};
+
+struct tg_receiver {
+    struct tg_receiver_config config;
+    struct tg_arena arena; /* request lifetime */
+    struct tg_buf plain;   /* decompressed body; request lifetime */
+    struct tg_compress codec;
+    struct tg_ingest *free_list;
+    unsigned n_free;
+    char retry_after[12];
+};
+
+static const struct tg_protocol *const protocols[TG_PROTOCOLS] = {
+    &tg_protocol_otlp,
+    &tg_protocol_remote_write,
+    &tg_protocol_influx,
+};
+
+struct tg_receive_metrics tg_receive_metrics;
+
+void tg_receive_metrics_register(void)
+{
+    struct tg_receive_metrics *m = &tg_receive_metrics;
+    for (int i = 0; i < TG_PROTOCOLS; i++) {
+        const char *name = protocols[i]->name;
+        tg_metric_register(&m->requests[i], TG_METRIC_COUNTER, "tidegate_receive_requests_total",
+                           "Requests that arrived whole.", "protocol=\"%s\"", name);
+        tg_metric_register(&m->points[i], TG_METRIC_COUNTER, "tidegate_receive_points_total",
+                           "Points decoded and accepted.", "protocol=\"%s\"", name);
+        tg_metric_register(&m->rejected[i], TG_METRIC_COUNTER,
+                           "tidegate_receive_points_rejected_total",
+                           "Points refused as bad input or over a limit.", "protocol=\"%s\"", name);
+        tg_metric_register(&m->bytes[i], TG_METRIC_COUNTER, "tidegate_receive_body_bytes_total",
+                           "Body bytes as sent.", "protocol=\"%s\"", name);
+        for (int c = TG_CLASS_INPUT; c <= TG_CLASS_FATAL; c++)
+            tg_metric_register(
+                &m->refused[i][c - 1], TG_METRIC_COUNTER, "tidegate_receive_requests_refused_total",
+                "Requests answered with an error, by class.", "protocol=\"%s\",class=\"%s\"", name,
+                tg_class_name((enum tg_class)c));
+    }
+    tg_metric_register(&m->misses, TG_METRIC_COUNTER, "tidegate_receive_raw_key_misses_total",
+                       "Points whose raw key was not known: labels had to be decoded.", NULL);
+}
+
+void tg_receive_metrics_unregister(void)
+{
+    struct tg_receive_metrics *m = &tg_receive_metrics;
+    for (int i = 0; i < TG_PROTOCOLS; i++) {
+        tg_metric_unregister(&m->requests[i]);
+        tg_metric_unregister(&m->points[i]);
+        tg_metric_unregister(&m->rejected[i]);
+        tg_metric_unregister(&m->bytes[i]);
+        for (int c = 0; c < 6; c++) tg_metric_unregister(&m->refused[i][c]);
+    }
+    tg_metric_unregister(&m->misses);
+}
+
+static size_t protocol_index(const struct tg_protocol *p)
+{
+    size_t i = 0;
+    while (i + 1 < TG_PROTOCOLS && protocols[i] != p) i++;
+    return i;
+}
+
+struct tg_receiver *tg_receiver_new(const struct tg_receiver_config *config)
+{
+    struct tg_receiver *r = tg_calloc(1, sizeof(*r));
+    if (!r) return NULL;
+    r->config = *config;
+    (void)snprintf(r->retry_after, sizeof(r->retry_after), "%u",
+                   config->retry_after_s ? config->retry_after_s : 5U);
+    tg_arena_init(&r->arena, MAX_SCRATCH_BYTES);
+    tg_buf_init(&r->plain, config->max_decompressed_bytes);
+    tg_compress_init(&r->codec);
+    return r;
+}
+
+void tg_receiver_free(struct tg_receiver *r)
+{
+    if (!r) return;
+    while (r->free_list) {
+        struct tg_ingest *in = r->free_list;
+        r->free_list = in->next_free;
+        tg_batch_deinit(&in->batch);
+        tg_free(in);
+    }
+    tg_compress_deinit(&r->codec);
+    tg_buf_deinit(&r->plain);
+    tg_arena_deinit(&r->arena);
+    tg_free(r);
+}
+
+/* A recycled ingest keeps its batch's capacity; a batch enters the guard only while it is in use.
+ */
+static struct tg_ingest *take_ingest(struct tg_receiver *r)
+{
+    struct tg_ingest *in = r->free_list;
+    struct tg_guard *guard = tg_table_guard(r->config.table);
+    if (in) {
+        r->free_list = in->next_free;
+        r->n_free--;
+        in->batch.guard = guard;
+        in->batch.ticket = tg_guard_enter(guard);
+        return in;
+    }
+    in = tg_calloc(1, sizeof(*in));
+    if (!in) return NULL;
+    in->receiver = r;
+    tg_batch_init(&in->batch, guard, 0, MAX_BATCH_ARENA_BYTES);
+    return in;
+}
+
+static void give_back_ingest(struct tg_receiver *r, struct tg_ingest *in)
+{
+    tg_batch_reset(&in->batch);
+    if (r->n_free >= MAX_FREE_INGESTS) {
+        tg_batch_deinit(&in->batch);
+        tg_free(in);
+        return;
+    }
+    if (in->batch.guard) tg_guard_exit(in->batch.guard, in->batch.ticket);
+    in->batch.guard = NULL;
+    in->req = NULL;
+    in->next_free = r->free_list;
+    r->free_list = in;
+    r->n_free++;
+}
+
+static const struct tg_protocol *find_protocol(const char *path)
+{
+    for (size_t i = 0; i < TG_PROTOCOLS; i++)
+        for (const char *const *p = protocols[i]->paths; *p; p++)
+            if (strcmp(path, *p) == 0) return protocols[i];
+    return NULL;
+}
+
+/* Points *body and *len at the plain bytes: the request's own, or r->plain. */
+static enum tg_code decompress(struct tg_receiver *r, const struct tg_ingest *in,
+                               const uint8_t **body, size_t *len, struct tg_err *err)
+{
+    char quoted[48];
+    const char *encoding = tg_http_header(in->req, "Content-Encoding");
+    enum tg_encoding how = TG_ENCODING_IDENTITY;
+    if (in->protocol->needs_snappy) {
+        if (encoding && strcasecmp(encoding, "snappy") != 0)
+            return tg_fail(err, TG_ERR_UNSUPPORTED,
+                           "Content-Encoding %s: remote write 1.0 bodies are snappy (block format)",
+                           tg_quote(quoted, sizeof(quoted), encoding, strlen(encoding)));
+        how = TG_ENCODING_SNAPPY;
+    } else if (encoding) {
+        TG_TRY(tg_encoding_parse(encoding, strlen(encoding), &how, err));
+    }
+    if (how == TG_ENCODING_IDENTITY) return TG_OK;
+    tg_buf_reset(&r->plain);
+    TG_TRY(tg_compress_decode(&r->codec, how, *body, *len, r->config.max_decompressed_bytes,
+                              &r->plain, err));
+    *body = r->plain.data;
+    *len = r->plain.len;
+    return TG_OK;
+}
+
+static enum tg_code read_request(struct tg_receiver *r, struct tg_ingest *in, struct tg_err *err)
+{
+    const struct tg_protocol *p = in->protocol;
+    char quoted[64];
+    const char *why = r->config.admission ? r->config.admission(r->config.arg) : NULL;
+    if (why) return tg_fail(err, TG_ERR_FULL, "%s", why);
+    const char *type = tg_http_header(in->req, "Content-Type");
+    if (p->content_type && type && strncasecmp(type, p->content_type, strlen(p->content_type)) != 0)
+        return tg_fail(err, TG_ERR_UNSUPPORTED, "Content-Type %s is not supported here; send %s",
+                       tg_quote(quoted, sizeof(quoted), type, strlen(type)), p->content_type);
+    size_t len;
+    const uint8_t *body = tg_http_body(in->req, &len);
+    tg_metric_add(&tg_receive_metrics.bytes[protocol_index(p)], len);
+    TG_TRY(decompress(r, in, &body, &len, err));
+    return p->decode(in->req, body, len, &in->decode, err);
+}
+
+void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
+{
+    struct tg_receiver *r = receiver;
+    const char *path = tg_http_path(req);
+    const struct tg_protocol *p = find_protocol(path);
+    const char *method = tg_http_method(req);
+    if (!p) {
+        if (tg_influx_answer_ping(req)) return;
+        tg_http_reply_text(
+            req, 404,
+            "no receiver at %s. This port takes POST /v1/metrics (OTLP), /api/v1/write (Prometheus "
+            "remote write), /write and /api/v2/write (Influx line protocol)",
+            path);
+        return;
+    }
+    if (strcmp(method, "POST") != 0) {
+        static const struct tg_http_header_pair allow = {"Allow", "POST"};
+        static const char body[] = "this path takes POST\n";
+        tg_http_reply(req, 405, "text/plain", body, sizeof(body) - 1, &allow, 1);
+        return;
+    }
+    struct tg_ingest *in = take_ingest(r);
+    if (!in) {
+        tg_http_reply_text(req, 503, "out of memory; try again later (limits.memory)");
+        return;
+    }
+    const size_t pi = protocol_index(p);
+    tg_metric_add(&tg_receive_metrics.requests[pi], 1);
+    in->protocol = p;
+    in->req = req;
+    in->wait = 0;
+    in->end_pos = 0;
+    in->decode = (struct tg_decode){
+        .table = r->config.table,
+        .batch = &in->batch,
+        .arena = &r->arena,
+        .now_ns = tg_clock_wall_ns(),
+        .now_s = tg_clock_coarse_s(),
+    };
+    struct tg_err err = {.offset = TG_NO_OFFSET, .msg = ""};
+    const enum tg_code code = read_request(r, in, &err);
+    tg_arena_reset(&r->arena);
+    if (r->plain.cap > KEEP_BODY_BYTES) tg_buf_deinit(&r->plain);
+
+    tg_metric_add(&tg_receive_metrics.misses, in->decode.n_misses);
+    if (code != TG_OK) {
+        tg_ingest_reply(in, code, &err);
+        return;
+    }
+    tg_metric_add(&tg_receive_metrics.points[pi], in->batch.n_points);
+    tg_metric_add(&tg_receive_metrics.rejected[pi], in->decode.n_rejected);
+    if (in->batch.n_points == 0) {
+        tg_ingest_reply(in, TG_OK, NULL);
+        return;
+    }
+    r->config.sink(r->config.arg, in);
+}
+
+void tg_receive_error_text(char *out, size_t cap, const struct tg_err *err)
+{
+    if (err->offset == TG_NO_OFFSET)
+        (void)snprintf(out, cap, "%s", err->msg);
+    else
+        (void)snprintf(out, cap, "%s (at byte %llu of the body)", err->msg,
+                       (unsigned long long)err->offset);
+}
+
+const char *tg_receive_retry_after(const struct tg_ingest *in, enum tg_code code)
+{
+    const enum tg_class cls = tg_code_class(code);
+    return cls == TG_CLASS_FULL || cls == TG_CLASS_TRANSIENT ? in->receiver->retry_after : NULL;
+}
+
+void tg_ingest_reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
+{
+    const enum tg_class cls = tg_code_class(code);
+    if (cls != TG_CLASS_OK)
+        tg_metric_add(&tg_receive_metrics.refused[protocol_index(in->protocol)][cls - 1], 1);
+    static const struct tg_err none = {.offset = TG_NO_OFFSET, .msg = ""};
+    in->protocol->reply(in, code, err ? err : &none);
+    give_back_ingest(in->receiver, in);
+}

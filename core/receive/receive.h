@@ -1,0 +1,104 @@
+/* receive.h: from an HTTP request to a decoded batch, and from its outcome back to the protocol's
+ * own answer.
+ *
+ *   request ─► protocol by path ─► decompress ─► decode into batch ─► sink (pipe) ─► ... ─►
+ * tg_ingest_reply
+ *
+ * A protocol is a table entry (one file each): which paths, how to decode, how to answer. What all
+ * share lives in receive.c: content encodings, size limits, counters, the journey's object.
+ *
+ * Threading: a receiver and its ingests belong to one worker's thread. A sink may hand `in->batch`
+ * to other threads as long as the reply is given on the worker's.
+ */
+#ifndef TG_RECEIVE_RECEIVE_H
+#define TG_RECEIVE_RECEIVE_H
+
+#include "core/base/metric.h"
+#include "core/codec/decode.h"
+#include "core/net/http_server.h"
+
+struct tg_receiver;
+struct tg_ingest;
+struct tg_worker;
+
+enum { TG_PROTOCOLS = 3 };
+
+struct tg_protocol {
+    const char *name;         /* label in /metrics: "otlp", "remote_write", "influx" */
+    const char *const *paths; /* ends with NULL */
+    const char *content_type; /* required prefix of Content-Type, NULL = any */
+    bool needs_snappy;        /* remote write: snappy block format whatever the header says */
+    /* Appends to d->batch. A failure refuses the whole request. */
+    enum tg_code (*decode)(const struct tg_http_request *req, const uint8_t *body, size_t len,
+                           struct tg_decode *d, struct tg_err *err);
+    /* Answers. code TG_OK: the accepted points are as safe as their strategies ask; rejected ones
+     * are in in->decode. */
+    void (*reply)(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
+};
+extern const struct tg_protocol tg_protocol_otlp, tg_protocol_remote_write, tg_protocol_influx;
+
+/* One request's journey. Made by the receiver, carried by the pipe, ended by tg_ingest_reply. */
+struct tg_ingest {
+    struct tg_receiver *receiver;
+    const struct tg_protocol *protocol;
+    struct tg_http_request *req;
+    struct tg_batch batch;   /* the accepted points; the pipe may reset it once they are logged */
+    struct tg_decode decode; /* n_accepted, n_rejected, first_reject */
+    struct tg_ingest *next_free;
+
+    /* The pipe's alone: */
+    struct tg_worker *worker;
+    struct tg_loop_item item;
+    enum tg_code code;
+    struct tg_err err;
+    uint64_t end_pos;
+    uint32_t wait;                 /* backends whose cursors the reply waits for */
+    uint32_t waited;               /* those it has waited for at all */
+    uint64_t deadline_ms;          /* monotonic */
+    struct tg_ingest *prev, *next; /* list of waiting ones */
+};
+
+struct tg_receiver_config {
+    struct tg_table *table;          /* borrowed */
+    uint64_t max_decompressed_bytes; /* one request */
+    uint32_t retry_after_s;          /* what "come back later" says; 0 = 5 */
+    /* Takes over a decoded request: must end it with tg_ingest_reply, now or later. Never called
+     * with 0 points. */
+    void (*sink)(void *arg, struct tg_ingest *in);
+    /* Asked before anything is decoded: NULL = go on, else why new data is refused for now. */
+    const char *(*admission)(void *arg);
+    void *arg;
+};
+
+/* NULL when out of memory. */
+struct tg_receiver *tg_receiver_new(const struct tg_receiver_config *config);
+void tg_receiver_free(struct tg_receiver *r); /* all ingests replied; NULL accepted */
+
+/* The tg_http_handler of a worker's server; `receiver` is the arg. */
+void tg_receiver_on_request(struct tg_http_request *req, void *receiver);
+
+/* Ends an ingest: answers in its protocol's words, counts, recycles. `err` may be NULL when code is
+ * TG_OK. */
+void tg_ingest_reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
+
+/* The answer's value for Retry-After when `code` is of class full or transient, else NULL. */
+const char *tg_receive_retry_after(const struct tg_ingest *in, enum tg_code code);
+
+/* "message (at byte N of the body)\n", for protocols that answer in plain text. */
+void tg_receive_error_text(char *out, size_t cap, const struct tg_err *err);
+
+/* What Influx clients ask before they write (GET /ping, /health): true when answered. */
+bool tg_influx_answer_ping(struct tg_http_request *req);
+
+/* Counters shared by all receivers of the process, by protocol. */
+struct tg_receive_metrics {
+    struct tg_metric requests[TG_PROTOCOLS], points[TG_PROTOCOLS], rejected[TG_PROTOCOLS],
+        bytes[TG_PROTOCOLS];
+    struct tg_metric refused[TG_PROTOCOLS][6]; /* requests, by error class (enum tg_class - 1) */
+    struct tg_metric misses;
+};
+extern struct tg_receive_metrics tg_receive_metrics;
+void tg_receive_metrics_register(void); /* once */
+void tg_receive_metrics_unregister(void);
+
+#endif

@@ -1,0 +1,52 @@
+/* Prometheus remote write 1.0: prometheus.io/docs/specs/prw/remote_write_spec (protocol, retries
+ * and backoff). */
+#include <string.h>
+
+#include "core/codec/remote_write.h"
+#include "core/receive/receive.h"
+
+static enum tg_code decode(const struct tg_http_request *req, const uint8_t *body, size_t len,
+                           struct tg_decode *d, struct tg_err *err)
+{
+    const char *type = tg_http_header(req, "Content-Type");
+    if (type && strstr(type, "io.prometheus.write.v2"))
+        return tg_fail(err, TG_ERR_UNSUPPORTED,
+                       "remote write 2.0 is not supported; send prometheus.WriteRequest (1.0)");
+    return tg_rw_decode(body, len, d, err);
+}
+
+/* 2xx: all taken. 4xx: not retried by the sender, so also the answer to a partly bad request whose
+ * good part was kept. 5xx: retried. */
+static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
+{
+    const struct tg_decode *d = &in->decode;
+    if (code == TG_OK && d->n_rejected == 0) {
+        tg_http_reply(in->req, 204, NULL, NULL, 0, NULL, 0);
+        return;
+    }
+    if (code == TG_OK) {
+        tg_http_reply_text(
+            in->req, 400,
+            "%llu of %llu samples were refused, the others were stored; the first: %s",
+            (unsigned long long)d->n_rejected, (unsigned long long)(d->n_rejected + d->n_accepted),
+            d->first_reject.msg);
+        return;
+    }
+    const char *retry_after = tg_receive_retry_after(in, code);
+    const struct tg_http_header_pair header = {"Retry-After", retry_after};
+    char text[sizeof(err->msg) + 64];
+    tg_receive_error_text(text, sizeof(text), err);
+    tg_http_reply(in->req, tg_code_http_status(code), "text/plain; charset=utf-8", text,
+                  strlen(text), &header, retry_after ? 1 : 0);
+}
+
+static const char *const paths[] = {"/api/v1/write", NULL};
+
+const struct tg_protocol tg_protocol_remote_write = {
+    .name = "remote_write",
+    .paths = paths,
+    .content_type = "application/x-protobuf",
+    .needs_snappy = true,
+    .decode = decode,
+    .reply = reply,
+};
