@@ -187,7 +187,7 @@ enum tg_code tg_options_set(struct tg_options *o, const char *name, const char *
     for (size_t i = 0; i < n; i++)
         if (strcmp(o->specs[i].name, name) == 0)
             return set_value(&o->specs[i], &o->values[i], text, arena, err);
-    const char *known[64];
+    const char *known[64] = {0};
     const size_t k = n < 64 ? n : 64;
     for (size_t i = 0; i < k; i++) known[i] = o->specs[i].name;
     const char *near = tg_nearest_name(name, known, k);
