@@ -1,0 +1,298 @@
+/* Writing of line protocol; decoding is in influx_line.c. */
+#include <math.h>
+
+#include "core/codec/influx_line.h"
+#include "core/codec/number.h"
+
+enum {
+    HEADER_BYTES = 4,
+    /* `,` key `=` value of a numeric field whose key is a word or a number */
+    FIELD_MAX_BYTES = 1 + 16 + TG_DOUBLE_MAX_LEN + 1 + TG_DOUBLE_MAX_LEN,
+    TAIL_MAX_BYTES = 1 + TG_U64_MAX_LEN + 1, /* " timestamp\n" */
+};
+
+/* ---- the series' form ---- */
+
+/* Appends `len` bytes escaped; reserved for 2 x len. Newlines become \n, backslashes at the end are
+ * cut: before a delimiter they would escape it. Returns the bytes written. */
+static size_t put_escaped(struct tg_buf *out, const char *p, size_t len, bool equals)
+{
+    const size_t before = out->len;
+    while (len && p[len - 1] == '\\') len--;
+    for (size_t i = 0; i < len; i++) {
+        const char c = p[i];
+        if (c == '\n') {
+            tg_buf_put(out, "\\n", 2);
+            continue;
+        }
+        if (c == ',' || c == ' ' || (c == '=' && equals)) tg_buf_put_u8(out, '\\');
+        tg_buf_put_u8(out, (uint8_t)c);
+    }
+    return out->len - before;
+}
+
+enum tg_code tg_influx_prepare(const struct tg_series_desc *mapped, struct tg_buf *out,
+                               struct tg_err *err)
+{
+    const size_t before = out->len;
+    uint32_t name_len = mapped->name_len;
+    const char *field = "value";
+    uint32_t field_len = 5;
+    /* a rule may have renamed the series: then its end no longer is "_" + field, and it is a name
+     * like any other */
+    if (mapped->field_len > 0 && mapped->field_len + 1 < name_len &&
+        mapped->name[name_len - mapped->field_len - 1] == '_') {
+        field = mapped->name + name_len - mapped->field_len;
+        field_len = mapped->field_len;
+        name_len -= field_len + 1;
+    }
+    size_t need = HEADER_BYTES + 2 * ((size_t)name_len + field_len) + 2;
+    for (uint32_t i = 0; i < mapped->n_tags; i++)
+        need += 2 * ((size_t)mapped->tags[i].key_len + mapped->tags[i].value_len) + 2;
+    TG_TRY(tg_buf_reserve(out, need));
+    tg_buf_put_u32(out, 0);
+    const size_t start = out->len;
+    enum tg_code code = TG_OK;
+    char quoted[64];
+    if (put_escaped(out, mapped->name, name_len, false) == 0) {
+        code = tg_fail(err, TG_ERR_INVALID, "line protocol cannot name a measurement %s",
+                       tg_quote(quoted, sizeof(quoted), mapped->name, mapped->name_len));
+        goto out;
+    }
+    if (mapped->name[0] == '#' || mapped->name[0] == '\t') {
+        code = tg_fail(err, TG_ERR_INVALID,
+                       "measurement %s begins with a character that line protocol skips; rename it "
+                       "in tags.lua",
+                       tg_quote(quoted, sizeof(quoted), mapped->name, mapped->name_len));
+        goto out;
+    }
+    for (uint32_t i = 0; i < mapped->n_tags; i++) {
+        const struct tg_tag *tag = &mapped->tags[i];
+        const size_t tag_start = out->len;
+        tg_buf_put_u8(out, ',');
+        const size_t key = put_escaped(out, tag->key, tag->key_len, true);
+        tg_buf_put_u8(out, '=');
+        const size_t value = put_escaped(out, tag->value, tag->value_len, true);
+        if (key == 0 || value == 0) out->len = tag_start;
+    }
+    if (out->len - start > TG_INFLUX_MAX_KEY_BYTES) {
+        code =
+            tg_fail(err, TG_ERR_TOO_LARGE,
+                    "measurement and tags take %zu bytes in line protocol, over InfluxDB's limit "
+                    "of %d; drop tags in tags.lua",
+                    out->len - start, TG_INFLUX_MAX_KEY_BYTES);
+        goto out;
+    }
+    tg_buf_put_u8(out, ' ');
+    const uint32_t series_len = (uint32_t)(out->len - start);
+    memcpy(out->data + start - HEADER_BYTES, &series_len, HEADER_BYTES);
+    if (put_escaped(out, field, field_len, true) == 0) {
+        code = tg_fail(err, TG_ERR_INVALID, "line protocol cannot name a field %s",
+                       tg_quote(quoted, sizeof(quoted), field, field_len));
+        goto out;
+    }
+    tg_buf_put_u8(out, '=');
+out:
+    if (code != TG_OK) out->len = before;
+    return code;
+}
+
+/* ---- one point ---- */
+
+/* The caller reserved for all of these. */
+static void put_double(struct tg_buf *out, double v)
+{
+    out->len += tg_double_format((char *)out->data + out->len, v);
+}
+static void put_u64(struct tg_buf *out, uint64_t v)
+{
+    out->len += tg_u64_format((char *)out->data + out->len, v);
+}
+static void put_key(struct tg_buf *out, size_t first, const char *key)
+{
+    if (out->len != first) tg_buf_put_u8(out, ',');
+    tg_buf_put(out, key, strlen(key));
+    tg_buf_put_u8(out, '=');
+}
+/* `first` is where the field set begins: a comma goes before all fields but that one. */
+static void put_count_field(struct tg_buf *out, size_t first, const char *key, uint64_t v)
+{
+    put_key(out, first, key);
+    put_u64(out, v); /* without a suffix: a float */
+}
+static void put_double_field(struct tg_buf *out, size_t first, const char *key, double v)
+{
+    if (!isfinite(v)) return;
+    put_key(out, first, key);
+    put_double(out, v);
+}
+static void put_number_key(struct tg_buf *out, size_t first, double v)
+{
+    if (out->len != first) tg_buf_put_u8(out, ',');
+    put_double(out, v);
+    tg_buf_put_u8(out, '=');
+}
+
+/* Room for n fields and the line's end. */
+static enum tg_code reserve_fields(struct tg_buf *out, uint64_t n)
+{
+    return tg_buf_reserve(out, (size_t)n * FIELD_MAX_BYTES + TAIL_MAX_BYTES);
+}
+
+static enum tg_code put_histogram(struct tg_buf *out, const struct tg_histogram *h)
+{
+    const size_t first = out->len;
+    TG_TRY(reserve_fields(out, UINT64_C(4) + h->n_buckets));
+    put_count_field(out, first, "count", h->count);
+    if (h->has_sum) put_double_field(out, first, "sum", h->sum);
+    if (h->has_min) put_double_field(out, first, "min", h->min);
+    if (h->has_max) put_double_field(out, first, "max", h->max);
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < h->n_buckets; i++) {
+        total += h->buckets[i];
+        put_number_key(out, first, i < h->n_bounds ? h->bounds[i] : (double)INFINITY);
+        put_u64(out, total);
+    }
+    return TG_OK;
+}
+
+static void put_exp_buckets(struct tg_buf *out, size_t first, const char *prefix, int64_t offset,
+                            const uint64_t *counts, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!counts[i]) continue;
+        char key[8 + TG_U64_MAX_LEN + 1];
+        const size_t len = strlen(prefix);
+        memcpy(key, prefix, len);
+        key[len + tg_i64_format(key + len, offset + i)] = '\0';
+        put_count_field(out, first, key, counts[i]);
+    }
+}
+
+static enum tg_code put_exp_histogram(struct tg_buf *out, const struct tg_exp_histogram *h)
+{
+    const size_t first = out->len;
+    TG_TRY(reserve_fields(out, UINT64_C(7) + h->n_pos + h->n_neg));
+    put_count_field(out, first, "count", h->count);
+    if (h->has_sum) put_double_field(out, first, "sum", h->sum);
+    if (h->has_min) put_double_field(out, first, "min", h->min);
+    if (h->has_max) put_double_field(out, first, "max", h->max);
+    put_count_field(out, first, "zero_count", h->zero_count);
+    put_double_field(out, first, "zero_threshold", h->zero_threshold);
+    put_double_field(out, first, "scale", h->scale);
+    put_exp_buckets(out, first, "pos_", h->pos_offset, h->pos, h->n_pos);
+    put_exp_buckets(out, first, "neg_", h->neg_offset, h->neg, h->n_neg);
+    return TG_OK;
+}
+
+static enum tg_code put_summary(struct tg_buf *out, const struct tg_summary *s)
+{
+    const size_t first = out->len;
+    TG_TRY(reserve_fields(out, UINT64_C(2) + s->n_quantiles));
+    put_count_field(out, first, "count", s->count);
+    put_double_field(out, first, "sum", s->sum);
+    for (uint32_t i = 0; i < s->n_quantiles; i++) {
+        if (!isfinite(s->quantiles[i].value)) continue;
+        put_number_key(out, first, s->quantiles[i].quantile);
+        put_double(out, s->quantiles[i].value);
+    }
+    return TG_OK;
+}
+
+static enum tg_code put_string(struct tg_buf *out, const struct tg_string *s)
+{
+    TG_TRY(tg_buf_reserve(out, 2 * (size_t)s->len + 2 + TAIL_MAX_BYTES));
+    tg_buf_put_u8(out, '"');
+    for (uint32_t i = 0; i < s->len; i++) {
+        if (s->ptr[i] == '"' || s->ptr[i] == '\\') tg_buf_put_u8(out, '\\');
+        tg_buf_put_u8(out, (uint8_t)s->ptr[i]);
+    }
+    tg_buf_put_u8(out, '"');
+    return TG_OK;
+}
+
+/* The value of a series' single field. The caller reserved for a number. */
+static enum tg_code put_scalar(struct tg_buf *out, const struct tg_point *p, unsigned flags,
+                               struct tg_err *err)
+{
+    switch (p->type) {
+    case TG_VALUE_DOUBLE:
+        if (!isfinite(p->value.f64))
+            return tg_fail(err, TG_ERR_UNSUPPORTED,
+                           "line protocol has no form for NaN and infinity");
+        put_double(out, p->value.f64);
+        return TG_OK;
+    case TG_VALUE_INT64:
+        out->len += tg_i64_format((char *)out->data + out->len, p->value.i64);
+        tg_buf_put_u8(out, 'i');
+        return TG_OK;
+    case TG_VALUE_UINT64:
+        if ((flags & TG_INFLUX_NO_UNSIGNED) && p->value.u64 > INT64_MAX)
+            return tg_fail(err, TG_ERR_UNSUPPORTED,
+                           "%llu is over the largest integer of a server without unsigned integers",
+                           (unsigned long long)p->value.u64);
+        put_u64(out, p->value.u64);
+        tg_buf_put_u8(out, flags & TG_INFLUX_NO_UNSIGNED ? 'i' : 'u');
+        return TG_OK;
+    case TG_VALUE_BOOL:
+        if (p->value.i64)
+            tg_buf_put(out, "true", 4);
+        else
+            tg_buf_put(out, "false", 5);
+        return TG_OK;
+    case TG_VALUE_STRING: return put_string(out, p->value.string);
+    default:
+        return tg_fail(err, TG_ERR_UNSUPPORTED,
+                       "line protocol has no form for a point without "
+                       "a value");
+    }
+}
+
+enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len,
+                                    const struct tg_point *p, unsigned flags, struct tg_buf *out,
+                                    struct tg_err *err)
+{
+    const size_t before = out->len;
+    uint32_t series_len = 0;
+    if (prepared_len > HEADER_BYTES) memcpy(&series_len, prepared, HEADER_BYTES);
+    if (series_len < 2 || series_len >= prepared_len - HEADER_BYTES)
+        return tg_fail(err, TG_ERR_CORRUPT, "prepared bytes of %zu bytes are no Influx series",
+                       prepared_len);
+    prepared += HEADER_BYTES;
+    prepared_len -= HEADER_BYTES;
+    enum tg_code code = tg_buf_reserve(out, prepared_len + TG_DOUBLE_MAX_LEN + TAIL_MAX_BYTES);
+    if (code != TG_OK) goto fail;
+    switch (p->type) {
+    case TG_VALUE_HISTOGRAM:
+        tg_buf_put(out, prepared, series_len);
+        code = put_histogram(out, p->value.histogram);
+        break;
+    case TG_VALUE_EXP_HISTOGRAM:
+        tg_buf_put(out, prepared, series_len);
+        code = put_exp_histogram(out, p->value.exp_histogram);
+        break;
+    case TG_VALUE_SUMMARY:
+        tg_buf_put(out, prepared, series_len);
+        code = put_summary(out, p->value.summary);
+        break;
+    default:
+        tg_buf_put(out, prepared, prepared_len);
+        code = put_scalar(out, p, flags, err);
+        if (code == TG_ERR_UNSUPPORTED) {
+            out->len = before;
+            return code;
+        }
+        break;
+    }
+    if (code != TG_OK) goto fail;
+    tg_buf_put_u8(out, ' ');
+    out->len += tg_i64_format((char *)out->data + out->len, p->ts_ns);
+    tg_buf_put_u8(out, '\n');
+    return TG_OK;
+fail:
+    out->len = before;
+    return code == TG_ERR_TOO_LARGE
+               ? tg_fail(err, code, "the line does not fit the buffer's maximum of %zu bytes",
+                         out->max_bytes)
+               : tg_fail(err, code, "out of memory for a line");
+}
