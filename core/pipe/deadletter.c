@@ -284,7 +284,7 @@ static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
     }
     if (d->max_bytes && (uint64_t)st.st_size + d->pending.len > d->max_bytes)
         return tg_fail(err, TG_ERR_FULL,
-                       "%s is at its limit of %llu bytes (log.max_dead_letters); deal with it and "
+                       "%s is at its limit of %llu bytes (dead_letters.max_bytes); deal with it and "
                        "move it away",
                        d->path, (unsigned long long)d->max_bytes);
     for (size_t done = 0; done < d->pending.len;) {
