@@ -1,0 +1,279 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/admin/internal.h"
+#include "core/admin/json.h"
+#include "core/base/clock.h"
+#include "core/base/mem.h"
+
+/* One query or rewind under way.
+ *
+ * Made on the loop's thread, filled by callbacks on the backend's thread, and handed back through
+ * `item`; between start and hand-back only the backend's thread touches it. */
+struct job {
+    struct tg_admin *admin;
+    struct tg_http_request *req;
+    struct tg_loop_item item;
+    struct tg_arena arena;
+    struct tg_buf out;
+    struct tg_query query;
+    const char *backend;
+    uint64_t deadline_ms;
+    uint64_t n_rows;
+    const char *cut; /* why rows are missing; NULL = they are not */
+    enum tg_code code;
+    struct tg_err err;
+    struct tg_cursor_state state; /* rewind */
+    bool is_rewind;
+};
+
+static void job_free(struct job *j)
+{
+    j->admin->n_pending--;
+    tg_buf_deinit(&j->out);
+    tg_arena_deinit(&j->arena);
+    tg_free(j);
+}
+
+static struct job *job_new(struct tg_admin *a, struct tg_http_request *req)
+{
+    if (a->n_pending >= TG_ADMIN_MAX_PENDING) {
+        tg_admin_reply_error(req, 503, "%d queries are under way already; try again later",
+                             TG_ADMIN_MAX_PENDING);
+        return NULL;
+    }
+    struct job *j = tg_calloc(1, sizeof(*j));
+    if (!j) {
+        tg_admin_reply_error(req, 503, "out of memory");
+        return NULL;
+    }
+    a->n_pending++;
+    j->admin = a;
+    j->req = req;
+    tg_arena_init(&j->arena, 1 << 20);
+    tg_buf_init(&j->out, TG_ADMIN_MAX_ANSWER);
+    return j;
+}
+
+static void finish(void *arg) /* on the loop's thread */
+{
+    struct job *j = arg;
+    if (j->code != TG_OK) {
+        tg_admin_reply_error(j->req, tg_code_http_status(j->code), "%s: %s", j->backend,
+                             j->err.msg[0] ? j->err.msg : "out of memory");
+    } else if (j->is_rewind) {
+        char text[256];
+        const int n =
+            snprintf(text, sizeof(text),
+                     "{\"backend\":\"%s\",\"position\":%" PRIu64 ",\"point_no\":%" PRIu64 "}\n",
+                     j->backend, j->state.pos, j->state.point_no);
+        tg_http_reply(j->req, 200, "application/json", text, (size_t)n, NULL, 0);
+    } else {
+        tg_http_reply(j->req, 200, "application/json", j->out.data, j->out.len, NULL, 0);
+    }
+    job_free(j);
+}
+
+static void hand_back(struct job *j)
+{
+    j->item.fn = finish;
+    j->item.arg = j;
+    tg_loop_post_item(j->admin->config.loop, &j->item);
+}
+
+static bool on_row(void *arg, const struct tg_query_row *row)
+{
+    struct job *j = arg;
+    if (j->n_rows == j->query.max_rows) {
+        j->cut = "limit";
+        return false;
+    }
+    if (tg_clock_mono_ms() > j->deadline_ms) {
+        j->cut = "time";
+        return false;
+    }
+    const size_t before = j->out.len;
+    enum tg_code code = j->n_rows ? tg_buf_append(&j->out, ",\n", 2) : TG_OK;
+    if (code == TG_OK) code = tg_json_row(&j->out, row);
+    /* Room for the end of the text is kept, so that a cut answer is whole JSON. */
+    if (code == TG_OK) code = tg_buf_reserve(&j->out, 128);
+    if (code != TG_OK) {
+        j->out.len = before;
+        j->cut = "size";
+        return false;
+    }
+    j->n_rows++;
+    return true;
+}
+
+static void on_end(void *arg, enum tg_code code, const struct tg_err *err)
+{
+    struct job *j = arg;
+    j->code = code;
+    if (code != TG_OK && err) j->err = *err;
+    if (code == TG_OK)
+        j->code = tg_buf_printf(&j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s}\n", j->n_rows,
+                                j->cut ? "\"" : "", j->cut ? j->cut : "null", j->cut ? "\"" : "");
+    hand_back(j);
+}
+
+/* The backend to ask: the one named, else the first that can be queried. -1 = replied. */
+static int pick_backend(struct tg_admin *a, struct tg_http_request *req)
+{
+    const struct tg_config *c = a->config.config;
+    const char *name = tg_http_query(req, "backend", 0);
+    for (unsigned i = 0; i < c->n_backends; i++) {
+        if (name ? strcmp(c->backends[i].name, name) == 0 : c->backends[i].ops->query_range != NULL)
+            return (int)i;
+    }
+    if (!name) {
+        tg_admin_reply_error(req, 400,
+                             "no configured backend can be queried; a parquet backend can");
+        return -1;
+    }
+    const char *near = tg_nearest_name(name, c->rules.backends, c->n_backends);
+    tg_admin_reply_error(req, 404, "there is no backend \"%.64s\"%s%s%s", name,
+                         near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return -1;
+}
+
+static enum tg_code time_param(struct tg_http_request *req, const char *name, int64_t now_ns,
+                               int64_t *out, struct tg_err *err)
+{
+    const char *text = tg_http_query(req, name, 0);
+    struct tg_err detail = {.msg = ""};
+    if (!text || !*text) return TG_OK;
+    if (tg_time_parse(text, now_ns, out, &detail) != TG_OK)
+        return tg_fail(err, TG_ERR_INVALID, "%s: %s", name, detail.msg);
+    return TG_OK;
+}
+
+static enum tg_code parse_query(struct job *j, struct tg_err *err)
+{
+    struct tg_http_request *req = j->req;
+    const char *series = tg_http_query(req, "series", 0);
+    const char *name = tg_http_query(req, "name", 0);
+    struct tg_selector s;
+    TG_TRY(tg_selector_parse(series ? series : "", &j->arena, &s, err));
+    if (name && s.name)
+        return tg_fail(err, TG_ERR_INVALID, "both series and name give a name; keep one");
+    if (name) s.name = tg_arena_strndup(&j->arena, name, strlen(name));
+    for (unsigned i = 0; tg_http_query(req, "tag", i); i++)
+        TG_TRY(tg_selector_add_tag(&s, tg_http_query(req, "tag", i), &j->arena, err));
+
+    const int64_t now_ns = tg_clock_wall_ns();
+    int64_t start_ns = now_ns - INT64_C(3600) * 1000000000; /* the last hour */
+    int64_t end_ns = INT64_MAX; /* senders' clocks may run ahead of ours */
+    TG_TRY(time_param(req, "since", now_ns, &start_ns, err));
+    TG_TRY(time_param(req, "start", now_ns, &start_ns, err));
+    TG_TRY(time_param(req, "end", now_ns, &end_ns, err));
+    if (end_ns <= start_ns) return tg_fail(err, TG_ERR_INVALID, "end is not after start");
+
+    uint32_t limit = 1000;
+    const char *limit_text = tg_http_query(req, "limit", 0);
+    if (limit_text) {
+        char *end;
+        const long v = strtol(limit_text, &end, 10);
+        if (end == limit_text || *end || v < 1 || v > 1000000)
+            return tg_fail(err, TG_ERR_INVALID, "limit: expected a number from 1 to 1000000");
+        limit = (uint32_t)v;
+    }
+    j->query = (struct tg_query){.name = s.name,
+                                 .tags = s.tags,
+                                 .n_tags = s.n_tags,
+                                 .start_ns = start_ns,
+                                 .end_ns = end_ns,
+                                 .max_rows = limit};
+    return TG_OK;
+}
+
+void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
+{
+    const int backend = pick_backend(a, req);
+    if (backend < 0) return;
+    struct job *j = job_new(a, req);
+    if (!j) return;
+    j->backend = a->config.config->backends[backend].name;
+    j->deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
+    struct tg_err err = {.msg = ""};
+    enum tg_code code = parse_query(j, &err);
+    if (code == TG_OK) code = tg_buf_printf(&j->out, "{\"backend\":\"%s\",\"rows\":[", j->backend);
+    if (code == TG_OK)
+        code = tg_gateway_query(a->gateway, (unsigned)backend, &j->query, on_row, on_end, j, &err);
+    if (code == TG_OK) return; /* the callbacks answer */
+    tg_admin_reply_error(req, code == TG_ERR_UNSUPPORTED ? 400 : tg_code_http_status(code), "%s",
+                         err.msg[0] ? err.msg : "out of memory");
+    job_free(j);
+}
+
+static void on_rewind(void *arg, enum tg_code code, const struct tg_cursor_state *now,
+                      const struct tg_err *err)
+{
+    struct job *j = arg;
+    j->code = code;
+    if (now) j->state = *now;
+    if (code != TG_OK && err) j->err = *err;
+    hand_back(j);
+}
+
+/* start, end, a time, or a position as "pos:123". */
+static enum tg_code parse_rewind_to(const char *text, enum tg_rewind_to *to, int64_t *value,
+                                    struct tg_err *err)
+{
+    *value = 0;
+    if (strcmp(text, "start") == 0) {
+        *to = TG_REWIND_START;
+        return TG_OK;
+    }
+    if (strcmp(text, "end") == 0) {
+        *to = TG_REWIND_END;
+        return TG_OK;
+    }
+    if (strncmp(text, "pos:", 4) == 0) {
+        char *end;
+        const long long v = strtoll(text + 4, &end, 10);
+        if (end == text + 4 || *end || v < 0)
+            return tg_fail(err, TG_ERR_INVALID, "to: \"%.60s\" is not a position; write pos:12345",
+                           text);
+        *to = TG_REWIND_POSITION;
+        *value = v;
+        return TG_OK;
+    }
+    *to = TG_REWIND_TIME;
+    struct tg_err detail = {.msg = ""};
+    if (tg_time_parse(text, tg_clock_wall_ns(), value, &detail) != TG_OK)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "to: write start, end, a time (2026-01-31T12:00:00Z, or 10m for ten minutes "
+                       "ago), or a position as pos:12345");
+    return TG_OK;
+}
+
+void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req)
+{
+    const char *to_text = tg_http_query(req, "to", 0);
+    if (!tg_http_query(req, "backend", 0) || !to_text) {
+        tg_admin_reply_error(req, 400, "say what and where to: ?backend=NAME&to=start|TIME|pos:N");
+        return;
+    }
+    const int backend = pick_backend(a, req);
+    if (backend < 0) return;
+    enum tg_rewind_to to;
+    int64_t value;
+    struct tg_err err = {.msg = ""};
+    enum tg_code code = parse_rewind_to(to_text, &to, &value, &err);
+    if (code != TG_OK) {
+        tg_admin_reply_error(req, 400, "%s", err.msg);
+        return;
+    }
+    struct job *j = job_new(a, req);
+    if (!j) return;
+    j->is_rewind = true;
+    j->backend = a->config.config->backends[backend].name;
+    code = tg_gateway_rewind(a->gateway, (unsigned)backend, to, value, on_rewind, j, &err);
+    if (code == TG_OK) return;
+    tg_admin_reply_error(req, tg_code_http_status(code), "%s",
+                         err.msg[0] ? err.msg : "out of memory");
+    job_free(j);
+}

@@ -1,0 +1,87 @@
+#include "core/app/cmd.h"
+#include "core/app/config.h"
+#include "core/rules/rules.h"
+
+static const char *rule_name(const char *path)
+{
+    return path ? path : "(built in)";
+}
+
+static void print_summary(const struct tg_config *c)
+{
+    char bytes[32];
+    static const char *const syncs[] = {"always", "interval", "never"};
+    (void)printf("%s is fine\n", c->path);
+    (void)printf("  listen    http %s, admin %s\n", c->http_address, c->admin_address);
+    (void)printf("  log       %s, sync %s, up to %s\n", c->log.dir, syncs[c->log.sync],
+                 tg_format_bytes(bytes, sizeof(bytes), c->log.max_bytes));
+    (void)printf("  rules     tags %s\n            routing %s\n            strategy %s\n"
+                 "            retention %s\n",
+                 rule_name(c->rules.tags_path), rule_name(c->rules.routing_path),
+                 rule_name(c->rules.strategy_path), rule_name(c->rules.retention_path));
+    for (unsigned i = 0; i < c->n_backends; i++)
+        (void)printf("  backend   %s (%s)\n", c->backends[i].name, c->backends[i].ops->type);
+}
+
+/* Each script on its own first, so that all that are broken are named. */
+static bool check_rules(const struct tg_rules_config *config)
+{
+    bool ok = true;
+    for (unsigned i = 0; i < 5; i++) {
+        struct tg_rules_config one = *config;
+        if (i < 4) {
+            one.tags_path = i == 0 ? config->tags_path : NULL;
+            one.routing_path = i == 1 ? config->routing_path : NULL;
+            one.strategy_path = i == 2 ? config->strategy_path : NULL;
+            one.retention_path = i == 3 ? config->retention_path : NULL;
+        } else if (!ok) {
+            break; /* all together would only repeat it */
+        }
+        struct tg_err err = {.msg = ""};
+        struct tg_rules *rules = NULL;
+        if (tg_rules_new(&one, &rules, &err) != TG_OK) {
+            (void)fprintf(stderr, "%s\n", err.msg);
+            ok = false;
+        }
+        tg_rules_free(rules);
+    }
+    return ok;
+}
+
+static int run(const struct tg_args *args)
+{
+    if (tg_args_has(args, "print-options")) {
+        tg_config_print_options(stdout);
+        return TG_EXIT_OK;
+    }
+    struct tg_arena arena;
+    tg_arena_init(&arena, 0);
+    struct tg_config config;
+    int code = TG_EXIT_FAILED;
+    if (tg_cmd_load_config(args, &arena, &config) == TG_OK && check_rules(&config.rules)) {
+        print_summary(&config);
+        code = TG_EXIT_OK;
+    }
+    tg_arena_deinit(&arena);
+    return code;
+}
+
+static const struct tg_flag flags[] = {
+    {"config", 'c', "FILE", "the configuration (scripts/gateway.lua)"},
+    {"print-options", 0, NULL, NULL},
+    {0},
+};
+
+const struct tg_cmd tg_cmd_check = {
+    .name = "check",
+    .summary = "load the configuration and all rules, and say what is wrong",
+    .synopsis = "[--config scripts/gateway.lua]",
+    .details =
+        "Reports every mistake of the configuration, then loads the rule scripts. Nothing is "
+        "started and\nno folder is touched. Exit code 1 when anything is wrong.",
+    .examples =
+        "  tidegate check\n"
+        "  tidegate check --config /etc/tidegate/gateway.lua && systemctl reload tidegate\n",
+    .flags = flags,
+    .run = run,
+};

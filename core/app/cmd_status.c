@@ -1,0 +1,176 @@
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/app/call.h"
+#include "core/app/cmd.h"
+#include "core/base/clock.h"
+
+/* What the previous look saw, for rates. */
+struct last {
+    bool is_set;
+    uint64_t at_ms;
+    double received;
+    double delivered[TG_MAX_BACKENDS];
+};
+
+static double field(const json_t *o, const char *name)
+{
+    return json_number_value(json_object_get(o, name));
+}
+
+static const char *word(const json_t *o, const char *name)
+{
+    const char *s = json_string_value(json_object_get(o, name));
+    return s ? s : "";
+}
+
+static void print_duration(char *out, size_t cap, double s)
+{
+    if (s < 100)
+        (void)snprintf(out, cap, "%.1fs", s);
+    else if (s < 6000)
+        (void)snprintf(out, cap, "%.0fm", s / 60);
+    else
+        (void)snprintf(out, cap, "%.0fh", s / 3600);
+}
+
+static void print_backends(const json_t *status, struct last *last, double elapsed_s)
+{
+    (void)printf("\n%-16s %-11s %-9s %12s %9s %9s %7s %9s %9s %5s  %s\n", "BACKEND", "TYPE",
+                 "STATE", "DELIVERED", "PER S", "WAITING", "DEAD", "ELSEWHERE", "LAG", "LOST",
+                 "LEDGER");
+    size_t i;
+    json_t *b;
+    json_array_foreach(json_object_get(status, "backends"), i, b)
+    {
+        const json_t *l = json_object_get(b, "ledger");
+        const double delivered = field(l, "delivered");
+        char rate[32] = "-", lag[32];
+        if (elapsed_s > 0 && i < TG_MAX_BACKENDS)
+            (void)tg_format_count(rate, sizeof(rate), (delivered - last->delivered[i]) / elapsed_s);
+        if (i < TG_MAX_BACKENDS) last->delivered[i] = delivered;
+        print_duration(lag, sizeof(lag), field(b, "lag_ms") / 1000);
+        (void)printf("%-16s %-11s %-9s %12.0f %9s %9.0f %7.0f %9.0f %9s %5.0f  %s\n",
+                     word(b, "name"), word(b, "type"), word(b, "state"), delivered, rate,
+                     field(l, "waiting"), field(l, "dead_lettered"), field(l, "elsewhere"), lag,
+                     field(l, "lost"),
+                     json_is_true(json_object_get(l, "balanced")) ? "balanced" : "NOT BALANCED");
+    }
+    json_array_foreach(json_object_get(status, "backends"), i, b)
+    {
+        if (word(b, "last_error")[0])
+            (void)printf("\n%s: %s\n", word(b, "name"), word(b, "last_error"));
+    }
+}
+
+static void print_status(const json_t *s, struct last *last)
+{
+    const json_t *points = json_object_get(s, "points");
+    const json_t *log = json_object_get(s, "log");
+    const json_t *series = json_object_get(s, "series");
+    const json_t *rules = json_object_get(s, "rules");
+    const uint64_t now_ms = tg_clock_mono_ms();
+    const double elapsed_s = last->is_set ? (double)(now_ms - last->at_ms) / 1000 : 0;
+    char up[32], rate[32] = "", used[32], max[32], mem[32];
+    print_duration(up, sizeof(up), (field(s, "now_ns") - field(s, "start_ns")) / 1e9);
+    if (elapsed_s > 0) {
+        char n[32];
+        (void)snprintf(rate, sizeof(rate), " (%s/s)",
+                       tg_format_count(n, sizeof(n),
+                                       (field(points, "received") - last->received) / elapsed_s));
+    }
+    last->received = field(points, "received");
+    const char *not_ready = word(s, "not_ready");
+    (void)printf("tidegate %s, up %s, %s%s\n", word(s, "version"), up,
+                 not_ready[0] ? "NOT READY: " : "ready", not_ready);
+    (void)printf("points    %.0f received%s, %.0f dropped by rule, %.0f rejected; %.0f requests, "
+                 "%.0f wait for an acknowledgement\n",
+                 field(points, "received"), rate, field(points, "dropped"),
+                 field(points, "rejected"), field(points, "requests"),
+                 field(points, "waiting_acks"));
+    (void)printf("log       %s of %s in %.0f segments%s\n",
+                 tg_format_bytes(used, sizeof(used), (uint64_t)field(log, "bytes")),
+                 tg_format_bytes(max, sizeof(max), (uint64_t)field(log, "max_bytes")),
+                 field(log, "segments"),
+                 json_is_true(json_object_get(log, "full")) ? ", FULL: new data is refused" : "");
+    (void)printf("series    %.0f live of %.0f; memory %s\n", field(series, "live"),
+                 field(series, "max"),
+                 tg_format_bytes(mem, sizeof(mem), (uint64_t)field(s, "memory_bytes")));
+    (void)printf("rules     generation %.0f, %.0f decisions, %.0f errors%s%s\n",
+                 field(s, "generation"), field(rules, "decisions"), field(rules, "errors"),
+                 word(rules, "last_error")[0] ? ", last: " : "", word(rules, "last_error"));
+    print_backends(s, last, elapsed_s);
+    last->is_set = true;
+    last->at_ms = now_ms;
+}
+
+/* 0 = printed, else an exit code; the reason is then in `reason`. */
+static int look(const char *url, bool as_json, bool clear, struct last *last, char reason[512])
+{
+    struct tg_answer answer;
+    struct tg_err err = {.msg = ""};
+    int code = TG_EXIT_FAILED;
+    json_t *o = NULL;
+    if (tg_call("GET", url, 10000, &answer, &err) != TG_OK) {
+        (void)snprintf(reason, 512, "%s", err.msg);
+    } else if (answer.status != 200) {
+        (void)tg_answer_error(&answer, reason, 512);
+    } else if (as_json) {
+        (void)fwrite(answer.body.data, 1, answer.body.len, stdout);
+        (void)fputc('\n', stdout);
+        code = TG_EXIT_OK;
+    } else if (!(o = json_loadb((const char *)answer.body.data, answer.body.len, 0, NULL))) {
+        (void)snprintf(reason, 512, "the answer is not JSON");
+    } else {
+        if (clear) (void)fputs("\033[H\033[2J", stdout);
+        print_status(o, last);
+        code = TG_EXIT_OK;
+    }
+    json_decref(o);
+    tg_answer_deinit(&answer);
+    return code;
+}
+
+static int run(const struct tg_args *args)
+{
+    char base[512], url[600], reason[512] = "";
+    if (!tg_cmd_admin_url(args, base, sizeof(base))) return TG_EXIT_USAGE;
+    (void)snprintf(url, sizeof(url), "%s/api/status", base);
+    const bool as_json = tg_args_has(args, "json");
+    const bool live = isatty(STDOUT_FILENO) && !as_json && !tg_args_has(args, "once");
+    struct last last = {0};
+    for (;;) {
+        const int code = look(url, as_json, live, &last, reason);
+        if (code != TG_EXIT_OK) return tg_command_failed(args->cmd, "%s", reason);
+        if (!live) return TG_EXIT_OK;
+        (void)printf("\n(each second; Ctrl-C ends)\n");
+        (void)fflush(stdout);
+        const struct timespec second = {.tv_sec = 1};
+        (void)nanosleep(&second, NULL);
+    }
+}
+
+static const struct tg_flag flags[] = {
+    {"once", '1', NULL, "print once and end (always so when the output is not a terminal)"},
+    {"json", 'j', NULL, "print the gateway's JSON, once"},
+    {"admin", 'a', "ADDR", "admin address of the gateway (127.0.0.1:4320, or $TIDEGATE_ADMIN)"},
+    {"config", 'c', "FILE", "take the admin address from this configuration"},
+    {0},
+};
+
+const struct tg_cmd tg_cmd_status = {
+    .name = "status",
+    .summary = "live table of what goes in, waits, and comes out",
+    .synopsis = "[--once] [--json]",
+    .details =
+        "For every backend: received + rewound = before + delivered + waiting + dead + dropped "
+        "+ elsewhere + lost.",
+    .examples = "  tidegate status\n"
+                "  tidegate status --once\n"
+                "  tidegate status --json | jq '.backends[].ledger'\n",
+    .flags = flags,
+    .run = run,
+};

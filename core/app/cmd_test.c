@@ -1,0 +1,16 @@
+#include "core/app/cmd.h"
+#include "core/app/lua_test.h"
+
+const struct tg_cmd tg_cmd_test = {
+    .name = "test",
+    .summary = "run the busted specs of rules inside the gateway's own VM",
+    .synopsis = "[DIR|FILE]... [BUSTED OPTIONS]",
+    .details =
+        "Without an argument, the specs in scripts/ run. require \"tidegate.testing\" loads a "
+        "folder of rules\nand decides series with them; require \"tidegate.codec\" has the "
+        "codecs.",
+    .examples = "  tidegate test\n"
+                "  tidegate test scripts\n"
+                "  tidegate test my-rules/routing_spec.lua\n",
+    .run_raw = tg_lua_test_main,
+};
