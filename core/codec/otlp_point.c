@@ -1,0 +1,440 @@
+#include "core/codec/otlp_point.h"
+
+#include <math.h>
+
+#define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
+#define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
+#define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)
+
+static enum tg_code malformed(struct tg_otlp_reader *r, const struct tg_wire *w, const char *what,
+                              struct tg_err *err)
+{
+    r->bad = w->p;
+    return tg_fail(err, TG_ERR_MALFORMED, "%s: %s", what, tg_wire_why(w));
+}
+
+/* A field of the schema with a type that it does not have: the bytes are something else. Reserved
+ * and unknown numbers pass. */
+static enum tg_code other_field(struct tg_otlp_reader *r, const struct tg_wire_field *f,
+                                uint32_t known, const char *what, struct tg_err *err)
+{
+    const uint32_t number = TG_WIRE_NUMBER(f->tag);
+    if (number > 31 || !(known >> number & 1)) return TG_OK;
+    r->bad = f->start;
+    return tg_fail(err, TG_ERR_MALFORMED, "%s: field %u has wire type %u", what, number,
+                   f->tag & 7);
+}
+
+static enum tg_code no_memory(struct tg_err *err)
+{
+    return tg_fail(err, TG_ERR_NOMEM,
+                   "out of memory: the batch's arena or the memory limit is used up");
+}
+
+static double as_double(uint64_t bits)
+{
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* Repeated 64-bit fields, packed or not. */
+static enum tg_code count_fixed64(struct tg_otlp_reader *r, const struct tg_wire_field *f,
+                                  uint64_t *n, const char *what, struct tg_err *err)
+{
+    if ((f->tag & 7) == TG_WIRE_FIXED64) {
+        *n += 1;
+        return TG_OK;
+    }
+    if (f->len % 8 != 0) {
+        r->bad = f->start;
+        return tg_fail(err, TG_ERR_MALFORMED, "%s: %zu bytes of packed 64-bit numbers", what,
+                       f->len);
+    }
+    *n += f->len / 8;
+    return TG_OK;
+}
+
+static void copy_fixed64(const struct tg_wire_field *f, void *to, uint64_t *n)
+{
+    uint8_t *const p = (uint8_t *)to + *n * 8;
+    if ((f->tag & 7) == TG_WIRE_FIXED64) {
+        memcpy(p, &f->num, 8);
+        *n += 1;
+    } else if (f->len) {
+        memcpy(p, f->data, f->len);
+        *n += f->len / 8;
+    }
+}
+
+/* --- explicit buckets --- */
+
+static enum tg_code check_histogram(const struct tg_histogram *h, struct tg_err *err)
+{
+    if (h->n_buckets != 0 ? h->n_buckets != h->n_bounds + UINT64_C(1) : h->n_bounds != 0)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "a histogram has %u bucket_counts for %u explicit_bounds: there must be one "
+                       "more, or none of both",
+                       h->n_buckets, h->n_bounds);
+    for (uint32_t i = 0; i < h->n_bounds; i++)
+        if (isnan(h->bounds[i]) || (i > 0 && !(h->bounds[i - 1] < h->bounds[i])))
+            return tg_fail(err, TG_ERR_INVALID,
+                           "a histogram's explicit_bounds do not ascend at index %u (%g)", i,
+                           h->bounds[i]);
+    return TG_OK;
+}
+
+enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *msg, size_t len,
+                                     struct tg_otlp_point *out, struct tg_err *err)
+{
+    static const char what[] = "histogram point";
+    struct tg_histogram h = {.count = 0};
+    struct tg_wire w = tg_wire_of(msg, len);
+    struct tg_wire_field f;
+    uint64_t n_buckets = 0;
+    uint64_t n_bounds = 0;
+    while (w.p < w.end) {
+        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        switch (f.tag) {
+        case FIXED64(2): out->start_ns = f.num; break;
+        case FIXED64(3): out->ts_ns = f.num; break;
+        case FIXED64(4): h.count = f.num; break;
+        case FIXED64(5):
+            h.sum = as_double(f.num);
+            h.has_sum = true;
+            break;
+        case FIXED64(6):
+        case BYTES(6): TG_TRY(count_fixed64(r, &f, &n_buckets, what, err)); break;
+        case FIXED64(7):
+        case BYTES(7): TG_TRY(count_fixed64(r, &f, &n_bounds, what, err)); break;
+        case BYTES(TG_OTLP_HISTOGRAM_EXEMPLARS): out->n_exemplars++; break;
+        case BYTES(TG_OTLP_HISTOGRAM_ATTRIBUTES):
+            tg_otlp_run_add(&out->attributes, f.start, w.p);
+            break;
+        case VARINT(10): out->flags = (uint32_t)f.num; break;
+        case FIXED64(11):
+            h.min = as_double(f.num);
+            h.has_min = true;
+            break;
+        case FIXED64(12):
+            h.max = as_double(f.num);
+            h.has_max = true;
+            break;
+        default: TG_TRY(other_field(r, &f, 0x1ffc, what, err));
+        }
+    }
+    if (out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE) return TG_OK;
+    struct tg_histogram *const keep = tg_arena_alloc(r->arena, sizeof(*keep));
+    double *const bounds = tg_arena_alloc(r->arena, n_bounds * 8);
+    uint64_t *const buckets = tg_arena_alloc(r->arena, n_buckets * 8);
+    if (!keep || !bounds || !buckets) return no_memory(err);
+    n_bounds = n_buckets = 0;
+    w = tg_wire_of(msg, len);
+    while (w.p < w.end && tg_wire_next(&w, &f)) {
+        if (TG_WIRE_NUMBER(f.tag) == 6)
+            copy_fixed64(&f, buckets, &n_buckets);
+        else if (TG_WIRE_NUMBER(f.tag) == 7)
+            copy_fixed64(&f, bounds, &n_bounds);
+    }
+    h.n_bounds = (uint32_t)n_bounds; /* a request is shorter than 4 GiB */
+    h.n_buckets = (uint32_t)n_buckets;
+    h.bounds = bounds;
+    h.buckets = buckets;
+    TG_TRY(check_histogram(&h, err));
+    *keep = h;
+    out->type = TG_VALUE_HISTOGRAM;
+    out->value.histogram = keep;
+    return TG_OK;
+}
+
+/* --- exponential buckets --- */
+
+struct buckets {
+    int32_t offset;
+    uint64_t n;
+    uint64_t *counts;
+};
+
+/* One Buckets message; with counts NULL only counts. */
+static enum tg_code read_buckets(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
+                                 struct buckets *b, struct tg_err *err)
+{
+    static const char what[] = "exponential histogram buckets";
+    struct tg_wire w = tg_wire_of(msg->data, msg->len);
+    while (w.p < w.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        switch (f.tag) {
+        case VARINT(1): b->offset = (int32_t)tg_unzigzag((uint32_t)f.num); break;
+        case VARINT(2):
+            if (b->counts) b->counts[b->n] = f.num;
+            b->n++;
+            break;
+        case BYTES(2): {
+            size_t n;
+            if (!tg_wire_count_varints(f.data, f.len, &n)) {
+                r->bad = f.start;
+                return tg_fail(err, TG_ERR_MALFORMED, "%s: packed bucket_counts are cut short",
+                               what);
+            }
+            if (b->counts) {
+                const uint8_t *p = f.data;
+                for (size_t i = 0; i < n; i++) {
+                    if (!tg_varint_get(&p, f.data + f.len, &b->counts[b->n + i])) {
+                        r->bad = p;
+                        return tg_fail(err, TG_ERR_MALFORMED,
+                                       "%s: a bucket count is longer than 10 bytes", what);
+                    }
+                }
+            }
+            b->n += n;
+            break;
+        }
+        default: TG_TRY(other_field(r, &f, 0x6, what, err));
+        }
+    }
+    return TG_OK;
+}
+
+static enum tg_code check_exp_histogram(const struct tg_exp_histogram *h, struct tg_err *err)
+{
+    if ((int64_t)h->pos_offset + h->n_pos > INT32_MAX ||
+        (int64_t)h->neg_offset + h->n_neg > INT32_MAX)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "an exponential histogram's bucket offset and count pass 2^31 - 1");
+    if (!(h->zero_threshold >= 0))
+        return tg_fail(err, TG_ERR_INVALID, "an exponential histogram's zero_threshold is %g",
+                       h->zero_threshold);
+    return TG_OK;
+}
+
+enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t *msg, size_t len,
+                                         struct tg_otlp_point *out, struct tg_err *err)
+{
+    static const char what[] = "exponential histogram point";
+    struct tg_exp_histogram h = {.count = 0};
+    struct buckets pos = {.offset = 0};
+    struct buckets neg = {.offset = 0};
+    struct tg_wire w = tg_wire_of(msg, len);
+    struct tg_wire_field f;
+    while (w.p < w.end) {
+        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        switch (f.tag) {
+        case BYTES(TG_OTLP_EXP_HISTOGRAM_ATTRIBUTES):
+            tg_otlp_run_add(&out->attributes, f.start, w.p);
+            break;
+        case FIXED64(2): out->start_ns = f.num; break;
+        case FIXED64(3): out->ts_ns = f.num; break;
+        case FIXED64(4): h.count = f.num; break;
+        case FIXED64(5):
+            h.sum = as_double(f.num);
+            h.has_sum = true;
+            break;
+        case VARINT(6): h.scale = (int32_t)tg_unzigzag((uint32_t)f.num); break;
+        case FIXED64(7): h.zero_count = f.num; break;
+        case BYTES(8): TG_TRY(read_buckets(r, &f, &pos, err)); break;
+        case BYTES(9): TG_TRY(read_buckets(r, &f, &neg, err)); break;
+        case VARINT(10): out->flags = (uint32_t)f.num; break;
+        case BYTES(TG_OTLP_EXP_HISTOGRAM_EXEMPLARS): out->n_exemplars++; break;
+        case FIXED64(12):
+            h.min = as_double(f.num);
+            h.has_min = true;
+            break;
+        case FIXED64(13):
+            h.max = as_double(f.num);
+            h.has_max = true;
+            break;
+        case FIXED64(14): h.zero_threshold = as_double(f.num); break;
+        default: TG_TRY(other_field(r, &f, 0x7ffe, what, err));
+        }
+    }
+    if (out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE) return TG_OK;
+    struct tg_exp_histogram *const keep = tg_arena_alloc(r->arena, sizeof(*keep));
+    pos.counts = tg_arena_alloc(r->arena, pos.n * 8);
+    neg.counts = tg_arena_alloc(r->arena, neg.n * 8);
+    if (!keep || !pos.counts || !neg.counts) return no_memory(err);
+    pos.n = neg.n = 0;
+    w = tg_wire_of(msg, len);
+    while (w.p < w.end && tg_wire_next(&w, &f)) {
+        if (f.tag == BYTES(8)) TG_TRY(read_buckets(r, &f, &pos, err));
+        if (f.tag == BYTES(9)) TG_TRY(read_buckets(r, &f, &neg, err));
+    }
+    h.pos_offset = pos.offset;
+    h.n_pos = (uint32_t)pos.n;
+    h.pos = pos.counts;
+    h.neg_offset = neg.offset;
+    h.n_neg = (uint32_t)neg.n;
+    h.neg = neg.counts;
+    TG_TRY(check_exp_histogram(&h, err));
+    *keep = h;
+    out->type = TG_VALUE_EXP_HISTOGRAM;
+    out->value.exp_histogram = keep;
+    return TG_OK;
+}
+
+/* --- summaries --- */
+
+static enum tg_code read_quantile(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
+                                  struct tg_quantile *q, struct tg_err *err)
+{
+    static const char what[] = "summary quantile";
+    struct tg_wire w = tg_wire_of(msg->data, msg->len);
+    *q = (struct tg_quantile){.quantile = 0};
+    while (w.p < w.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        switch (f.tag) {
+        case FIXED64(1): q->quantile = as_double(f.num); break;
+        case FIXED64(2): q->value = as_double(f.num); break;
+        default: TG_TRY(other_field(r, &f, 0x6, what, err));
+        }
+    }
+    return TG_OK;
+}
+
+enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg, size_t len,
+                                   struct tg_otlp_point *out, struct tg_err *err)
+{
+    static const char what[] = "summary point";
+    struct tg_summary s = {.count = 0};
+    struct tg_wire w = tg_wire_of(msg, len);
+    struct tg_wire_field f;
+    while (w.p < w.end) {
+        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        switch (f.tag) {
+        case FIXED64(2): out->start_ns = f.num; break;
+        case FIXED64(3): out->ts_ns = f.num; break;
+        case FIXED64(4): s.count = f.num; break;
+        case FIXED64(5): s.sum = as_double(f.num); break;
+        case BYTES(6): s.n_quantiles++; break;
+        case BYTES(TG_OTLP_SUMMARY_ATTRIBUTES):
+            tg_otlp_run_add(&out->attributes, f.start, w.p);
+            break;
+        case VARINT(8): out->flags = (uint32_t)f.num; break;
+        default: TG_TRY(other_field(r, &f, 0x1fc, what, err));
+        }
+    }
+    if (out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE) return TG_OK;
+    struct tg_summary *const keep = tg_arena_alloc(r->arena, sizeof(*keep));
+    struct tg_quantile *const q = tg_arena_alloc(r->arena, s.n_quantiles * sizeof(*q));
+    if (!keep || !q) return no_memory(err);
+    uint32_t n = 0;
+    w = tg_wire_of(msg, len);
+    while (w.p < w.end && tg_wire_next(&w, &f)) {
+        if (f.tag != BYTES(6)) continue;
+        TG_TRY(read_quantile(r, &f, &q[n], err));
+        n++;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (!(q[i].quantile >= 0 && q[i].quantile <= 1))
+            return tg_fail(err, TG_ERR_INVALID, "a summary's quantile %g is outside 0..1",
+                           q[i].quantile);
+    s.quantiles = q;
+    *keep = s;
+    out->type = TG_VALUE_SUMMARY;
+    out->value.summary = keep;
+    return TG_OK;
+}
+
+/* --- exemplars --- */
+
+/* Copies the strings of `tags` (which lie in the scratch arena) to where the point lives. */
+static enum tg_code keep_labels(struct tg_otlp_reader *r, const struct tg_tags *tags,
+                                struct tg_exemplar *e, struct tg_err *err)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < tags->n; i++)
+        bytes += (size_t)tags->items[i].key_len + tags->items[i].value_len;
+    struct tg_string *const labels = tg_arena_alloc(r->arena, tags->n * 2 * sizeof(*labels));
+    char *text = tg_arena_alloc(r->arena, bytes);
+    if (!labels || !text) return no_memory(err);
+    for (uint32_t i = 0; i < tags->n; i++) {
+        const struct tg_tag *t = &tags->items[i];
+        labels[2 * i] = (struct tg_string){text, t->key_len};
+        if (t->key_len) memcpy(text, t->key, t->key_len);
+        text += t->key_len;
+        labels[2 * i + 1] = (struct tg_string){text, t->value_len};
+        if (t->value_len) memcpy(text, t->value, t->value_len);
+        text += t->value_len;
+    }
+    e->labels = labels;
+    e->n_labels = tags->n;
+    return TG_OK;
+}
+
+static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
+                                  struct tg_exemplar *e, bool *usable, struct tg_err *err)
+{
+    static const char what[] = "exemplar";
+    struct tg_wire w = tg_wire_of(msg->data, msg->len);
+    bool has_value = false;
+    bool has_labels = false;
+    uint64_t ts = 0;
+    *e = (struct tg_exemplar){.ts_ns = 0};
+    while (w.p < w.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        switch (f.tag) {
+        case FIXED64(2): ts = f.num; break;
+        case FIXED64(3):
+            e->value = as_double(f.num);
+            e->is_int = false;
+            has_value = true;
+            break;
+        case FIXED64(6):
+            e->value = (double)(int64_t)f.num;
+            e->is_int = true;
+            has_value = true;
+            break;
+        case BYTES(4): /* ids of any other length are not ids (W3C trace context) */
+            if (f.len == sizeof(e->span_id)) memcpy(e->span_id, f.data, f.len);
+            break;
+        case BYTES(5):
+            if (f.len == sizeof(e->trace_id)) {
+                memcpy(e->trace_id, f.data, f.len);
+                e->has_trace = true;
+            }
+            break;
+        case BYTES(TG_OTLP_EXEMPLAR_ATTRIBUTES): has_labels = true; break;
+        default: TG_TRY(other_field(r, &f, 0xfc, what, err));
+        }
+    }
+    if (!e->has_trace) memset(e->span_id, 0, sizeof(e->span_id)); /* a span needs its trace */
+    e->ts_ns = (int64_t)ts;
+    *usable = has_value && ts <= INT64_MAX;
+    if (!*usable || !has_labels) return TG_OK;
+    struct tg_otlp_attr a = {.limits = r->limits, .arena = r->scratch};
+    struct tg_tags tags = {.n = 0};
+    enum tg_code code = tg_otlp_key_values(&a, msg->data, msg->len, TG_OTLP_EXEMPLAR_ATTRIBUTES,
+                                           TG_ORIGIN_POINT, &tags, err);
+    if (code == TG_OK) code = keep_labels(r, &tags, e, err);
+    if (code == TG_ERR_MALFORMED) r->bad = a.bad;
+    tg_arena_reset(r->scratch);
+    return code;
+}
+
+enum tg_code tg_otlp_parse_exemplars(struct tg_otlp_reader *r, const uint8_t *msg, size_t len,
+                                     uint32_t number, const struct tg_exemplars **out,
+                                     struct tg_err *err)
+{
+    struct tg_wire w = tg_wire_of(msg, len);
+    struct tg_wire_field f;
+    uint32_t n = 0;
+    *out = NULL;
+    while (w.p < w.end && tg_wire_next(&w, &f)) n += f.tag == BYTES(number);
+    if (n == 0) return TG_OK;
+    struct tg_exemplars *const list = tg_arena_alloc(r->arena, sizeof(*list));
+    struct tg_exemplar *const items = tg_arena_alloc(r->arena, n * sizeof(*items));
+    if (!list || !items) return no_memory(err);
+    n = 0;
+    w = tg_wire_of(msg, len);
+    while (w.p < w.end && tg_wire_next(&w, &f)) {
+        if (f.tag != BYTES(number)) continue;
+        bool usable;
+        TG_TRY(read_exemplar(r, &f, &items[n], &usable, err));
+        n += usable;
+    }
+    *list = (struct tg_exemplars){.n = n, .items = items};
+    if (n) *out = list;
+    return TG_OK;
+}
