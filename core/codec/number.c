@@ -274,7 +274,8 @@ static bool shortest_fast(double v, uint64_t *digits, int *exp10)
                             : (long double)v / exact_long_powers[-k];
         const uint64_t d = (uint64_t)(scaled + 0.5L);
         double back;
-        if (scaled_to_double(d, -k, &back) && back == v) {
+        if (!scaled_to_double(d, -k, &back)) return false;
+        if (back == v) {
             *digits = d;
             *exp10 = -k;
             return true;
