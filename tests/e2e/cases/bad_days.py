@@ -1,0 +1,240 @@
+"""What goes wrong: backends that fail, processes that die, bodies that are broken, logs that are full."""
+import os
+import random
+import signal
+import threading
+import time
+import unittest
+
+from harness import *
+
+
+def influx_backend(port, name="sink", more=""):
+    return f'{name} = {{ type = "influxdb", url = "http://127.0.0.1:{port}", database = "x", retry_min = "20ms", retry_max = "200ms", {more} }}'
+
+
+def times(fake):
+    return [int(line.rsplit(" ", 1)[1]) for line in fake.lines()]
+
+
+class RandomKill(unittest.TestCase):
+    def test_kill_9_loses_nothing_acknowledged(self):
+        """Senders write while the gateway is killed again and again; each acknowledged point reaches the sink."""
+        sink = Fake(self)
+        g = Gateway(self, influx_backend(sink.port), log='segment_bytes = "64KiB", max_bytes = "16MiB"').start()
+        acked, lock, stop = set(), threading.Lock(), threading.Event()
+        counter = [0]
+
+        def sender(seed):
+            rng = random.Random(seed)
+            while not stop.is_set():
+                with lock:
+                    first = counter[0] + 1
+                    n = rng.choice([1, 3, 40])
+                    counter[0] += n
+                text = "\n".join(f"m,s={seed},k={i % 5} v={i}i {i}" for i in range(first, first + n))
+                try:
+                    status = g.influx(text).status
+                except (OSError, http.client.HTTPException):
+                    time.sleep(0.01)
+                    continue
+                if status == 204:
+                    with lock:
+                        acked.update(range(first, first + n))
+
+        senders = [threading.Thread(target=sender, args=(s,)) for s in range(3)]
+        for t in senders:
+            t.start()
+        rng = random.Random(time.time())
+        try:
+            for _ in range(12):
+                time.sleep(rng.uniform(0.02, 0.5))
+                g.kill()
+                g.start()
+        finally:
+            stop.set()
+            for t in senders:
+                t.join()
+        wait_for("the sink to have what was logged", lambda: g.ledger("sink")["waiting"] == 0, 30)
+        got = set(times(sink))
+        self.assertGreater(len(acked), 100)
+        self.assertEqual(acked - got, set(), "acknowledged, but never delivered")
+        self.assertEqual(g.ledger("sink")["lost"], 0)
+        self.assertEqual(g.stop(), 0)
+
+    def test_sigterm_drains_and_the_next_start_sends_nothing_twice(self):
+        sink = Fake(self)
+        g = Gateway(self, influx_backend(sink.port)).start()
+        for n in range(1, 200):
+            self.assertEqual(g.influx(f"m v={n}i {n}").status, 204)
+        self.assertEqual(g.stop(), 0)
+        self.assertEqual(sorted(times(sink)), list(range(1, 200)))
+        g.start()
+        self.assertEqual(g.influx("m v=1i 1000").status, 204)
+        g.wait_delivered("sink", 200)
+        self.assertEqual(sorted(times(sink)), list(range(1, 200)) + [1000])
+
+
+class BackendTrouble(unittest.TestCase):
+    def test_retry_after_is_honoured(self):
+        calls = []
+
+        def answer(path, body):
+            calls.append(time.monotonic())
+            return (429, {"Retry-After": "1"}, b"slow down") if len(calls) == 1 else (204, {}, b"")
+
+        sink = Fake(self, answer)
+        g = Gateway(self, influx_backend(sink.port)).start()
+        self.assertEqual(g.influx("m v=1 5").status, 204)
+        g.wait_delivered("sink", 1)
+        self.assertGreaterEqual(calls[1] - calls[0], 0.95)
+        self.assertIn("slow down", g.backend("sink")["last_error"])
+
+    def test_resets_and_silence_are_retried(self):
+        n = [0]
+
+        def answer(path, body):
+            n[0] += 1
+            return None if n[0] <= 3 else (204, {}, b"")
+
+        sink = Fake(self, answer)
+        g = Gateway(self, influx_backend(sink.port)).start()
+        for i in range(1, 21):
+            self.assertEqual(g.influx(f"m v=1 {i}").status, 204)
+        g.wait_delivered("sink", 20)
+        self.assertEqual(sorted(set(times(sink))), list(range(1, 21)))
+
+    def test_only_the_refused_points_become_dead_letters(self):
+        def answer(path, body):
+            bad = [line for line in body.decode().splitlines() if "poison" in line]
+            return (400, {}, b'{"error":"partial write: poison is not welcome dropped=1"}') if bad else (204, {}, b"")
+
+        sink, other = Fake(self, answer), Fake(self)
+        g = Gateway(self, influx_backend(sink.port) + "," + influx_backend(other.port, "other")).start()
+        lines = [f"{'poison' if i in (17, 18, 333) else 'm'},k=v v={i}i {i}" for i in range(1, 501)]
+        self.assertEqual(g.influx("\n".join(lines)).status, 204)
+        ledger = g.wait_delivered("sink", 497)
+        self.assertEqual((ledger["dead_lettered"], ledger["waiting"]), (3, 0))
+        self.assertEqual(sorted(set(times(sink))), [i for i in range(1, 501) if i not in (17, 18, 333)])
+        letters = g.dead_letters("sink")
+        self.assertEqual(sorted(x["time_ns"] for x in letters), [17, 18, 333])
+        self.assertTrue(all("poison is not welcome" in x["reason"] for x in letters), letters[0])
+        self.assertEqual(letters[0]["series"]["tags"], {"k": "v"})
+        g.wait_delivered("other", 500)
+
+    def test_a_full_log_says_come_back_and_nothing_is_lost(self):
+        up = threading.Event()
+        sink = Fake(self, lambda path, body: (204, {}, b"") if up.is_set() else (503, {}, b"down"))
+        g = Gateway(self, influx_backend(sink.port), log='segment_bytes = "64KiB", max_bytes = "1MiB"').start()
+        accepted, refused, n = [], None, 0
+        rng = random.Random(3)
+        for _ in range(3000):
+            chunk = list(range(n + 1, n + 501))
+            n += 500
+            r = g.influx("\n".join(f"m,k={i % 50} v={rng.random()!r} {i}" for i in chunk))
+            if r.status == 204:
+                accepted.extend(chunk)
+            else:
+                refused = r
+                break
+        self.assertIsNotNone(refused, "the log never filled")
+        self.assertEqual(refused.status, 503)
+        self.assertIn("retry-after", refused.headers)
+        self.assertIn("log.max_bytes", refused.text)
+        self.assertEqual(request("GET", g.admin, "/readyz").status, 503)
+        up.set()
+        g.wait_delivered("sink", len(accepted))
+        self.assertEqual(sorted(set(times(sink))), accepted)
+        wait_for("room again", lambda: g.influx("m v=1 1").status == 204)
+        self.assertEqual(request("GET", g.admin, "/readyz").status, 200)
+
+    def test_flipped_bits_in_the_log_are_set_aside_counted_and_the_rest_delivered(self):
+        up = threading.Event()
+        sink = Fake(self, lambda path, body: (204, {}, b"") if up.is_set() else (503, {}, b"down"))
+        g = Gateway(self, influx_backend(sink.port)).start()
+        for i in range(1, 401):
+            self.assertEqual(g.influx(f"m,k={i} v={i}i {i}").status, 204)
+        g.kill()
+        segments = sorted(f for f in os.listdir(os.path.join(g.dir, "log")) if f.endswith(".seg"))
+        path = os.path.join(g.dir, "log", segments[0])
+        with open(path, "r+b") as f:
+            f.seek(os.path.getsize(path) // 2)
+            byte = f.read(1)
+            f.seek(-1, os.SEEK_CUR)
+            f.write(bytes([byte[0] ^ 0x10]))
+        up.set()
+        g.start()
+        ledger = wait_for("the rest", lambda: g.ledger("sink")["waiting"] == 0 and g.ledger("sink"))
+        got = times(sink)
+        self.assertEqual(len(set(got)), ledger["delivered"])
+        self.assertEqual(ledger["delivered"] + ledger["lost"], 400)
+        self.assertTrue(1 <= ledger["lost"] <= 3, ledger)
+        self.assertTrue(all(f"v={t}i {t}" in line for line, t in zip(sink.lines(), got)), "a wrong value")
+        self.assertGreater(g.status()["log"]["damaged_records"], 0)
+
+
+class BadBodies(unittest.TestCase):
+    def setUp(self):
+        self.sink = Fake(self)
+        self.g = Gateway(self, influx_backend(self.sink.port)).start()
+
+    def test_otlp(self):
+        g = self.g
+        r = g.otlp(b"\x0a\xff\xff\xff\xff\x7fgarbage")
+        self.assertEqual(r.status, 400)
+        self.assertIn("resource_metrics", r.text)
+        self.assertEqual(r.headers["content-type"], "application/x-protobuf")
+        self.assertEqual(g.otlp(b"{}", **{"Content-Type": "application/json"}).status, 415)
+        self.assertEqual(g.otlp(b"notgzip", **{"Content-Encoding": "gzip"}).status, 400)
+        ok, bad = number_point(SECOND, 1.5, a="1"), number_point(0, 2.5, a="1")
+        r = g.otlp(otlp_request([gauge("g", [ok, bad])]))
+        self.assertEqual(r.status, 200)
+        self.assertIn("time", r.text, "partial success names the reason")
+        g.wait_delivered("sink", 1)
+
+    def test_remote_write(self):
+        g = self.g
+        self.assertEqual(g.post("/api/v1/write", b"\xff" * 20, RW_HEADERS).status, 400)
+        r = g.post("/api/v1/write", snappy_literal(b"\x0a\x05\x0a\x09"), RW_HEADERS)
+        self.assertEqual(r.status, 400)
+        r = g.post("/api/v1/write", write_request([({"__name__": "ok"}, [(5, 1.0)]), ({"no_name": "x"}, [(5, 1.0)])]), RW_HEADERS)
+        self.assertEqual(r.status, 400)
+        self.assertIn("__name__", r.text)
+        g.wait_delivered("sink", 1)
+
+    def test_influx(self):
+        g = self.g
+        r = g.influx("good v=1 1\nbad line here\ngood v=2 2\nworse v= 3\n")
+        self.assertEqual(r.status, 400)
+        self.assertIn("line 2", r.json()["error"])
+        self.assertIn("dropped=2", r.json()["error"])
+        r = g.influx("bad", "/api/v2/write")
+        self.assertEqual((r.status, r.json()["code"]), (400, "invalid"))
+        self.assertEqual(g.influx("m v=1 1", "/write?precision=fortnight").status, 400)
+        g.wait_delivered("sink", 2)
+        self.assertEqual(sorted(times(self.sink)), [1, 2])
+
+    def test_unknown_paths_and_methods(self):
+        self.assertEqual(request("POST", self.g.http, "/nowhere").status, 404)
+        r = request("GET", self.g.http, "/v1/metrics")
+        self.assertEqual((r.status, r.headers["allow"]), (405, "POST"))
+
+    def test_decompression_bombs_and_big_bodies(self):
+        g = Gateway(self, influx_backend(self.sink.port), limits='body = "64KiB", decompressed = "256KiB"').start()
+        bomb = gzip.compress(b"m v=1 1\n" * 1000000)
+        self.assertLess(len(bomb), 65536)
+        r = g.influx(bomb, **{"Content-Encoding": "gzip"})
+        self.assertEqual(r.status, 413)
+        self.assertIn("limits.decompressed", r.text)
+        r = g.influx(b"#" * 70000)
+        self.assertEqual(r.status, 413)
+        self.assertIn("limits.body", r.text)
+
+    def test_series_limit_refuses_new_series_only(self):
+        g = Gateway(self, influx_backend(self.sink.port), limits="series = 3").start()
+        r = g.influx("\n".join(f"m,k={i} v=1 {i + 1}" for i in range(5)))
+        self.assertEqual(r.status, 400)
+        self.assertIn("limits.series", r.text)
+        self.assertEqual(g.influx("m,k=1 v=2 9").status, 204)
+        g.wait_delivered("sink", 4)
+        self.assertGreaterEqual(g.metrics()["tidegate_series_refused_total"], 2)

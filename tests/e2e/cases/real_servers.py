@@ -1,0 +1,191 @@
+"""Real senders in, real servers out, compared point by point."""
+import json
+import os
+import random
+import struct
+import subprocess
+import time
+import unittest
+
+from harness import *
+
+NOW = int(time.time())
+
+
+class InfluxToInflux(unittest.TestCase):
+    def test_every_field_type_point_by_point(self):
+        server = influxdb(self)
+        g = Gateway(self, f'influx = {{ type = "influxdb", url = "http://127.0.0.1:{server.port}", database = "test" }}')
+        g.start()
+        rng = random.Random(1)
+        want = {}
+        lines = []
+        for i in range(400):
+            ts = (NOW - 1000 + i) * SECOND + rng.randrange(SECOND)
+            host = f"host {i % 7},=x"
+            fields = {"f": rng.choice([rng.uniform(-1e9, 1e9), 0.1, 1e-300, 5e300, float(i)]), "i": rng.randrange(-2**63, 2**63),
+                      "b": rng.random() < 0.5, "s": f'say "{i}", back\\slash and = sign'}
+            want[(host, ts)] = fields
+            escaped = host.replace(" ", "\\ ").replace(",", "\\,").replace("=", "\\=")
+            text = fields["s"].replace("\\", "\\\\").replace('"', '\\"')
+            lines.append(f'my\\ cpu,host={escaped},dc=a f={fields["f"]!r},i={fields["i"]}i,b={str(fields["b"]).lower()},'
+                         f's="{text}" {ts}')
+        r = g.influx("\n".join(lines))
+        self.assertEqual(r.status, 204, r.text)
+        g.wait_delivered("influx", 1600)
+        got = {}
+        for series in influx_query(server, 'SELECT * FROM "my cpu"'):
+            for row in series["values"]:
+                d = dict(zip(series["columns"], row))
+                self.assertEqual(d["dc"], "a")
+                got[(d["host"], d["time"])] = {k: d[k] for k in "fibs"}
+        self.assertEqual(len(got), len(want))
+        for key, fields in want.items():
+            self.assertEqual(got[key], fields, key)
+
+    def test_otlp_to_influx(self):
+        server = influxdb(self)
+        g = Gateway(self, f'influx = {{ type = "influxdb", url = "http://127.0.0.1:{server.port}", database = "test" }}')
+        g.start()
+        points = [(NOW * SECOND + i, 0.5 + i) for i in range(50)]
+        body = otlp_request([gauge("room.temp", [number_point(t, v, room="attic") for t, v in points])],
+                            service__name="thermo")
+        self.assertEqual(g.otlp(body).status, 200)
+        g.wait_delivered("influx", 50)
+        series = influx_query(server, 'SELECT * FROM "room.temp"')[0]
+        rows = [dict(zip(series["columns"], v)) for v in series["values"]]
+        self.assertEqual([(r["time"], r["value"]) for r in rows], points)
+        self.assertTrue(all(r["room"] == "attic" and r["service_name"] == "thermo" for r in rows), rows[0])
+
+
+class ToVictoriaMetrics(unittest.TestCase):
+    def test_three_protocols_in_each_point_once(self):
+        vm = victoria_metrics(self)
+        g = Gateway(self, f'vm = {{ type = "prometheus", url = "http://127.0.0.1:{vm.port}/api/v1/write" }}').start()
+        t0 = (NOW - 600) * 1000
+        want = {}
+        for batch in range(5):
+            series = []
+            for s in range(40):
+                labels = {"__name__": "rw_metric", "s": str(s), "job": "e2e"}
+                samples = [(t0 + (batch * 10 + i) * 1000, s + (batch * 10 + i) / 8) for i in range(10)]
+                want.setdefault(frozenset(labels.items()), []).extend(samples)
+                series.append((labels, samples))
+            r = g.post("/api/v1/write", write_request(series), RW_HEADERS)
+            self.assertEqual(r.status, 204, r.text)
+        otlp = [((NOW - 300 + i) * SECOND, 1000 + i) for i in range(30)]
+        r = g.otlp(otlp_request([counter("jobs.done", [number_point(t, v, start_ns=NOW * SECOND - 10**12, queue="q1") for t, v in otlp])]))
+        self.assertEqual(r.status, 200, r.text)
+        r = g.influx("\n".join(f"disk,path=/ used={i}i {(NOW - 200 + i) * SECOND}" for i in range(20)), "/api/v2/write")
+        self.assertEqual(r.status, 204, r.text)
+        g.wait_delivered("vm", 5 * 40 * 10 + 30 + 20)
+        got = vm_export(vm, '{__name__="rw_metric"}')
+        self.assertEqual(got, want)
+        self.assertEqual(vm_export(vm, '{__name__="jobs_done_total"}'),
+                         {frozenset({"__name__": "jobs_done_total", "queue": "q1"}.items()):
+                          [(t // MS, float(v)) for t, v in otlp]})
+        self.assertEqual(vm_export(vm, '{__name__="disk_used"}'),
+                         {frozenset({"__name__": "disk_used", "path": "/"}.items()):
+                          [((NOW - 200 + i) * 1000, float(i)) for i in range(20)]})
+
+
+class PrometheusAsSenderAndTarget(unittest.TestCase):
+    def test_prometheus_scrapes_sends_and_both_sides_agree(self):
+        vm = victoria_metrics(self)
+        g = Gateway(self, f'vm = {{ type = "prometheus", url = "http://127.0.0.1:{vm.port}/api/v1/write" }}').start()
+        p = prometheus(self, f"""
+scrape_configs:
+  - job_name: gateway
+    static_configs: [{{targets: ["127.0.0.1:{g.admin}"]}}]
+remote_write:
+  - url: http://127.0.0.1:{g.http}/api/v1/write
+    queue_config: {{batch_send_deadline: 1s}}
+""")
+        wait_for("a few scrapes", lambda: any(
+            len(v) >= 4 for v in prom_samples(p, 'tidegate_series', time.time(), 60).values()), 30)
+        p_at = time.time()
+        mine = prom_samples(p, '{job="gateway",__name__=~"tidegate_.*|scrape_.*|up"}', p_at, 60)
+        n = sum(len(v) for v in mine.values())
+        self.assertGreater(n, 50)
+
+        def compare():
+            got = {k: {(round(t / 1000, 3), float(v)) for t, v in samples}
+                   for k, samples in vm_export(vm, '{job="gateway"}').items()}
+            missing = [(dict(k), s) for k, v in mine.items() for s in v
+                       if (round(s[0], 3), float(s[1])) not in got.get(k, ())]
+            return [] if missing else ["complete"]
+
+        wait_for("every sample that Prometheus holds to be in VictoriaMetrics", compare, 30)
+        g.ledger("vm")
+
+    def test_prometheus_as_target_and_out_of_bounds_as_dead_letters(self):
+        p = prometheus(self)
+        g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{p.port}/api/v1/write" }}').start()
+        good = [((NOW - 60 + i) * 1000, float(i)) for i in range(30)]
+        labels = {"__name__": "to_prom", "k": "v"}
+        self.assertEqual(g.post("/api/v1/write", write_request([(labels, good)]), RW_HEADERS).status, 204)
+        g.wait_delivered("prom", 30)
+        # the same time with another value: refused for good by Prometheus, alone
+        clash = [(good[3][0], 99.0), (NOW * 1000, 100.0)]
+        self.assertEqual(g.post("/api/v1/write", write_request([(labels, clash)]), RW_HEADERS).status, 204)
+        wait_for("the clash to end", lambda: g.ledger("prom")["waiting"] == 0)
+        got = prom_samples(p, "to_prom", NOW + 1, 3600)
+        values = [(round(t * 1000), float(v)) for t, v in got[frozenset(labels.items())]]
+        self.assertEqual(values, good + [(NOW * 1000, 100.0)])
+        letters = g.dead_letters("prom")
+        self.assertEqual([(x["time_ns"] // MS, x["value"]) for x in letters], [(good[3][0], 99.0)])
+        self.assertIn("duplicate", letters[0]["reason"])
+
+
+def npm_folder(name):
+    """node_modules of tests/e2e/<name>, installed on first use; skips where npm cannot install it."""
+    need("node")
+    need("npm")
+    folder = os.path.join(ROOT, "tests/e2e", name)
+    target = os.path.join(ROOT, "build", "npm", name)
+    if not os.path.exists(os.path.join(target, "node_modules", ".done")):
+        os.makedirs(target, exist_ok=True)
+        for f in os.listdir(folder):
+            if os.path.isfile(os.path.join(folder, f)):
+                shutil.copy(os.path.join(folder, f), target)
+        r = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts=false"], cwd=target,
+                           capture_output=True, text=True)
+        if r.returncode != 0:
+            raise unittest.SkipTest(f"needs npm packages of tests/e2e/{name}")
+        open(os.path.join(target, "node_modules", ".done"), "w").close()
+    for f in os.listdir(folder):
+        if os.path.isfile(os.path.join(folder, f)):
+            shutil.copy(os.path.join(folder, f), target)
+    return target
+
+
+class OpenTelemetrySdk(unittest.TestCase):
+    def test_sdk_to_parquet_read_by_duckdb(self):
+        sdk = npm_folder("otel_sdk")
+        oracle = npm_folder("parquet_oracle")
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet", linger = "200ms" }').start()
+        r = subprocess.run(["node", "send.mjs", f"http://127.0.0.1:{g.http}/v1/metrics"], cwd=sdk,
+                           capture_output=True, text=True, timeout=60)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        want = [json.loads(line) for line in r.stdout.splitlines()]
+        self.assertGreater(len(want), 10)
+        g.wait_delivered("archive", len(want))
+        files = [os.path.join(d, f) for d, _, fs in os.walk(os.path.join(g.dir, "parquet")) for f in fs]
+        for reader in ("duckdb", "hyparquet"):
+            r = subprocess.run(["node", "read.mjs", "--reader", reader, *files], cwd=oracle, capture_output=True,
+                               text=True, timeout=60)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            rows = [json.loads(line) for line in r.stdout.splitlines()]
+            self.assertEqual(self.simplify(rows), self.simplify(want), reader)
+
+    @staticmethod
+    def simplify(rows):
+        """What both sides can say of a point, in one order."""
+        keys = ("name", "kind", "unit", "time", "value", "value_int", "count", "sum", "bounds", "bucket_counts")
+        out = []
+        for r in rows:
+            row = {k: r.get(k) for k in keys if r.get(k) is not None and r.get(k) != []}
+            row["tags"] = {k: v for k, v in r["tags"].items()
+                           if not k.startswith(("telemetry.", "otel.")) and k != "service.name"}
+            out.append(json.dumps(row, sort_keys=True))
+        return sorted(out)

@@ -1,0 +1,133 @@
+"""Rules on a running gateway: edit, reload, see the effect, lose nothing."""
+import signal
+import threading
+import time
+import unittest
+
+from harness import *
+from bad_days import influx_backend, times
+
+
+class Reload(unittest.TestCase):
+    def setUp(self):
+        self.a, self.b = Fake(self), Fake(self)
+        self.g = Gateway(self, influx_backend(self.a.port, "a") + "," + influx_backend(self.b.port, "b"),
+                         {"routing": 'return function(series) return to("a") end'}).start()
+
+    def reload(self):
+        return request("POST", self.g.admin, "/-/reload")
+
+    def test_an_edited_rule_takes_effect_for_known_series(self):
+        g = self.g
+        self.assertEqual(g.influx("m,k=v v=1 1").status, 204)
+        wait_for("a", lambda: times(self.a) == [1])
+        g.write_rule("routing", 'return function(series) return to("b") end')
+        g.write_rule("tags", 'return function(series) series.tags.env = "prod" end')
+        r = self.reload()
+        self.assertEqual(r.status, 200, r.text)
+        self.assertEqual(g.influx("m,k=v v=2 2").status, 204)
+        wait_for("b", lambda: times(self.b) == [2])
+        self.assertIn("env=prod", self.b.lines()[0])
+        self.assertEqual(times(self.a), [1])
+        self.assertEqual(g.status()["rules"]["generation"], 2)
+
+    def test_sighup_reloads(self):
+        self.g.write_rule("routing", 'return function(series) return to("b") end')
+        self.g.proc.send_signal(signal.SIGHUP)
+        wait_for("generation 2", lambda: self.g.status()["rules"]["generation"] == 2)
+
+    def test_a_broken_script_leaves_the_old_rules(self):
+        g = self.g
+        g.write_rule("tags", 'return function(series) series.tags.env = "prod" end')
+        g.write_rule("routing", "-- a comment\nreturn function(series) return to( end")
+        r = self.reload()
+        self.assertEqual(r.status, 400)
+        self.assertIn("routing.lua:2:", r.text)
+        self.assertEqual(g.influx("m,k=v v=1 1").status, 204)
+        wait_for("a", lambda: times(self.a) == [1])
+        self.assertNotIn("env", self.a.lines()[0], "none of the four scripts may swap when one is broken")
+
+    def test_a_failing_rule_takes_the_error_route(self):
+        g = self.g
+        g.write_rule("routing", 'return function(series)\n  return to(series.tags.nope.x)\nend')
+        self.assertEqual(self.reload().status, 200)
+        self.assertEqual(g.influx("m,k=v v=1 1").status, 204)
+        wait_for("both", lambda: times(self.a) == [1] and times(self.b) == [1])
+        self.assertIn("routing.lua:2", g.status()["rules"]["last_error"])
+
+    def test_endless_rules_do_not_stall_the_gateway(self):
+        g = self.g
+        g.write_rule("routing", """return function(series)
+  if series.tags.k == "loop" then while true do end end
+  if series.tags.k == "catch" then while true do pcall(function() while true do end end) end end
+  if series.tags.k == "pattern" then return to(("a"):rep(4000):find(".-.-.-.-b")) end
+  if series.tags.k == "bomb" then local s = "x" while true do s = s .. s end end
+  return to("a")
+end""")
+        self.assertEqual(self.reload().status, 200)
+        began = time.monotonic()
+        for i, k in enumerate(("loop", "catch", "pattern", "bomb", "fine")):
+            self.assertEqual(g.influx(f"m,k={k} v=1 {i + 1}").status, 204)
+        self.assertLess(time.monotonic() - began, 5)
+        wait_for("all five", lambda: sorted(times(self.a)) == [1, 2, 3, 4, 5])
+
+    def test_reloading_under_load_loses_nothing(self):
+        g = self.g
+        stop, sent = threading.Event(), []
+
+        def sender():
+            n = 0
+            while not stop.is_set():
+                n += 1
+                if g.influx(f"m,k={n % 20} v={n}i {n}").status == 204:
+                    sent.append(n)
+
+        t = threading.Thread(target=sender)
+        t.start()
+        try:
+            for i in range(20):
+                g.write_rule("routing", f'return function(series) return to("{"ab"[i % 2]}") end')
+                self.assertEqual(self.reload().status, 200)
+        finally:
+            stop.set()
+            t.join()
+        wait_for("the end", lambda: g.ledger("a")["waiting"] == 0 and g.ledger("b")["waiting"] == 0)
+        self.assertEqual(sorted(set(times(self.a) + times(self.b))), sent)
+
+    def test_drop_by_rule_is_counted(self):
+        g = self.g
+        g.write_rule("routing", 'return function(series) if series.tags.k == "x" then return drop("noise") end return to("a") end')
+        self.assertEqual(self.reload().status, 200)
+        self.assertEqual(g.influx("m,k=x v=1 1\nm,k=y v=1 2").status, 204)
+        wait_for("a", lambda: times(self.a) == [2])
+        self.assertEqual(g.ledger("a")["dropped"], 1)
+
+
+class Rewind(unittest.TestCase):
+    def test_rewind_delivers_again_and_the_ledger_balances(self):
+        sink = Fake(self)
+        g = Gateway(self, influx_backend(sink.port)).start()
+        for n in range(1, 101):
+            self.assertEqual(g.influx(f"m v={n}i {n}").status, 204)
+        g.wait_delivered("sink", 100)
+        r = g.cli("rewind", "sink", "--to", "start", "--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        ledger = g.wait_delivered("sink", 200)
+        self.assertEqual(ledger["rewound"], 100)
+        self.assertEqual(sorted(times(sink)), sorted(list(range(1, 101)) * 2))
+
+    def test_parquet_holds_each_point_once_after_rewinds_and_restarts(self):
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet", linger = "100ms" }').start()
+        for n in range(1, 101):
+            self.assertEqual(g.influx(f"m v={n}i {int(time.time()) * SECOND + n}").status, 204)
+            if n % 25 == 0:
+                wait_for("delivery", lambda: g.ledger("archive")["waiting"] == 0)
+        for _ in range(2):
+            r = g.cli("rewind", "archive", "--to", "start", "--admin", f"127.0.0.1:{g.admin}")
+            self.assertEqual(r.returncode, 0, r.stderr)
+            wait_for("delivery", lambda: g.ledger("archive")["waiting"] == 0)
+            self.assertEqual(g.stop(), 0)
+            g.start()
+        r = request("GET", g.admin, "/api/query?name=m_v&limit=10000")
+        self.assertEqual(r.status, 200, r.text)
+        self.assertEqual(len(r.json()["rows"]), 100)
