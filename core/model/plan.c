@@ -1,5 +1,6 @@
 #include "core/model/plan.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "core/base/mem.h"
@@ -18,7 +19,7 @@ const char *tg_strategy_name(enum tg_strategy s)
 /* Where the rollups begin: after the table of prepared bytes, aligned for their int64. */
 static size_t rollups_offset(unsigned n_prepared)
 {
-    const size_t end = sizeof(struct tg_plan) + n_prepared * sizeof(struct tg_prepared);
+    const size_t end = offsetof(struct tg_plan, prepared) + n_prepared * sizeof(struct tg_prepared);
     const size_t align = _Alignof(struct tg_rollup);
     return (end + align - 1) & ~(align - 1);
 }
@@ -30,7 +31,7 @@ const struct tg_rollup *tg_plan_rollups(const struct tg_plan *p)
 
 struct tg_retention tg_plan_retention(const struct tg_plan *p)
 {
-    struct tg_retention r = {.keep_ms = p->retention.keep_ms, .n_rollups = p->retention.n_rollups};
+    struct tg_retention r = {.keep_ms = p->keep_ms, .n_rollups = p->n_rollups};
     if (r.n_rollups) memcpy(r.rollups, tg_plan_rollups(p), r.n_rollups * sizeof(r.rollups[0]));
     return r;
 }
@@ -54,11 +55,14 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
                 continue;
             }
         }
-        if (scratch->len > UINT32_MAX / 2) return NULL; /* offsets are 32 bits wide */
+        if (scratch->len - start > TG_PREPARED_MAX_BYTES) {
+            scratch->len = start;
+            continue;
+        }
         prepared[n_prepared++] = (struct tg_prepared){
-            .backend = (uint16_t)i,
-            .offset = (uint32_t)start,
-            .len = (uint32_t)(scratch->len - start),
+            .offset = (uint32_t)start, /* at most 32 backends of 16 MiB */
+            .backend = i & 0xff,
+            .len = (uint32_t)(scratch->len - start) & TG_PREPARED_MAX_BYTES,
         };
     }
     const uint32_t n_rollups =
@@ -73,8 +77,9 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
         .wait = d->wait & d->targets,
         .strategy = d->strategy,
         .failed = d->failed,
-        .n_prepared = (uint16_t)n_prepared,
-        .retention = {.keep_ms = d->retention.keep_ms, .n_rollups = n_rollups},
+        .n_prepared = (uint8_t)n_prepared,
+        .n_rollups = (uint8_t)n_rollups,
+        .keep_ms = d->retention.keep_ms,
     };
     for (unsigned i = 0; i < n_prepared; i++) {
         prepared[i].offset += (uint32_t)bytes_at;

@@ -48,23 +48,22 @@ struct tg_retention {
 };
 
 struct tg_prepared {
-    uint16_t backend; /* index in the configuration's backend list */
-    uint32_t offset;  /* from the start of the plan */
-    uint32_t len;
+    uint32_t offset;      /* from the start of the plan */
+    uint32_t backend : 8; /* index in the configuration's backend list */
+    uint32_t len : 24;
 };
+#define TG_PREPARED_MAX_BYTES ((1U << 24) - 1)
 
 struct tg_plan {
     uint64_t generation;
-    uint32_t targets; /* bit i: delivered to backend i. 0 = dropped */
-    uint32_t wait;    /* subset of targets that an acknowledgement waits for */
-    uint8_t strategy; /* enum tg_strategy */
-    bool failed;      /* a rule failed; on_error route taken */
-    uint16_t n_prepared;
-    struct {
-        int64_t keep_ms; /* as in struct tg_retention */
-        uint32_t n_rollups;
-    } retention; /* the rollups: tg_plan_rollups, or all of it: tg_plan_retention */
     struct tg_plan *retired_next; /* the table's alone, once the plan has been replaced */
+    int64_t keep_ms;              /* as in struct tg_retention */
+    uint32_t targets;             /* bit i: delivered to backend i. 0 = dropped */
+    uint32_t wait;                /* subset of targets that an acknowledgement waits for */
+    uint8_t strategy;             /* enum tg_strategy */
+    bool failed;                  /* a rule failed; on_error route taken */
+    uint8_t n_prepared;
+    uint8_t n_rollups; /* tg_plan_rollups; with keep_ms: tg_plan_retention */
     struct tg_prepared prepared[];
 };
 
@@ -109,9 +108,10 @@ struct tg_preparer { /* one per configured backend, index = backend number */
     void *backend;
 };
 
-/* Builds a plan: returns owned (tg_free), NULL when out of memory. `scratch` is reset and used. A
- * backend that cannot take the series keeps its target bit, with prepared bytes absent
- * (tg_plan_prepared gives NULL). */
+/* Builds a plan: returns owned (tg_free), NULL when out of memory (also when a preparer is).
+ * `scratch` is reset and used. A backend that cannot take the series, or whose bytes pass
+ * TG_PREPARED_MAX_BYTES or the maximum of `scratch`, keeps its target bit, with prepared bytes
+ * absent (tg_plan_prepared gives NULL). A preparer without `fn` prepares nothing (length 0). */
 struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_preparer *preparers,
                             unsigned n_backends, struct tg_buf *scratch);
 

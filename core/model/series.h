@@ -2,7 +2,7 @@
  *
  *   tg_series_desc   borrowed strings, as a decoder or a rule hands them over
  *   canonical bytes  the one encoding of a desc: hashed for identity, stored in log segments
- *   tg_series        the live object in the table: symbol ids instead of strings, 40 + 8/tag bytes
+ *   tg_series        the live object in the table: symbol ids instead of strings, 64 + 4/tag bytes
  *
  * Canonical bytes (all lengths are varints):
  *   u8 version=1 | u8 kind | u8 temporality | name | unit | field_len | n_tags | n_tags x ( u8
@@ -95,12 +95,6 @@ const struct tg_tag *tg_series_desc_tag(const struct tg_series_desc *d, const ch
 TG_MUST_CHECK enum tg_code tg_series_desc_print(const struct tg_series_desc *d, struct tg_buf *out);
 
 struct tg_plan;
-struct tg_series_tag {
-    uint32_t key, value; /* symbol ids; the origin is in the two top bits of key */
-};
-#define TG_TAG_ORIGIN_SHIFT 30
-#define TG_TAG_KEY_MASK     ((UINT32_C(1) << TG_TAG_ORIGIN_SHIFT) - 1)
-
 struct tg_series {
     _Atomic(struct tg_plan *) plan; /* NULL until decided; replaced through tg_series_set_plan */
     struct tg_hash128 hash;         /* of the canonical bytes */
@@ -113,7 +107,7 @@ struct tg_series {
     uint16_t n_tags;
     uint8_t kind, temporality;
     _Atomic bool dead; /* evicted from the table: look it up anew */
-    struct tg_series_tag tags[];
+    uint32_t tags[];   /* symbol ids, one for each (origin, key, value): see table.c */
 };
 
 #endif

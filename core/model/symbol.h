@@ -8,8 +8,8 @@
  * their references only then, so an id is never used anew while a reader may still resolve it.
  * Id 0 is the empty string, always there and not counted.
  *
- * Threading: all functions from any thread; intern and release take one lock (one round for all
- * strings of a series).
+ * Threading: all functions from any thread; intern and release take one lock for all they are
+ * given.
  */
 #ifndef TG_MODEL_SYMBOL_H
 #define TG_MODEL_SYMBOL_H
@@ -27,6 +27,9 @@ struct tg_symbol_text { /* borrows */
     const char *ptr;
     uint32_t len;
 };
+/* A symbol's bytes may be anything, also a prefix made of another symbol's id (a tag is: see
+ * table.c); who does that holds references to both. */
+
 /* Takes a reference to each of `n` strings and gives their ids. All or none: TG_ERR_NOMEM,
  * TG_ERR_FULL (2^30 - 1 distinct strings, or one with 2^32 - 1 references). */
 TG_MUST_CHECK enum tg_code tg_symbols_intern(struct tg_symbols *st,

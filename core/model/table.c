@@ -15,7 +15,7 @@ enum {
     CANON_CAP_MIN = 16,
     MAX_SERIES_DEFAULT = 1000000,
     SCRATCH_BYTES = 2048, /* canonical bytes of nearly all series */
-    SYMBOL_BLOCK = 64,    /* strings interned under one lock */
+    SYMBOL_BLOCK = 64,    /* symbols given back under one lock */
     LINE = 64,
 };
 
@@ -108,6 +108,19 @@ static void canon_remove(struct canon_shard *sh, size_t hole)
 
 /* --- series objects --------------------------------------------------------------------------- */
 
+/* A tag is one symbol whose bytes are [ u32 key id | origin << 30 ][ value ], so that the tags
+ * which thousands of series share cost each of them four bytes. A series holds a reference to the
+ * tag's symbol and one to its key's: the id inside the bytes is valid as long as the tag is. */
+enum { TAG_HEAD = 4, TAG_ORIGIN_SHIFT = 30 };
+#define TAG_KEY_MASK ((UINT32_C(1) << TAG_ORIGIN_SHIFT) - 1)
+
+static uint32_t tag_head(struct tg_symbol_text tag)
+{
+    uint32_t head;
+    memcpy(&head, tag.ptr, TAG_HEAD);
+    return head;
+}
+
 static void release_symbols(struct tg_table *t, const struct tg_series *s)
 {
     uint32_t ids[SYMBOL_BLOCK];
@@ -115,8 +128,8 @@ static void release_symbols(struct tg_table *t, const struct tg_series *s)
     ids[n++] = s->name;
     ids[n++] = s->unit;
     for (uint32_t i = 0; i < s->n_tags; i++) {
-        ids[n++] = s->tags[i].key & TG_TAG_KEY_MASK;
-        ids[n++] = s->tags[i].value;
+        ids[n++] = tag_head(tg_symbols_text(t->symbols, s->tags[i])) & TAG_KEY_MASK;
+        ids[n++] = s->tags[i];
         if (n < SYMBOL_BLOCK) continue;
         tg_symbols_release(t->symbols, ids, n);
         n = 0;
@@ -124,37 +137,45 @@ static void release_symbols(struct tg_table *t, const struct tg_series *s)
     tg_symbols_release(t->symbols, ids, n);
 }
 
+static enum tg_code intern_tag(struct tg_table *t, const struct tg_tag *tag, uint32_t key,
+                               uint32_t *id)
+{
+    uint8_t stack[256];
+    const uint32_t head = key | (uint32_t)tag->origin << TAG_ORIGIN_SHIFT;
+    const size_t len = TAG_HEAD + (size_t)tag->value_len;
+    uint8_t *bytes = len <= sizeof(stack) ? stack : tg_malloc(len);
+    if (!bytes) return TG_ERR_NOMEM;
+    memcpy(bytes, &head, TAG_HEAD);
+    memcpy(bytes + TAG_HEAD, tag->value, tag->value_len);
+    const struct tg_symbol_text text = {.ptr = (const char *)bytes, .len = (uint32_t)len};
+    const enum tg_code code = tg_symbols_intern(t->symbols, &text, 1, id);
+    if (bytes != stack) tg_free(bytes);
+    return code;
+}
+
 /* Fills in the symbols of *s; on failure none is held. */
 static enum tg_code intern_symbols(struct tg_table *t, const struct tg_series_desc *d,
                                    struct tg_series *s)
 {
-    struct tg_symbol_text texts[SYMBOL_BLOCK];
-    uint32_t ids[SYMBOL_BLOCK];
-    texts[0] = (struct tg_symbol_text){.ptr = d->name, .len = d->name_len};
-    texts[1] = (struct tg_symbol_text){.ptr = d->unit, .len = d->unit_len};
-    TG_TRY(tg_symbols_intern(t->symbols, texts, 2, ids));
+    const struct tg_symbol_text head[2] = {{.ptr = d->name, .len = d->name_len},
+                                           {.ptr = d->unit, .len = d->unit_len}};
+    uint32_t ids[2];
+    TG_TRY(tg_symbols_intern(t->symbols, head, 2, ids));
     s->name = ids[0];
     s->unit = ids[1];
-    s->n_tags = 0;
-    while (s->n_tags < d->n_tags) {
-        const struct tg_tag *tags = &d->tags[s->n_tags];
-        uint32_t n = d->n_tags - s->n_tags;
-        if (n > SYMBOL_BLOCK / 2) n = SYMBOL_BLOCK / 2;
-        for (uint32_t i = 0; i < n; i++) {
-            texts[2 * i] = (struct tg_symbol_text){.ptr = tags[i].key, .len = tags[i].key_len};
-            texts[2 * i + 1] =
-                (struct tg_symbol_text){.ptr = tags[i].value, .len = tags[i].value_len};
+    for (s->n_tags = 0; s->n_tags < d->n_tags; s->n_tags++) {
+        const struct tg_tag *tag = &d->tags[s->n_tags];
+        const struct tg_symbol_text key = {.ptr = tag->key, .len = tag->key_len};
+        uint32_t key_id;
+        enum tg_code code = tg_symbols_intern(t->symbols, &key, 1, &key_id);
+        if (code == TG_OK) {
+            code = intern_tag(t, tag, key_id, &s->tags[s->n_tags]);
+            if (code != TG_OK) tg_symbols_release(t->symbols, &key_id, 1);
         }
-        const enum tg_code code = tg_symbols_intern(t->symbols, texts, 2 * n, ids);
         if (code != TG_OK) {
             release_symbols(t, s);
             return code;
         }
-        for (uint32_t i = 0; i < n; i++)
-            s->tags[s->n_tags++] = (struct tg_series_tag){
-                .key = ids[2 * i] | (uint32_t)tags[i].origin << TG_TAG_ORIGIN_SHIFT,
-                .value = ids[2 * i + 1],
-            };
     }
     return TG_OK;
 }
@@ -363,15 +384,15 @@ enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series 
     if (!d->tags) return TG_ERR_NOMEM;
     d->n_tags = s->n_tags;
     for (uint32_t i = 0; i < s->n_tags; i++) {
-        const struct tg_symbol_text key =
-            tg_symbols_text(t->symbols, s->tags[i].key & TG_TAG_KEY_MASK);
-        const struct tg_symbol_text value = tg_symbols_text(t->symbols, s->tags[i].value);
+        const struct tg_symbol_text tag = tg_symbols_text(t->symbols, s->tags[i]);
+        const uint32_t head = tag_head(tag);
+        const struct tg_symbol_text key = tg_symbols_text(t->symbols, head & TAG_KEY_MASK);
         d->tags[i] = (struct tg_tag){
             .key = key.ptr,
-            .value = value.ptr,
+            .value = tag.ptr + TAG_HEAD,
             .key_len = key.len,
-            .value_len = value.len,
-            .origin = (uint8_t)(s->tags[i].key >> TG_TAG_ORIGIN_SHIFT),
+            .value_len = tag.len - TAG_HEAD,
+            .origin = (uint8_t)(head >> TAG_ORIGIN_SHIFT),
         };
     }
     return TG_OK;
@@ -596,8 +617,8 @@ static bool validate_series(struct tg_table *t, const struct canon_shard *sh, si
     refs[s->name]++;
     refs[s->unit]++;
     for (uint32_t i = 0; i < s->n_tags; i++) {
-        refs[s->tags[i].key & TG_TAG_KEY_MASK]++;
-        refs[s->tags[i].value]++;
+        refs[tag_head(tg_symbols_text(t->symbols, s->tags[i])) & TAG_KEY_MASK]++;
+        refs[s->tags[i]]++;
     }
     tg_arena_reset(arena);
     return true;
