@@ -84,15 +84,15 @@ static const struct endpoint {
     void (*handle)(struct tg_admin *a, struct tg_http_request *req);
     bool needs_gateway;
 } endpoints[] = {
-    {"/",            "GET",  tg_admin_status_page, true },
-    {"/healthz",     "GET",  healthz,              false},
-    {"/readyz",      "GET",  readyz,               false},
-    {"/metrics",     "GET",  metrics,              false},
-    {"/api/status",  "GET",  tg_admin_status_json, true },
-    {"/api/query",   "GET",  tg_admin_query,       true },
-    {"/api/explain", "GET",  tg_admin_explain,     true },
-    {"/-/reload",    "POST", reload,               true },
-    {"/-/rewind",    "POST", tg_admin_rewind,      true },
+    {"/", "GET", tg_admin_status_page, true},
+    {"/healthz", "GET", healthz, false},
+    {"/readyz", "GET", readyz, false},
+    {"/metrics", "GET", metrics, false},
+    {"/api/status", "GET", tg_admin_status_json, true},
+    {"/api/query", "GET", tg_admin_query, true},
+    {"/api/explain", "GET", tg_admin_explain, true},
+    {"/-/reload", "POST", reload, true},
+    {"/-/rewind", "POST", tg_admin_rewind, true},
 };
 
 /* A page of another site, open in a browser on this machine, can make that browser send POSTs here;

@@ -47,14 +47,12 @@ char *tg_explain_duration(char *out, size_t cap, int64_t ms)
     static const struct {
         int64_t ms;
         const char *unit;
-    } units[] = {
-        {INT64_C(31536000000), "y" },
-        {86400000,             "d" },
-        {3600000,              "h" },
-        {60000,                "m" },
-        {1000,                 "s" },
-        {1,                    "ms"}
-    };
+    } units[] = {{INT64_C(31536000000), "y"},
+                 {86400000, "d"},
+                 {3600000, "h"},
+                 {60000, "m"},
+                 {1000, "s"},
+                 {1, "ms"}};
     (void)snprintf(out, cap, "for ever");
     for (size_t i = 0; ms > 0 && i < sizeof(units) / sizeof(units[0]); i++) {
         if (ms % units[i].ms != 0) continue;

@@ -3,12 +3,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/admin/explain.h"
 #include "core/admin/internal.h"
 #include "core/base/clock.h"
-#include "core/base/mem.h"
 
 /* --- JSON -------------------------------------------------------------------------------------*/
 
@@ -143,10 +141,7 @@ void tg_admin_status_json(struct tg_admin *a, struct tg_http_request *req)
         tg_http_reply(req, 200, "application/json", body, strlen(body), NULL, 0);
     else
         tg_admin_reply_error(req, 503, "out of memory");
-    /* jansson was handed an allocator by the program, or uses free in tests that did not. */
-    void (*release)(void *) = NULL;
-    json_get_alloc_funcs(NULL, &release);
-    if (body) release(body);
+    free(body); /* jansson's */
     json_decref(o);
 }
 
@@ -356,8 +351,8 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     if (p.code == TG_OK) {
         static const struct tg_http_header_pair headers[] = {
             {"Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"},
-            {"Cache-Control",           "no-store"                                     },
-            {"X-Content-Type-Options",  "nosniff"                                      },
+            {"Cache-Control", "no-store"},
+            {"X-Content-Type-Options", "nosniff"},
         };
         tg_http_reply(req, 200, "text/html; charset=utf-8", p.buf.data, p.buf.len, headers, 3);
     } else {
