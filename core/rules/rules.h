@@ -24,7 +24,8 @@ struct lua_State;
 
 struct tg_rules_config {
     const char *tags_path, *routing_path, *strategy_path,
-        *retention_path; /* absolute; NULL = built-in default rule */
+        *retention_path; /* absolute; NULL = no such rule: tags as received, every backend,
+                            logged, kept for ever */
     const char *const
         *backends; /* names, index = backend number; borrowed for the life of the rules */
     unsigned n_backends;

@@ -1,0 +1,336 @@
+#include "core/rules/rules.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/base/clock.h"
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "core/rules/vm.h"
+
+/* The texts of one loaded set, shared by the VMs made from it. */
+struct generation {
+    _Atomic uint32_t refs;
+    uint64_t number;
+    struct tg_rule_text texts[TG_RULES];
+};
+
+/* A VM on its way to, or in the hands of, the thread of a slot. */
+struct slot_vm {
+    struct generation *generation; /* one reference */
+    struct tg_vm *vm;              /* NULL after it broke and could not be replaced yet */
+    uint64_t retry_ms;
+};
+
+struct slot {
+    _Atomic(struct slot_vm *) next; /* published by reload, taken by the thread */
+    struct slot_vm *current;        /* the slot's thread alone */
+    char pad[48];                   /* a cache line per thread */
+};
+
+struct tg_rules {
+    struct tg_rules_config config; /* limits resolved; paths owned */
+    char *paths[TG_RULES];
+    _Atomic uint64_t generation;
+    struct slot *slots;
+
+    _Atomic uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
+    pthread_mutex_t error_lock;
+    char last_error[256]; /* under error_lock */
+};
+
+static void generation_unref(struct generation *g)
+{
+    if (!g || atomic_fetch_sub(&g->refs, 1) != 1) return;
+    for (unsigned i = 0; i < TG_RULES; i++) tg_free(g->texts[i].text);
+    tg_free(g);
+}
+
+static void slot_vm_free(struct slot_vm *s)
+{
+    if (!s) return;
+    tg_vm_free(s->vm);
+    generation_unref(s->generation);
+    tg_free(s);
+}
+
+static enum tg_code read_text(const char *path, struct tg_rule_text *t, struct tg_err *err)
+{
+    FILE *f = fopen(path, "rbe");
+    if (!f) return tg_fail(err, TG_ERR_INVALID, "%s: cannot be read: %s", path, strerror(errno));
+    enum tg_code code = TG_ERR_NOMEM;
+    struct stat st;
+    if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
+        code = tg_fail(err, TG_ERR_INVALID, "%s: is a folder, not a script", path);
+        goto done;
+    }
+    t->text = tg_malloc(TG_RULE_MAX_TEXT_BYTES + 1);
+    if (!t->text) {
+        (void)tg_fail(err, code, "out of memory while reading %s", path);
+        goto done;
+    }
+    t->len = fread(t->text, 1, TG_RULE_MAX_TEXT_BYTES + 1, f);
+    if (ferror(f)) {
+        code = tg_fail(err, TG_ERR_INVALID, "%s: cannot be read: %s", path, strerror(errno));
+        goto done;
+    }
+    if (t->len > TG_RULE_MAX_TEXT_BYTES) {
+        code = tg_fail(err, TG_ERR_INVALID, "%s: is larger than %d bytes", path,
+                       (int)TG_RULE_MAX_TEXT_BYTES);
+        goto done;
+    }
+    char *fitted = tg_realloc(t->text, t->len + 1);
+    if (fitted) t->text = fitted;
+    t->text[t->len] = '\0';
+    code = TG_OK;
+done:
+    (void)fclose(f);
+    return code;
+}
+
+static enum tg_code generation_load(const struct tg_rules *r, uint64_t number,
+                                    struct generation **out, struct tg_err *err)
+{
+    struct generation *g = tg_calloc(1, sizeof(*g));
+    *out = NULL;
+    if (!g) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    atomic_init(&g->refs, 1);
+    g->number = number;
+    for (unsigned i = 0; i < TG_RULES; i++) {
+        const char *path = r->paths[i];
+        if (!path) {
+            (void)snprintf(g->texts[i].name, sizeof(g->texts[i].name), "(no %s.lua)",
+                           tg_rule_names[i]);
+            continue;
+        }
+        const char *slash = strrchr(path, '/');
+        (void)snprintf(g->texts[i].name, sizeof(g->texts[i].name), "%s", slash ? slash + 1 : path);
+        const enum tg_code code = read_text(path, &g->texts[i], err);
+        if (code != TG_OK) {
+            generation_unref(g);
+            return code;
+        }
+    }
+    *out = g;
+    return TG_OK;
+}
+
+/* Loads the scripts and makes every VM of the new generation; all or none. */
+static enum tg_code load(struct tg_rules *r, struct tg_err *err)
+{
+    struct generation *g = NULL;
+    struct slot_vm **made = NULL;
+    struct tg_vm *trial = NULL;
+    const uint64_t number = atomic_load(&r->generation) + 1;
+    enum tg_code code = generation_load(r, number, &g, err);
+    if (code != TG_OK) return code;
+    /* First in a VM that is thrown away: a script that fails costs no more than that one. */
+    code = tg_vm_new(&r->config, number, g->texts, &trial, err);
+    tg_vm_free(trial);
+    if (code != TG_OK) goto done;
+    made = tg_calloc(r->config.n_slots, sizeof(struct slot_vm *));
+    if (!made) {
+        code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
+        goto done;
+    }
+    for (unsigned i = 0; i < r->config.n_slots; i++) {
+        made[i] = tg_calloc(1, sizeof(*made[i]));
+        if (!made[i]) {
+            code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
+            goto done;
+        }
+        atomic_fetch_add(&g->refs, 1);
+        made[i]->generation = g;
+        code = tg_vm_new(&r->config, number, g->texts, &made[i]->vm, err);
+        if (code != TG_OK) goto done;
+    }
+    /* VMs first, then the number: whoever has read the number decides by it or a later one. */
+    for (unsigned i = 0; i < r->config.n_slots; i++)
+        slot_vm_free(atomic_exchange(&r->slots[i].next, made[i])); /* one never adopted */
+    tg_free(made);
+    made = NULL;
+    atomic_store(&r->generation, number);
+done:
+    if (made)
+        for (unsigned i = 0; i < r->config.n_slots; i++) slot_vm_free(made[i]);
+    tg_free(made);
+    generation_unref(g);
+    return code;
+}
+
+static void note_error(struct tg_rules *r, const char *text)
+{
+    pthread_mutex_lock(&r->error_lock);
+    (void)snprintf(r->last_error, sizeof(r->last_error), "%s", text);
+    pthread_mutex_unlock(&r->error_lock);
+}
+
+enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules **out,
+                          struct tg_err *err)
+{
+    *out = NULL;
+    if (config->n_backends > TG_MAX_BACKENDS)
+        return tg_fail(err, TG_ERR_INVALID, "%u backends are configured; at most %d are possible",
+                       config->n_backends, (int)TG_MAX_BACKENDS);
+    struct tg_rules *r = tg_calloc(1, sizeof(*r));
+    if (!r) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    if (pthread_mutex_init(&r->error_lock, NULL) != 0) {
+        tg_free(r);
+        return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    }
+    r->config = *config;
+    if (r->config.n_slots == 0) r->config.n_slots = 1;
+    if (r->config.max_instructions == 0) r->config.max_instructions = 1000000;
+    if (r->config.max_instructions > INT64_MAX / 64) r->config.max_instructions = INT64_MAX / 64;
+    if (r->config.max_ms == 0) r->config.max_ms = 50;
+    if (r->config.max_bytes == 0) r->config.max_bytes = (uint64_t)32 << 20;
+    const char *const paths[TG_RULES] = {config->tags_path, config->routing_path,
+                                         config->strategy_path, config->retention_path};
+    enum tg_code code = TG_ERR_NOMEM;
+    for (unsigned i = 0; i < TG_RULES; i++) {
+        if (!paths[i]) continue;
+        r->paths[i] = tg_strndup(paths[i], strlen(paths[i]));
+        if (!r->paths[i]) goto failed;
+    }
+    r->slots = tg_calloc(r->config.n_slots, sizeof(*r->slots));
+    if (!r->slots) goto failed;
+    code = load(r, err);
+    if (code != TG_OK) {
+        tg_rules_free(r);
+        return code;
+    }
+    *out = r;
+    return TG_OK;
+failed:
+    tg_rules_free(r);
+    return tg_fail(err, code, "out of memory");
+}
+
+void tg_rules_free(struct tg_rules *r)
+{
+    if (!r) return;
+    for (unsigned i = 0; r->slots && i < r->config.n_slots; i++) {
+        slot_vm_free(atomic_load(&r->slots[i].next));
+        slot_vm_free(r->slots[i].current);
+    }
+    tg_free(r->slots);
+    for (unsigned i = 0; i < TG_RULES; i++) tg_free(r->paths[i]);
+    pthread_mutex_destroy(&r->error_lock);
+    tg_free(r);
+}
+
+enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err)
+{
+    struct tg_err own;
+    struct tg_err *e = err ? err : &own;
+    const enum tg_code code = load(r, e);
+    if (code == TG_OK) {
+        atomic_fetch_add(&r->n_reloads, 1);
+        tg_info("rules", "generation %llu is in force",
+                (unsigned long long)atomic_load(&r->generation));
+        return TG_OK;
+    }
+    atomic_fetch_add(&r->n_reload_failures, 1);
+    note_error(r, e->msg);
+    tg_error("rules", "%s; generation %llu stays in force", e->msg,
+             (unsigned long long)atomic_load(&r->generation));
+    return code;
+}
+
+uint64_t tg_rules_generation(const struct tg_rules *r)
+{
+    return atomic_load(&r->generation);
+}
+
+/* Gives the slot a fresh VM of its generation when the old one is beyond use. */
+static void replace_vm(struct slot_vm *s, const struct tg_rules *r)
+{
+    enum { RETRY_MS = 100 };
+    const uint64_t now = tg_clock_mono_ms();
+    tg_vm_free(s->vm);
+    s->vm = NULL;
+    if (s->retry_ms > now) return;
+    struct tg_err err;
+    if (tg_vm_new(&r->config, s->generation->number, s->generation->texts, &s->vm, &err) != TG_OK) {
+        s->vm = NULL;
+        s->retry_ms = now + RETRY_MS;
+        tg_warn("rules", "%s; series take the on_error route until there is memory", err.msg);
+    }
+}
+
+static void report(struct tg_rules *r, const struct tg_vm *vm, const struct tg_series_desc *series)
+{
+    char name[80];
+    atomic_fetch_add_explicit(&r->n_errors, 1, memory_order_relaxed);
+    if (vm->overrun != TG_OVERRUN_NONE)
+        atomic_fetch_add_explicit(&r->n_budget_overruns, 1, memory_order_relaxed);
+    note_error(r, vm->error);
+    tg_warn("rules", "%s (series %s takes the on_error route)", vm->error,
+            tg_quote(name, sizeof(name), series->name, series->name_len));
+}
+
+enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_series_desc *series,
+                             struct tg_arena *arena, struct tg_decision *out,
+                             struct tg_rules_trace *trace)
+{
+    assert(slot < r->config.n_slots);
+    struct slot *sl = &r->slots[slot];
+    if (atomic_load_explicit(&sl->next, memory_order_relaxed)) {
+        struct slot_vm *next = atomic_exchange(&sl->next, NULL);
+        slot_vm_free(sl->current);
+        sl->current = next;
+    }
+    struct slot_vm *s = sl->current;
+    if (!s->vm) replace_vm(s, r);
+    atomic_fetch_add_explicit(&r->n_decisions, 1, memory_order_relaxed);
+    out->generation = s->generation->number;
+    if (trace) {
+        memset(trace, 0, sizeof(*trace));
+        for (unsigned i = 0; i < TG_RULES; i++) {
+            (void)snprintf(trace->steps[i].what, sizeof(trace->steps[i].what), "%s",
+                           tg_rule_names[i]);
+            memcpy(trace->steps[i].file, s->generation->texts[i].name,
+                   sizeof(trace->steps[i].file));
+        }
+    }
+    if (!s->vm) {
+        atomic_fetch_add_explicit(&r->n_errors, 1, memory_order_relaxed);
+        return tg_decide_on_error(&r->config, series, arena, out) ? TG_OK : TG_ERR_NOMEM;
+    }
+
+    struct tg_vm *vm = s->vm;
+    enum tg_rule_no failed;
+    const bool ok = tg_vm_decide(vm, series, arena, out, trace, &failed);
+    if (ok && failed != TG_RULES) report(r, vm, series);
+    const bool refused = vm->refused || vm->overrun == TG_OVERRUN_BYTES;
+    if (refused || vm->used_bytes > vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 2) {
+        if (!tg_vm_recover(vm)) {
+            if (!refused)
+                tg_warn("rules", "the rules keep state that grows from series to series; it has "
+                                 "been discarded (a rule may depend on its series only)");
+            replace_vm(s, r);
+        }
+    }
+    return ok ? TG_OK : TG_ERR_NOMEM;
+}
+
+struct tg_rules_stats tg_rules_stats(const struct tg_rules *r)
+{
+    struct tg_rules *w = (struct tg_rules *)(uintptr_t)r; /* the lock is all that is written */
+    struct tg_rules_stats s = {
+        .n_decisions = atomic_load(&w->n_decisions),
+        .n_errors = atomic_load(&w->n_errors),
+        .n_budget_overruns = atomic_load(&w->n_budget_overruns),
+        .n_reloads = atomic_load(&w->n_reloads),
+        .n_reload_failures = atomic_load(&w->n_reload_failures),
+    };
+    pthread_mutex_lock(&w->error_lock);
+    memcpy(s.last_error, w->last_error, sizeof(s.last_error));
+    pthread_mutex_unlock(&w->error_lock);
+    return s;
+}

@@ -1,0 +1,185 @@
+/* vm.h: one sandboxed Lua VM with the four rules loaded, and what guards a call into it.
+ *
+ *   tg_vm_new -> [ allocator cap | hook: instructions, ms ] -> env (allow-list) -> 4 functions
+ *
+ * Private to core/rules. Three guards hold for every call into operator code:
+ *   instructions  a count hook every TG_VM_HOOK_EVERY instructions; library functions that work in
+ *                 proportion to their input (patterns, sort) charge their steps to the same sum
+ *   milliseconds  looked at in the same hook
+ *   bytes         the allocator refuses beyond max_bytes, and during a call any single object over
+ *                 TG_VM_MAX_OBJECT_BYTES, which bounds the time one C function can take
+ * Once a guard has tripped it stays tripped: the hook is re-armed at every instruction and raises
+ * again until the call has been left, so that pcall in a rule cannot swallow it.
+ *
+ * The JIT compiler is off for the whole VM: a count hook does not fire inside compiled loops, and
+ * all library code that a rule can reach is C.
+ *
+ * Threading: one thread at a time; may be made on one thread and used on another.
+ */
+#ifndef TG_RULES_VM_H
+#define TG_RULES_VM_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/arena.h"
+#include "core/base/err.h"
+#include "core/model/plan.h"
+#include "core/model/series.h"
+#include "core/rules/rules.h"
+
+enum {
+    TG_VM_HOOK_EVERY = 100,
+    TG_VM_MAX_OBJECT_BYTES = 1 << 20,
+    TG_VM_MAX_NESTING = 16, /* callbacks within callbacks (gsub, sort) */
+    TG_VM_MAX_TAG_LINES = 16,
+    TG_RULE_MAX_TEXT_BYTES = 1 << 20,
+    TG_RULE_LOAD_FACTOR = 10, /* budgets for running a script's top level, as a multiple */
+};
+
+enum tg_rule_no { TG_RULE_TAGS, TG_RULE_ROUTING, TG_RULE_STRATEGY, TG_RULE_RETENTION, TG_RULES };
+extern const char *const tg_rule_names[TG_RULES]; /* "tags", ... */
+
+/* The texts of one generation, shared by its VMs. Immutable. */
+struct tg_rule_text {
+    char name[96]; /* file name relative to its folder: "tags.lua" */
+    char *text;    /* owned by the generation; NULL = no such rule */
+    size_t len;
+};
+
+enum tg_overrun {
+    TG_OVERRUN_NONE,
+    TG_OVERRUN_INSTRUCTIONS,
+    TG_OVERRUN_TIME,
+    TG_OVERRUN_BYTES,
+};
+
+struct tg_vm {
+    lua_State *L;
+    uint64_t generation;
+    const struct tg_rules_config *config; /* borrows; limits resolved */
+
+    /* allocator */
+    uint64_t used_bytes, max_bytes;
+    uint64_t base_bytes; /* after loading and a full collection */
+    bool in_call;        /* TG_VM_MAX_OBJECT_BYTES holds */
+    bool refused;        /* an allocation was refused since the call began */
+
+    /* budget of the call in progress */
+    int64_t steps_left;
+    uint64_t deadline_ns;
+    uint32_t budget_factor;
+    enum tg_overrun overrun;
+    unsigned nesting;
+
+    /* position, kept by the line hook when `tracing` */
+    bool tracing;
+    int line;
+
+    char error[256];   /* of the call that failed last */
+    bool has_position; /* error begins with "file:line: " */
+
+    /* the decision in progress; borrows */
+    const struct tg_series_desc *desc;
+    uint32_t targets;
+    enum tg_rule_no rule;
+    struct {
+        char key[64];
+        int line;
+    } tag_lines[TG_VM_MAX_TAG_LINES]; /* who assigned what, while tracing tags.lua */
+    uint32_t n_tag_lines;
+
+    char names[TG_RULES][96]; /* file names, relative to their folders */
+    int ref_rules[TG_RULES];  /* registry references; LUA_NOREF = no such rule */
+    int ref_on_error;         /* the message handler */
+    uint32_t n_calls;
+};
+
+/* Makes a VM with the scripts loaded. TG_ERR_INVALID with "file:line: why", TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation,
+                                     const struct tg_rule_text texts[TG_RULES], struct tg_vm **out,
+                                     struct tg_err *err);
+void tg_vm_free(struct tg_vm *vm); /* NULL accepted */
+
+/* Calls the function below `n_args` arguments on the stack under budget; leaves `n_results`.
+ * On failure nothing is left and vm->error says why ("file:line: message"). A call that overran is
+ * a failure even when it returned. Must run inside a protected call (may raise out of memory). */
+bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results);
+
+/* Sets the hook as vm->tracing asks. */
+void tg_vm_arm(struct tg_vm *vm);
+
+/* Writes "file:line: text" into vm->error; line 0 leaves it out. */
+void tg_vm_set_error(struct tg_vm *vm, int line, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Collects fully; false when the VM holds much more than after loading, or is beyond use: then it
+ * is to be replaced. Not inside a protected call. */
+bool tg_vm_recover(struct tg_vm *vm);
+
+/* Takes `steps` from the running call's budget; raises when that or the time is used up. */
+void tgl_charge(lua_State *L, struct tg_vm *vm, uint64_t steps);
+/* As lua_call, for library functions that call back into a rule: bounds the nesting. */
+void tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results);
+/* The VM of a state. */
+struct tg_vm *tgl_vm(lua_State *L);
+/* luaL_error with a printf-formatted text. */
+int tgl_error(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* sandbox.c: pushes the table in which global names of a rule are looked up. */
+void tgl_sandbox_push_env(lua_State *L);
+/* string_lua.c: sets find, match, gmatch, gsub in the table on top. */
+void tgl_string_register(lua_State *L);
+/* verdict.c: sets to, drop, all, ... in the table on top. */
+void tgl_verdict_register(lua_State *L);
+/* series_lua.c: makes the objects that stand for a series; once per VM. */
+void tgl_series_register(lua_State *L);
+/* Pushes the series for tags.lua (mutable: series.tags) or for the others (read-only), with
+ * vm->desc. `mutable` leaves a fresh table of tags in the registry. */
+void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable);
+/* Reads series.tags after tags.lua into `mapped`, strings copied to `arena`. false with vm->error
+ * set. *nomem tells that the arena refused. */
+bool tgl_series_read_tags(lua_State *L, struct tg_vm *vm, struct tg_arena *arena,
+                          struct tg_series_desc *mapped, bool *nomem);
+/* Writes what tags.lua did ("env added (line 3)") and gives the line of the last change, 0 = none.
+ */
+int tgl_series_note(const struct tg_vm *vm, const struct tg_series_desc *mapped, char *note,
+                    size_t note_cap);
+/* next() and pairs() that know the read-only tags as well as tables. */
+int tgl_series_next(lua_State *L);
+int tgl_series_pairs(lua_State *L);
+/* Index of the function at `index` as defined in its file, for messages; 0 for C functions. */
+int tgl_function_line(lua_State *L, int index);
+
+/* What a rule returned: made by to(), drop(), all() ... */
+enum tg_verdict_kind {
+    TG_VERDICT_NONE, /* nil: the rule's default */
+    TG_VERDICT_TO,
+    TG_VERDICT_DROP,
+    TG_VERDICT_STRATEGY,
+    TG_VERDICT_KEEP,
+};
+struct tg_verdict {
+    uint8_t kind;     /* enum tg_verdict_kind */
+    uint8_t strategy; /* enum tg_strategy */
+    uint32_t targets; /* to: backends; strategy: the primary's bit */
+    int line;         /* 0 unless tracing */
+    struct tg_retention retention;
+    char note[160];
+};
+/* The verdict at `index`: NULL with vm->error set when it is neither nil nor one that `rule` may
+ * return. nil gives a verdict of kind NONE in *none. */
+const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int index,
+                                         enum tg_rule_no rule, struct tg_verdict *none);
+
+/* decide.c: runs the four rules. What the contract in rules.h says; false only when the arena
+ * refused. *error_rule is TG_RULES when none failed. */
+bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct tg_arena *arena,
+                  struct tg_decision *out, struct tg_rules_trace *trace,
+                  enum tg_rule_no *error_rule);
+/* The decision of a series whose rules cannot run. false when the arena refused. */
+bool tg_decide_on_error(const struct tg_rules_config *config, const struct tg_series_desc *series,
+                        struct tg_arena *arena, struct tg_decision *out);
+
+#endif
