@@ -13,40 +13,13 @@ static bool is_v2(const struct tg_http_request *req)
     return strcmp(tg_http_path(req), "/api/v2/write") == 0;
 }
 
-/* v1: ns (n), u, ms, s, m, h; v2: ns, us, ms, s. One table serves both. */
-static bool parse_precision(const char *text, int64_t *precision_ns)
-{
-    static const struct {
-        const char *name;
-        int64_t ns;
-    } names[] = {
-        {"ns", 1                     },
-        {"n",  1                     },
-        {"us", 1000                  },
-        {"u",  1000                  },
-        {"ms", 1000000               },
-        {"s",  1000000000            },
-        {"m",  INT64_C(60000000000)  },
-        {"h",  INT64_C(3600000000000)},
-    };
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-        if (strcmp(text, names[i].name) == 0) {
-            *precision_ns = names[i].ns;
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum tg_code decode(const struct tg_http_request *req, const uint8_t *body, size_t len,
                            struct tg_decode *d, struct tg_err *err)
 {
     int64_t precision_ns = 1;
     const char *precision = tg_http_query(req, "precision", 0);
-    char quoted[32];
-    if (precision && *precision && !parse_precision(precision, &precision_ns))
-        return tg_fail(err, TG_ERR_INVALID, "precision=%s is not one of ns, us, ms, s, m, h",
-                       tg_quote(quoted, sizeof(quoted), precision, strlen(precision)));
+    if (precision && *precision)
+        TG_TRY(tg_influx_precision(precision, strlen(precision), &precision_ns, err));
     return tg_influx_decode(body, len, precision_ns, d, err);
 }
 

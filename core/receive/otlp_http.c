@@ -23,11 +23,11 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
     enum tg_code made;
     if (code == TG_OK) {
         const struct tg_decode *d = &in->decode;
-        made = tg_otlp_encode_metrics_response(&body, d->n_rejected,
-                                               d->n_rejected ? d->first_reject.msg : "");
+        made = tg_otlp_encode_response(d->n_rejected, d->n_rejected ? d->first_reject.msg : NULL,
+                                       &body);
     } else {
         tg_receive_error_text(msg, sizeof(msg), err);
-        made = tg_otlp_encode_status(&body, tg_code_grpc_status(code), msg);
+        made = tg_otlp_encode_status(tg_code_grpc_status(code), msg, -1, &body);
     }
     const char *retry_after = tg_receive_retry_after(in, code);
     const struct tg_http_header_pair header = {"Retry-After", retry_after};
