@@ -96,7 +96,7 @@ static void fake_write(struct tg_backend *b, const struct tg_delivery *d, tg_on_
     } else {
         for (uint32_t i = 0; i < d->n_points; i++) {
             const int64_t ts = d->points[i].point->ts_ns;
-            assert_true(ts > 0 && ts < MAX_TS);
+            if (ts <= 0 || ts >= MAX_TS) abort(); /* not on the thread of the test */
             s->seen[ts]++;
         }
         s->n_points += d->n_points;
