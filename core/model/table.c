@@ -481,6 +481,8 @@ static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now
         }
         canon_remove(sh, i); /* slot i may hold another one now: look again */
         (*e)->series[(*e)->n++] = s;
+        /* At once: a full table shall take a new one as soon as one has left. */
+        atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
     }
     if (sh->cap > CANON_CAP_MIN && sh->n < sh->cap / 8) { /* give memory back */
         struct canon_shard smaller = {.cap = sh->n * 2 > CANON_CAP_MIN ? sh->n * 2 : CANON_CAP_MIN};
@@ -525,7 +527,6 @@ static size_t evict_idle(struct tg_table *t, uint32_t now_s)
     }
     if (!e) return 0;
     const size_t n = e->n;
-    atomic_fetch_sub_explicit(&t->n_series, n, memory_order_relaxed);
     atomic_fetch_add_explicit(&t->n_evicted, n, memory_order_relaxed);
     if (n) tg_rawmap_remove_dead(&t->raw, e->series, n);
     tg_guard_retire_note(t->guard, &e->note, e, evicted_free);
