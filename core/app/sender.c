@@ -7,6 +7,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/codec/otlp_encode.h"
 #include "core/net/http_client.h"
 #include "core/net/loop.h"
 
@@ -60,44 +61,10 @@ static void end_slot(struct slot *slot)
 
 /* --- answers ----------------------------------------------------------------------------------*/
 
-bool tg_otlp_partial_success(const uint8_t *body, size_t len, uint64_t *n_rejected, char *message,
-                             size_t message_cap)
-{
-    *n_rejected = 0;
-    message[0] = '\0';
-    const uint8_t *p = body;
-    const uint8_t *end = body + len;
-    const uint8_t *outer_end = NULL; /* set while inside partial_success */
-    while (p < end || outer_end) {
-        if (outer_end && p == end) {
-            end = outer_end;
-            outer_end = NULL;
-            continue;
-        }
-        uint64_t key, v;
-        if (!tg_varint_get(&p, end, &key) || !tg_varint_get(&p, end, &v)) return false;
-        const unsigned field = (unsigned)(key >> 3);
-        const unsigned wire = (unsigned)(key & 7);
-        if (wire == 0) {
-            if (outer_end && field == 1) *n_rejected = v;
-            continue;
-        }
-        if (wire != 2 || v > (uint64_t)(end - p)) return false;
-        if (!outer_end && field == 1) {
-            outer_end = end;
-            end = p + v;
-            continue;
-        }
-        if (outer_end && field == 2)
-            (void)snprintf(message, message_cap, "%.*s", (int)(v < 400 ? v : 400), (const char *)p);
-        p += v;
-    }
-    return true;
-}
-
 /* The reason in an answer, for people: JSON's "message" or "error", a google.rpc.Status's message
  * (field 2), or plain text. */
-static void answer_text(char *out, size_t cap, const struct tg_http_result *r)
+static void answer_text(char *out, size_t cap, enum tg_send_protocol protocol,
+                        const struct tg_http_result *r)
 {
     if (r->len && r->body[0] == '{') {
         json_t *o = json_loadb((const char *)r->body, r->len, 0, NULL);
@@ -107,19 +74,13 @@ static void answer_text(char *out, size_t cap, const struct tg_http_result *r)
         json_decref(o);
         if (text) return;
     }
-    const uint8_t *p = r->body;
-    const uint8_t *end = r->body + r->len;
-    uint64_t v;
-    if (r->len && *p == 0x08) { /* Status.code */
-        p++;
-        if (!tg_varint_get(&p, end, &v)) p = end;
-    }
-    if (p < end && *p == 0x12) { /* Status.message */
-        p++;
-        if (tg_varint_get(&p, end, &v) && v <= (uint64_t)(end - p)) {
-            (void)snprintf(out, cap, "%.*s", (int)(v < 400 ? v : 400), (const char *)p);
-            return;
-        }
+    int32_t grpc_code = 0;
+    struct tg_string message = {0};
+    if (protocol == TG_SEND_OTLP &&
+        tg_otlp_decode_status(r->body, r->len, &grpc_code, &message, NULL) == TG_OK &&
+        message.len) {
+        (void)snprintf(out, cap, "%.*s", (int)(message.len < 400 ? message.len : 400), message.ptr);
+        return;
     }
     (void)snprintf(out, cap, "%.*s", (int)(r->len < 400 ? r->len : 400), (const char *)r->body);
     out[strcspn(out, "\r\n")] = '\0';
@@ -131,6 +92,7 @@ static void refuse(struct slot *slot, uint64_t n, const char *message)
     struct tg_sender_stats *stats = &slot->sender->stats;
     if (stats->n_refused == 0)
         (void)snprintf(stats->message, sizeof(stats->message), "%s", message);
+    if (n > slot->n_points) n = slot->n_points;
     stats->n_refused += n;
     stats->n_taken += slot->n_points - n;
 }
@@ -144,7 +106,7 @@ static uint64_t partial_count(const struct slot *slot, const char *text)
         n = strtoull(dropped + 8, NULL, 10);
     else if (strstr(text, "samples were refused, the others were stored"))
         n = strtoull(text, NULL, 10);
-    return n < slot->n_points ? n : slot->n_points;
+    return n;
 }
 
 static bool is_stopped(const struct tg_sender *s)
@@ -182,21 +144,25 @@ static void on_result(void *arg, const struct tg_http_result *r)
         if (r->code != TG_ERR_CANCELED && retry(slot, -1, text)) return;
         s->stats.n_given_up += slot->n_points;
     } else if (r->status / 100 == 2) {
-        uint64_t n_rejected = 0;
-        if (s->config.protocol != TG_SEND_OTLP ||
-            !tg_otlp_partial_success(r->body, r->len, &n_rejected, text, sizeof(text)))
+        int64_t n_rejected = 0;
+        struct tg_string message = {0};
+        if (s->config.protocol == TG_SEND_OTLP &&
+            tg_otlp_decode_response(r->body, r->len, &n_rejected, &message, NULL) != TG_OK)
             n_rejected = 0;
         s->stats.bytes += slot->body.len;
-        if (n_rejected)
-            refuse(slot, n_rejected < slot->n_points ? n_rejected : slot->n_points, text);
-        else
+        if (n_rejected > 0) {
+            (void)snprintf(text, sizeof(text), "%.*s", (int)(message.len < 400 ? message.len : 400),
+                           message.len ? message.ptr : "");
+            refuse(slot, (uint64_t)n_rejected, text);
+        } else {
             s->stats.n_taken += slot->n_points;
+        }
     } else if (r->status == 429 || (r->status >= 500 && r->status != 501)) {
-        answer_text(text, sizeof(text), r);
+        answer_text(text, sizeof(text), s->config.protocol, r);
         if (retry(slot, r->retry_after_ms, text)) return;
         s->stats.n_given_up += slot->n_points;
     } else {
-        answer_text(text, sizeof(text), r);
+        answer_text(text, sizeof(text), s->config.protocol, r);
         refuse(slot, partial_count(slot, text), text);
     }
     end_slot(slot);

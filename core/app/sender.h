@@ -51,9 +51,4 @@ void tg_sender_sleep(struct tg_sender *s, uint64_t ms);
 const struct tg_sender_stats *tg_sender_stats(const struct tg_sender *s);
 void tg_sender_free(struct tg_sender *s); /* NULL accepted */
 
-/* Reads an ExportMetricsServiceResponse (opentelemetry-proto, collector/metrics/v1: field 1
- * partial_success { 1 rejected_data_points, 2 error_message }). false = not such bytes. */
-bool tg_otlp_partial_success(const uint8_t *body, size_t len, uint64_t *n_rejected, char *message,
-                             size_t message_cap);
-
 #endif
