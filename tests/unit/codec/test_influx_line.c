@@ -134,7 +134,7 @@ static const struct {
      "m\\\\n_f{t=\"C:\\\\x\"} d:1 @1 f=1\n"},
     {"double backslash before a comma", "m,t=a\\\\,b f=1 1", "m_f{t=\"a\\\\,b\"} d:1 @1 f=1\n"},
     {"quotes in names are plain", "\"m\",\"t\"=\"v\" \"f\"=1 1",
-     "\"m\"_\"f\"{\"t\"=\"\\\"v\\\"\"} d:1 @1 f=3\n"},
+     "\\\"m\\\"_\\\"f\\\"{\\\"t\\\"=\"\\\"v\\\"\"} d:1 @1 f=3\n"},
     {"string escapes", "m f=\"a\\\"b\\\\c\\d\" 1", "m_f s:a\"b\\c\\d @1 f=1\n"},
     {"string with delimiters", "m f=\"a b,c=d #\",g=1 1",
      "m_f s:a b,c=d # @1 f=1\nm_g d:1 @1 f=1\n"},
