@@ -316,9 +316,7 @@ __attribute__((noinline)) static enum tg_code number_field(struct walk *w, struc
         n->value.u64 = f.num;
         n->type = TG_VALUE_INT64;
         return TG_OK;
-    case BYTES(TG_OTLP_NUMBER_ATTRIBUTES):
-        tg_otlp_run_add(&n->attributes, f.start, at->p);
-        return TG_OK;
+    case BYTES(TG_OTLP_NUMBER_ATTRIBUTES): tg_run_add(&n->attributes, f.start, at->p); return TG_OK;
     case VARINT(8): n->flags = (uint32_t)f.num; return TG_OK;
     default: break;
     }
@@ -336,7 +334,7 @@ static inline enum tg_code walk_number(struct walk *w, const uint8_t *msg, size_
         switch (*p) {
         case BYTES(TG_OTLP_NUMBER_ATTRIBUTES):
             if (UNLIKELY(rest < 2 || p[1] >= 0x80 || p[1] > rest - 2)) break;
-            tg_otlp_run_add(&n->attributes, p, p + 2 + p[1]);
+            tg_run_add(&n->attributes, p, p + 2 + p[1]);
             p += 2 + p[1];
             continue;
         case FIXED64(2):
@@ -422,8 +420,7 @@ static inline enum tg_code put_point(struct walk *w, const struct metric *m, con
     p->exemplars = exemplars;
     p->type = type;
     p->flags = flags;
-    return push_pending(w, tg_hash128_combine(m->hash, tg_otlp_run_hash(&n->attributes)), msg, len,
-                        err);
+    return push_pending(w, tg_hash128_combine(m->hash, tg_run_hash(&n->attributes)), msg, len, err);
 }
 
 static enum tg_code walk_point(struct walk *w, const struct metric *m, const uint8_t *msg,

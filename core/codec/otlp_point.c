@@ -108,9 +108,7 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
         case FIXED64(7):
         case BYTES(7): TG_TRY(count_fixed64(r, &f, &n_bounds, what, err)); break;
         case BYTES(TG_OTLP_HISTOGRAM_EXEMPLARS): out->n_exemplars++; break;
-        case BYTES(TG_OTLP_HISTOGRAM_ATTRIBUTES):
-            tg_otlp_run_add(&out->attributes, f.start, w.p);
-            break;
+        case BYTES(TG_OTLP_HISTOGRAM_ATTRIBUTES): tg_run_add(&out->attributes, f.start, w.p); break;
         case VARINT(10): out->flags = (uint32_t)f.num; break;
         case FIXED64(11):
             h.min = as_double(f.num);
@@ -221,7 +219,7 @@ enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t
         if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case BYTES(TG_OTLP_EXP_HISTOGRAM_ATTRIBUTES):
-            tg_otlp_run_add(&out->attributes, f.start, w.p);
+            tg_run_add(&out->attributes, f.start, w.p);
             break;
         case FIXED64(2): out->start_ns = f.num; break;
         case FIXED64(3): out->ts_ns = f.num; break;
@@ -307,9 +305,7 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
         case FIXED64(4): s.count = f.num; break;
         case FIXED64(5): s.sum = as_double(f.num); break;
         case BYTES(6): s.n_quantiles++; break;
-        case BYTES(TG_OTLP_SUMMARY_ATTRIBUTES):
-            tg_otlp_run_add(&out->attributes, f.start, w.p);
-            break;
+        case BYTES(TG_OTLP_SUMMARY_ATTRIBUTES): tg_run_add(&out->attributes, f.start, w.p); break;
         case VARINT(8): out->flags = (uint32_t)f.num; break;
         default: TG_TRY(other_field(r, &f, 0x1fc, what, err));
         }

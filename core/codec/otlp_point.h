@@ -17,8 +17,8 @@
 #ifndef TG_CODEC_OTLP_POINT_H
 #define TG_CODEC_OTLP_POINT_H
 
-#include "core/base/hash.h"
 #include "core/codec/otlp_attr.h"
+#include "core/codec/run.h"
 #include "core/codec/wire.h"
 #include "core/model/point.h"
 
@@ -34,40 +34,13 @@ enum {
     TG_OTLP_FLAG_NO_RECORDED_VALUE = 1,
 };
 
-/* The attribute fields of one point, tags and lengths included, as they lie in the message: one run
- * in every encoder we know, hashed in place. Further runs are folded in. */
-struct tg_otlp_run {
-    const uint8_t *start, *end;
-    struct tg_hash128 before; /* of earlier runs */
-    bool is_split;
-};
-
-static inline void tg_otlp_run_add(struct tg_otlp_run *r, const uint8_t *start, const uint8_t *end)
-{
-    if (__builtin_expect(r->end != start, 0)) {
-        if (r->end) {
-            const struct tg_hash128 h = tg_hash128(r->start, (size_t)(r->end - r->start));
-            r->before = r->is_split ? tg_hash128_combine(r->before, h) : h;
-            r->is_split = true;
-        }
-        r->start = start;
-    }
-    r->end = end;
-}
-
-static inline struct tg_hash128 tg_otlp_run_hash(const struct tg_otlp_run *r)
-{
-    const struct tg_hash128 h = tg_hash128(r->start, (size_t)(r->end - r->start));
-    return __builtin_expect(r->is_split, 0) ? tg_hash128_combine(r->before, h) : h;
-}
-
 struct tg_otlp_point { /* starts zeroed */
     uint64_t ts_ns, start_ns;
     uint32_t flags; /* OTLP's */
     uint32_t n_exemplars;
     uint8_t type; /* enum tg_value_type, TG_VALUE_NONE = none seen */
     union tg_value value;
-    struct tg_otlp_run attributes;
+    struct tg_run attributes; /* fields */
 };
 
 struct tg_otlp_reader {

@@ -1,0 +1,785 @@
+#include "core/codec/remote_write.h"
+
+#include <stdio.h>
+
+#include "core/codec/otlp_attr.h"
+#include "core/codec/run.h"
+#include "core/codec/wire.h"
+
+#define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
+#define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
+#define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)
+
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+enum { LABELS = 1, SAMPLES = 2, EXEMPLARS = 3, HISTOGRAMS = 4 };
+
+enum {
+    LOOKAHEAD = 12, /* series between a raw key's prefetch and its look-up */
+    TOUCH_LAG = 8,  /* points between a look-up and the first access to the series */
+    RING = 16,      /* power of two > LOOKAHEAD */
+    SCRATCH_MAX = 8 << 20,
+    NS_PER_MS = 1000000,
+};
+
+/* Mixed into the keys: the same bytes may be an Influx line; and a TimeSeries may name two series.
+ */
+static const struct tg_hash128 samples_salt = {UINT64_C(0x70726f6d77726974), 1};
+static const struct tg_hash128 histograms_salt = {UINT64_C(0x70726f6d68697374), 2};
+
+struct pending { /* points at..at+n in the batch whose series is still to be looked up */
+    struct tg_hash128 key;
+    const uint8_t *msg; /* the TimeSeries */
+    uint32_t len;
+    uint32_t at, n;
+    bool is_histogram;
+};
+
+struct walk {
+    struct tg_decode *d;
+    struct tg_batch *batch;
+    const uint8_t *base;
+    size_t len;
+    struct pending ring[RING];
+    uint32_t n_walked, n_resolved;
+    uint32_t touch_at;
+    uint32_t n_refused;
+    struct tg_arena scratch;
+};
+
+/* --- messages --- */
+
+static enum tg_code malformed_at(const struct walk *w, const uint8_t *at, const char *why,
+                                 struct tg_err *err)
+{
+    /* Labels are looked at some series later, so count: which TimeSeries holds `at`? */
+    struct tg_wire in = tg_wire_of(w->base, w->len);
+    struct tg_wire_field f;
+    unsigned index = 0;
+    while (in.p < in.end && in.p < at && tg_wire_next(&in, &f) && in.p <= at)
+        index += f.tag == BYTES(1);
+    return tg_fail_at(err, TG_ERR_MALFORMED, (uint64_t)(at - w->base),
+                      "not a remote write request: timeseries[%u]: %s", index, why);
+}
+
+static enum tg_code malformed(const struct walk *w, const struct tg_wire *at, struct tg_err *err)
+{
+    return malformed_at(w, at->p, tg_wire_why(at), err);
+}
+
+/* A field of ours with another wire type is an error; unknown ones pass. */
+static enum tg_code other_field(const struct walk *w, const struct tg_wire_field *f, uint32_t known,
+                                const char *what, struct tg_err *err)
+{
+    const uint32_t number = TG_WIRE_NUMBER(f->tag);
+    if (number > 31 || !(known >> number & 1)) return TG_OK;
+    char why[80];
+    (void)snprintf(why, sizeof(why), "%s: field %u has wire type %u", what, number, f->tag & 7);
+    return malformed_at(w, f->start, why, err);
+}
+
+static double as_double(uint64_t bits)
+{
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* --- labels --- */
+
+static enum tg_code read_label(const struct walk *w, const struct tg_wire_field *msg,
+                               struct tg_tag *t, struct tg_err *err)
+{
+    *t = (struct tg_tag){.key = "", .value = "", .origin = TG_ORIGIN_POINT};
+    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        if (f.tag == BYTES(1)) {
+            t->key = (const char *)f.data;
+            t->key_len = (uint32_t)f.len;
+        } else if (f.tag == BYTES(2)) {
+            t->value = (const char *)f.data;
+            t->value_len = (uint32_t)f.len;
+        } else {
+            TG_TRY(other_field(w, &f, 0x6, "label", err));
+        }
+    }
+    return TG_OK;
+}
+
+/* All fields `number` of msg. TG_ERR_TOO_LARGE, TG_ERR_NOMEM, TG_ERR_MALFORMED. */
+static enum tg_code read_labels(struct walk *w, const uint8_t *msg, size_t len, uint32_t number,
+                                struct tg_tags *out, struct tg_err *err)
+{
+    const uint32_t max_tags = tg_table_limits(w->d->table)->max_tags;
+    struct tg_wire at = tg_wire_of(msg, len);
+    while (at.p < at.end) {
+        struct tg_wire_field f;
+        struct tg_tag t;
+        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (f.tag != BYTES(number)) continue;
+        TG_TRY(read_label(w, &f, &t, err));
+        if (out->n > max_tags) /* one more than tags: __name__ */
+            return tg_fail(err, TG_ERR_TOO_LARGE, "a series with more than max_tags = %u labels",
+                           max_tags);
+        if (tg_tags_append(out, &w->scratch, &t, 1) != TG_OK)
+            return tg_fail(err, TG_ERR_NOMEM, "out of memory while decoding labels");
+    }
+    return TG_OK;
+}
+
+static int key_cmp(const struct tg_tag *a, const struct tg_tag *b)
+{
+    const uint32_t n = a->key_len < b->key_len ? a->key_len : b->key_len;
+    const int c = n ? memcmp(a->key, b->key, n) : 0;
+    return c ? c : (a->key_len > b->key_len) - (a->key_len < b->key_len);
+}
+
+/* Senders must sort; one that does not is forgiven. n is bounded by max_tags. */
+static void sort_labels(struct tg_tags *t)
+{
+    for (uint32_t i = 1; i < t->n; i++) {
+        const struct tg_tag x = t->items[i];
+        uint32_t k = i;
+        for (; k > 0 && key_cmp(&t->items[k - 1], &x) > 0; k--) t->items[k] = t->items[k - 1];
+        t->items[k] = x;
+    }
+}
+
+static enum tg_code describe(struct walk *w, const struct pending *p, struct tg_series_desc *desc,
+                             struct tg_err *err)
+{
+    static const char name_key[] = "__name__";
+    char q[96];
+    struct tg_tags tags = {.n = 0};
+    TG_TRY(read_labels(w, p->msg, p->len, LABELS, &tags, err));
+    sort_labels(&tags);
+    *desc = (struct tg_series_desc){
+        .unit = "",
+        .kind = p->is_histogram ? TG_KIND_EXP_HISTOGRAM : TG_KIND_UNKNOWN,
+        .temporality = p->is_histogram ? TG_TEMPORALITY_CUMULATIVE : TG_TEMPORALITY_NONE,
+    };
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < tags.n; i++) {
+        const struct tg_tag *t = &tags.items[i];
+        if (i > 0 && t->key_len == tags.items[i - 1].key_len &&
+            memcmp(t->key, tags.items[i - 1].key, t->key_len) == 0)
+            return tg_fail(err, TG_ERR_INVALID, "label %s is there twice",
+                           tg_quote(q, sizeof(q), t->key, t->key_len));
+        if (t->key_len == 0)
+            return tg_fail(err, TG_ERR_INVALID, "a label with an empty name (value %s)",
+                           tg_quote(q, sizeof(q), t->value, t->value_len));
+        if (t->key_len == sizeof(name_key) - 1 && memcmp(t->key, name_key, t->key_len) == 0) {
+            desc->name = t->value;
+            desc->name_len = t->value_len;
+        }
+    }
+    if (desc->name_len == 0)
+        return tg_fail(err, TG_ERR_INVALID, "a series without the label __name__ (%u labels)",
+                       tags.n);
+    for (uint32_t i = 0; i < tags.n; i++)
+        if (tags.items[i].value != desc->name) tags.items[n++] = tags.items[i];
+    desc->n_tags = n;
+    desc->tags = tags.items;
+    return TG_OK;
+}
+
+__attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct pending *p,
+                                                   struct tg_series **out, struct tg_err *err)
+{
+    struct tg_series_desc desc;
+    struct tg_err e = {.code = TG_OK, .offset = TG_NO_OFFSET};
+    w->d->n_misses++;
+    enum tg_code code = describe(w, p, &desc, &e);
+    if (code == TG_OK) code = tg_table_intern(w->d->table, &desc, out, &e);
+    tg_arena_reset(&w->scratch);
+    if (code == TG_OK) {
+        tg_table_remember_raw(w->d->table, p->key, *out);
+        return TG_OK;
+    }
+    *out = NULL;
+    if (code == TG_ERR_MALFORMED) {
+        if (err) *err = e;
+        return code;
+    }
+    e.code = code;
+    tg_decode_reject(w->d, p->n, &e);
+    return TG_OK;
+}
+
+/* --- the pipeline: walked, then looked up, then touched --- */
+
+static inline enum tg_code resolve_one(struct walk *w, struct tg_err *err)
+{
+    const struct pending *p = &w->ring[w->n_resolved++ & (RING - 1)];
+    struct tg_series *s = tg_table_find_raw(w->d->table, p->key);
+    if (UNLIKELY(!s)) {
+        TG_TRY(miss(w, p, &s, err));
+        if (!s) w->n_refused += p->n;
+    }
+    __builtin_prefetch(s);
+    struct tg_point *points = w->batch->points;
+    for (uint32_t i = 0; i < p->n; i++) points[p->at + i].series = s;
+    while (p->at + p->n > w->touch_at + TOUCH_LAG) {
+        s = points[w->touch_at++].series;
+        if (s) tg_series_touch(s, w->d->now_s);
+    }
+    return TG_OK;
+}
+
+static inline enum tg_code push_pending(struct walk *w, struct tg_hash128 key, const uint8_t *msg,
+                                        size_t len, uint32_t at, bool is_histogram,
+                                        struct tg_err *err)
+{
+    tg_table_prefetch_raw(w->d->table, key);
+    struct pending *p = &w->ring[w->n_walked++ & (RING - 1)];
+    p->key = key;
+    p->msg = msg;
+    p->len = (uint32_t)len;
+    p->at = at;
+    p->n = w->batch->n_points - at;
+    p->is_histogram = is_histogram;
+    return w->n_walked - w->n_resolved > LOOKAHEAD ? resolve_one(w, err) : TG_OK;
+}
+
+/* Room for one more point, or the call fails. */
+static inline enum tg_code push_point(struct walk *w, struct tg_point **out, struct tg_err *err)
+{
+    const enum tg_code code = tg_batch_reserve(w->batch, 1);
+    if (UNLIKELY(code != TG_OK))
+        return tg_fail(err, code, "the request does not fit one batch (%u points%s)",
+                       w->batch->n_points, code == TG_ERR_NOMEM ? "; out of memory" : "");
+    struct tg_point *p = tg_batch_push(w->batch);
+    p->series = NULL;
+    p->start_ns = 0;
+    p->exemplars = NULL;
+    p->flags = 0;
+    *out = p;
+    return TG_OK;
+}
+
+static bool time_of(struct walk *w, uint64_t ms, int64_t *ts_ns)
+{
+    if (!__builtin_mul_overflow((int64_t)ms, (int64_t)NS_PER_MS, ts_ns)) return true;
+    struct tg_err e;
+    (void)tg_fail(&e, TG_ERR_INVALID,
+                  "timestamp %lld ms does not fit int64 nanoseconds (years 1677 to 2262)",
+                  (long long)ms);
+    tg_decode_reject(w->d, 1, &e);
+    return false;
+}
+
+/* --- samples --- */
+
+__attribute__((noinline)) static enum tg_code read_sample(const struct walk *w, const uint8_t *msg,
+                                                          size_t len, uint64_t *bits, uint64_t *ms,
+                                                          struct tg_err *err)
+{
+    struct tg_wire in = tg_wire_of(msg, len);
+    *bits = 0;
+    *ms = 0;
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        if (f.tag == FIXED64(1))
+            *bits = f.num;
+        else if (f.tag == VARINT(2))
+            *ms = f.num;
+        else
+            TG_TRY(other_field(w, &f, 0x6, "sample", err));
+    }
+    return TG_OK;
+}
+
+/* What every sender writes: value, then a time of 6 bytes (1971 to 2109). */
+static inline bool read_usual_sample(const uint8_t *p, size_t len, uint64_t *bits, uint64_t *ms)
+{
+    if (UNLIKELY(len != 16 || p[0] != FIXED64(1) || p[9] != VARINT(2))) return false;
+    uint64_t v;
+    memcpy(bits, p + 1, 8);
+    memcpy(&v, p + 8, 8); /* the last value byte, the tag, the varint */
+    v >>= 16;
+    if (UNLIKELY((v & UINT64_C(0x808080808080)) != UINT64_C(0x008080808080))) return false;
+    *ms = (v & 0x7f) | (v >> 1 & 0x3f80) | (v >> 2 & 0x1fc000) | (v >> 3 & 0xfe00000) |
+          (v >> 4 & UINT64_C(0x7f0000000)) | (v >> 5 & UINT64_C(0x3f800000000));
+    return true;
+}
+
+static inline enum tg_code put_sample(struct walk *w, const uint8_t *msg, size_t len,
+                                      struct tg_err *err)
+{
+    uint64_t bits;
+    uint64_t ms;
+    int64_t ts_ns;
+    if (UNLIKELY(!read_usual_sample(msg, len, &bits, &ms)))
+        TG_TRY(read_sample(w, msg, len, &bits, &ms, err));
+    if (UNLIKELY(!time_of(w, ms, &ts_ns))) return TG_OK;
+    struct tg_point *p;
+    TG_TRY(push_point(w, &p, err));
+    p->ts_ns = ts_ns;
+    p->value.u64 = bits;
+    p->type = TG_VALUE_DOUBLE;
+    if (UNLIKELY(bits == TG_RW_STALE_NAN)) {
+        p->type = TG_VALUE_NONE;
+        p->flags = TG_POINT_NO_VALUE;
+    }
+    return TG_OK;
+}
+
+/* --- native histograms --- */
+
+struct buckets { /* of one sign */
+    uint64_t n_deltas;
+    uint64_t n_in_spans;
+    int64_t first, end; /* indexes covered, when n_in_spans > 0 */
+    int64_t next;       /* while walking spans */
+    bool is_wide;
+};
+
+struct native {
+    struct tg_exp_histogram h;
+    struct buckets pos, neg;
+    uint64_t ms;
+    int32_t schema;
+    bool is_float, is_custom;
+};
+
+static enum tg_code read_span(const struct walk *w, const struct tg_wire_field *msg,
+                              int32_t *offset, uint32_t *len, struct tg_err *err)
+{
+    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    *offset = 0;
+    *len = 0;
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        if (f.tag == VARINT(1))
+            *offset = (int32_t)tg_unzigzag((uint32_t)f.num);
+        else if (f.tag == VARINT(2))
+            *len = (uint32_t)f.num;
+        else
+            TG_TRY(other_field(w, &f, 0x6, "histogram span", err));
+    }
+    return TG_OK;
+}
+
+static enum tg_code count_span(const struct walk *w, const struct tg_wire_field *f,
+                               struct buckets *b, struct tg_err *err)
+{
+    int32_t offset;
+    uint32_t len;
+    TG_TRY(read_span(w, f, &offset, &len, err));
+    if (b->is_wide) return TG_OK;
+    b->next += offset; /* stays small: is_wide ends it */
+    if (len == 0) return TG_OK;
+    if (b->n_in_spans == 0) b->first = b->next;
+    b->next += len;
+    b->n_in_spans += len;
+    b->end = b->next;
+    b->is_wide = b->end - b->first > TG_RW_MAX_BUCKETS || b->end - b->first < 0 ||
+                 b->next > INT32_MAX || b->next < INT32_MIN;
+    return TG_OK;
+}
+
+static enum tg_code count_deltas(const struct walk *w, const struct tg_wire_field *f, uint64_t *n,
+                                 struct tg_err *err)
+{
+    size_t in_field = 1;
+    if ((f->tag & 7) == TG_WIRE_BYTES && !tg_wire_count_varints(f->data, f->len, &in_field))
+        return malformed_at(w, f->start, "histogram: packed deltas are cut short", err);
+    *n += in_field;
+    return TG_OK;
+}
+
+static enum tg_code scan_histogram(const struct walk *w, const uint8_t *msg, size_t len,
+                                   struct native *out, struct tg_err *err)
+{
+    struct tg_wire in = tg_wire_of(msg, len);
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        switch (f.tag) {
+        case VARINT(1): out->h.count = f.num; break;
+        case FIXED64(2): out->is_float = true; break;
+        case FIXED64(3): out->h.sum = as_double(f.num); break;
+        case VARINT(4): out->schema = (int32_t)tg_unzigzag((uint32_t)f.num); break;
+        case FIXED64(5): out->h.zero_threshold = as_double(f.num); break;
+        case VARINT(6): out->h.zero_count = f.num; break;
+        case FIXED64(7): out->is_float = true; break;
+        case BYTES(8): TG_TRY(count_span(w, &f, &out->neg, err)); break;
+        case VARINT(9):
+        case BYTES(9): TG_TRY(count_deltas(w, &f, &out->neg.n_deltas, err)); break;
+        case FIXED64(10):
+        case BYTES(10): out->is_float = true; break;
+        case BYTES(11): TG_TRY(count_span(w, &f, &out->pos, err)); break;
+        case VARINT(12):
+        case BYTES(12): TG_TRY(count_deltas(w, &f, &out->pos.n_deltas, err)); break;
+        case FIXED64(13):
+        case BYTES(13): out->is_float = true; break;
+        case VARINT(14): break; /* reset hint: the counts themselves show a reset */
+        case VARINT(15): out->ms = f.num; break;
+        case FIXED64(16):
+        case BYTES(16): out->is_custom = true; break;
+        default: TG_TRY(other_field(w, &f, 0x1fffe, "histogram", err));
+        }
+    }
+    return TG_OK;
+}
+
+/* The next delta of the fields `number`, packed or not. The scan has checked the bytes; a varint
+ * over 10 bytes is the one thing it lets through. */
+struct delta_reader {
+    struct tg_wire fields;
+    const uint8_t *p, *end; /* in a packed field */
+    uint32_t number;
+};
+
+static bool next_delta(struct delta_reader *r, int64_t *out)
+{
+    uint64_t v;
+    while (r->p == r->end) {
+        struct tg_wire_field f;
+        if (r->fields.p == r->fields.end || !tg_wire_next(&r->fields, &f)) return false;
+        if (f.tag == VARINT(r->number)) {
+            *out = tg_unzigzag(f.num);
+            return true;
+        }
+        if (f.tag != BYTES(r->number)) continue;
+        r->p = f.data;
+        r->end = f.data + f.len;
+    }
+    if (!tg_varint_get(&r->p, r->end, &v)) return false;
+    *out = tg_unzigzag(v);
+    return true;
+}
+
+/* Spreads the deltas over a dense array. TG_ERR_INVALID when counts fall below zero, TG_ERR_NOMEM.
+ */
+static enum tg_code fill_buckets(struct walk *w, const uint8_t *msg, size_t len, uint32_t spans,
+                                 const struct buckets *b, int32_t *offset, uint32_t *n,
+                                 const uint64_t **counts, struct tg_err *err)
+{
+    if (b->n_deltas != b->n_in_spans)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "a native histogram has %llu bucket deltas for spans of %llu buckets",
+                       (unsigned long long)b->n_deltas, (unsigned long long)b->n_in_spans);
+    if (b->n_in_spans == 0) return TG_OK;
+    const uint32_t width = (uint32_t)(b->end - b->first);
+    uint64_t *dense = tg_arena_calloc(&w->batch->arena, width, sizeof(*dense));
+    if (!dense)
+        return tg_fail(err, TG_ERR_NOMEM,
+                       "out of memory: the batch's arena or the memory limit is used up");
+    struct delta_reader deltas = {.fields = tg_wire_of(msg, len), .number = spans + 1};
+    struct tg_wire in = tg_wire_of(msg, len);
+    int64_t index = 0;
+    int64_t count = 0;
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        int32_t gap;
+        uint32_t span;
+        if (!tg_wire_next(&in, &f)) break;
+        if (f.tag != BYTES(spans)) continue;
+        TG_TRY(read_span(w, &f, &gap, &span, err));
+        index += gap;
+        for (; span > 0; span--, index++) {
+            int64_t delta;
+            if (!next_delta(&deltas, &delta) || __builtin_add_overflow(count, delta, &count) ||
+                count < 0 || index < b->first || index >= b->end)
+                return tg_fail(err, TG_ERR_INVALID,
+                               "a native histogram's deltas or spans lead below zero");
+            dense[index - b->first] = (uint64_t)count;
+        }
+    }
+    *offset = (int32_t)b->first - 1; /* (base^(i-1), base^i] there, (base^i, base^(i+1)] here */
+    *n = width;
+    *counts = dense;
+    return TG_OK;
+}
+
+static enum tg_code check_native(const struct native *n, struct tg_err *err)
+{
+    if (n->is_float)
+        return tg_fail(err, TG_ERR_UNSUPPORTED, "native histograms of floats are not taken");
+    if (n->is_custom || n->schema == -53)
+        return tg_fail(err, TG_ERR_UNSUPPORTED,
+                       "native histograms with custom buckets are not taken");
+    if (n->schema < -4 || n->schema > 8)
+        return tg_fail(err, TG_ERR_INVALID, "a native histogram with schema %d, known are -4..8",
+                       n->schema);
+    if (n->pos.is_wide || n->neg.is_wide)
+        return tg_fail(err, TG_ERR_TOO_LARGE,
+                       "a native histogram whose spans reach over more than %d buckets",
+                       TG_RW_MAX_BUCKETS);
+    if (!(n->h.zero_threshold >= 0))
+        return tg_fail(err, TG_ERR_INVALID, "a native histogram's zero_threshold is %g",
+                       n->h.zero_threshold);
+    return TG_OK;
+}
+
+static enum tg_code put_histogram(struct walk *w, const uint8_t *msg, size_t len,
+                                  struct tg_err *err)
+{
+    struct native n = {.schema = 0};
+    struct tg_err e = {.code = TG_OK, .offset = TG_NO_OFFSET};
+    int64_t ts_ns;
+    uint64_t sum_bits;
+    struct tg_exp_histogram *keep = NULL;
+    TG_TRY(scan_histogram(w, msg, len, &n, err));
+    if (!time_of(w, n.ms, &ts_ns)) return TG_OK;
+    memcpy(&sum_bits, &n.h.sum, 8);
+    const bool is_stale = sum_bits == TG_RW_STALE_NAN;
+    if (!is_stale) {
+        enum tg_code code = check_native(&n, &e);
+        if (code == TG_OK)
+            code = fill_buckets(w, msg, len, 11, &n.pos, &n.h.pos_offset, &n.h.n_pos, &n.h.pos, &e);
+        if (code == TG_OK)
+            code = fill_buckets(w, msg, len, 8, &n.neg, &n.h.neg_offset, &n.h.n_neg, &n.h.neg, &e);
+        if (code == TG_OK && !(keep = tg_arena_alloc(&w->batch->arena, sizeof(*keep))))
+            code = tg_fail(&e, TG_ERR_NOMEM,
+                           "out of memory: the batch's arena or the memory limit is used up");
+        if (code != TG_OK) {
+            tg_decode_reject(w->d, 1, &e);
+            return TG_OK;
+        }
+        n.h.has_sum = true;
+        n.h.scale = n.schema;
+        *keep = n.h;
+    }
+    struct tg_point *p;
+    TG_TRY(push_point(w, &p, err));
+    p->ts_ns = ts_ns;
+    p->type = is_stale ? TG_VALUE_NONE : TG_VALUE_EXP_HISTOGRAM;
+    p->flags = is_stale ? TG_POINT_NO_VALUE : 0;
+    p->value.exp_histogram = keep;
+    return TG_OK;
+}
+
+/* --- exemplars --- */
+
+static bool hex_bytes(const struct tg_tag *t, uint8_t *out, size_t n)
+{
+    if (t->value_len != 2 * n) return false;
+    for (size_t i = 0; i < n; i++) {
+        unsigned v = 0;
+        for (unsigned k = 0; k < 2; k++) {
+            const char c = t->value[2 * i + k];
+            if (c >= '0' && c <= '9')
+                v = v << 4 | (unsigned)(c - '0');
+            else if (c >= 'a' && c <= 'f')
+                v = v << 4 | (unsigned)(c - 'a' + 10);
+            else
+                return false;
+        }
+        out[i] = (uint8_t)v;
+    }
+    return true;
+}
+
+static bool is_key(const struct tg_tag *t, const char *key)
+{
+    return t->key_len == strlen(key) && memcmp(t->key, key, t->key_len) == 0;
+}
+
+static enum tg_code keep_labels(struct walk *w, const struct tg_tags *tags, struct tg_exemplar *e,
+                                struct tg_err *err)
+{
+    size_t bytes = 0;
+    uint32_t n = 0;
+    bool has_span = false;
+    for (uint32_t i = 0; i < tags->n; i++)
+        if (is_key(&tags->items[i], "trace_id"))
+            e->has_trace = hex_bytes(&tags->items[i], e->trace_id, sizeof(e->trace_id));
+    for (uint32_t i = 0; e->has_trace && i < tags->n; i++)
+        if (is_key(&tags->items[i], "span_id"))
+            has_span = hex_bytes(&tags->items[i], e->span_id, sizeof(e->span_id));
+    for (uint32_t i = 0; i < tags->n; i++)
+        bytes += (size_t)tags->items[i].key_len + tags->items[i].value_len;
+    struct tg_string *labels = tg_arena_alloc(&w->batch->arena, tags->n * 2 * sizeof(*labels));
+    char *text = tg_arena_alloc(&w->batch->arena, bytes);
+    if (!labels || !text)
+        return tg_fail(err, TG_ERR_NOMEM,
+                       "out of memory: the batch's arena or the memory limit is used up");
+    for (uint32_t i = 0; i < tags->n; i++) {
+        const struct tg_tag *t = &tags->items[i];
+        if ((e->has_trace && is_key(t, "trace_id")) || (has_span && is_key(t, "span_id"))) continue;
+        labels[2 * n] = (struct tg_string){text, t->key_len};
+        if (t->key_len) memcpy(text, t->key, t->key_len);
+        text += t->key_len;
+        labels[2 * n + 1] = (struct tg_string){text, t->value_len};
+        if (t->value_len) memcpy(text, t->value, t->value_len);
+        text += t->value_len;
+        n++;
+    }
+    e->n_labels = n;
+    e->labels = labels;
+    return TG_OK;
+}
+
+static enum tg_code read_exemplar(struct walk *w, const struct tg_wire_field *msg,
+                                  struct tg_exemplar *e, bool *usable, struct tg_err *err)
+{
+    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    uint64_t ms = 0;
+    *e = (struct tg_exemplar){.ts_ns = 0};
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        if (f.tag == FIXED64(2))
+            e->value = as_double(f.num);
+        else if (f.tag == VARINT(3))
+            ms = f.num;
+        else
+            TG_TRY(other_field(w, &f, 0xe, "exemplar", err));
+    }
+    *usable = !__builtin_mul_overflow((int64_t)ms, (int64_t)NS_PER_MS, &e->ts_ns);
+    struct tg_tags tags = {.n = 0};
+    enum tg_code code = read_labels(w, msg->data, msg->len, 1, &tags, err);
+    if (code == TG_OK && tags.n) code = keep_labels(w, &tags, e, err);
+    tg_arena_reset(&w->scratch);
+    return code;
+}
+
+/* Exemplars go with the last point of the TimeSeries. Without memory they are left out, not the
+ * point: it is already in the batch. */
+__attribute__((noinline)) static enum tg_code put_exemplars(struct walk *w, const uint8_t *msg,
+                                                            size_t len, bool has_points,
+                                                            struct tg_err *err)
+{
+    struct tg_wire in = tg_wire_of(msg, len);
+    struct tg_wire_field f;
+    uint32_t n = 0;
+    while (in.p < in.end && tg_wire_next(&in, &f)) n += f.tag == BYTES(EXEMPLARS);
+    struct tg_exemplars *list = tg_arena_alloc(&w->batch->arena, sizeof(*list));
+    struct tg_exemplar *items = tg_arena_alloc(&w->batch->arena, n * sizeof(*items));
+    if (!list || !items) return TG_OK;
+    n = 0;
+    in = tg_wire_of(msg, len);
+    while (in.p < in.end && tg_wire_next(&in, &f)) {
+        bool usable;
+        if (f.tag != BYTES(EXEMPLARS)) continue;
+        const enum tg_code code = read_exemplar(w, &f, &items[n], &usable, err);
+        if (code == TG_ERR_MALFORMED) return code;
+        n += code == TG_OK && usable;
+    }
+    *list = (struct tg_exemplars){.n = n, .items = items};
+    if (n && has_points) w->batch->points[w->batch->n_points - 1].exemplars = list;
+    return TG_OK;
+}
+
+/* --- the request --- */
+
+static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, struct tg_err *err)
+{
+    struct tg_run labels = {.start = NULL};
+    struct tg_batch *b = w->batch;
+    const uint32_t samples_at = b->n_points;
+    const uint8_t *p = msg;
+    const uint8_t *const end = msg + len;
+    bool has_histograms = false;
+    bool has_exemplars = false;
+    while (p < end) {
+        struct tg_wire at = {p, end};
+        struct tg_wire_field f;
+        const size_t rest = (size_t)(end - p);
+        /* one-byte tag, one-byte length: nearly always */
+        if (rest >= 2 && p[1] < 0x80 && p[1] <= rest - 2 &&
+            (p[0] == BYTES(LABELS) || p[0] == BYTES(SAMPLES))) {
+            f.tag = p[0];
+            f.start = p;
+            f.data = p + 2;
+            f.len = p[1];
+            at.p = p + 2 + p[1];
+        } else if (!tg_wire_next(&at, &f)) {
+            return malformed(w, &at, err);
+        }
+        p = at.p;
+        switch (f.tag) {
+        case BYTES(LABELS): tg_run_add(&labels, f.start, p); break;
+        case BYTES(SAMPLES): TG_TRY(put_sample(w, f.data, f.len, err)); break;
+        case BYTES(EXEMPLARS): has_exemplars = true; break;
+        case BYTES(HISTOGRAMS): has_histograms = true; break;
+        default: TG_TRY(other_field(w, &f, 0x1e, "TimeSeries", err));
+        }
+    }
+    const uint32_t histograms_at = b->n_points;
+    if (UNLIKELY(has_histograms)) {
+        struct tg_wire at = tg_wire_of(msg, len);
+        struct tg_wire_field f;
+        while (at.p < at.end && tg_wire_next(&at, &f))
+            if (f.tag == BYTES(HISTOGRAMS)) TG_TRY(put_histogram(w, f.data, f.len, err));
+    }
+    if (UNLIKELY(has_exemplars)) TG_TRY(put_exemplars(w, msg, len, b->n_points > samples_at, err));
+    if (b->n_points == samples_at) return TG_OK;
+    const struct tg_hash128 h = tg_run_hash(&labels);
+    const uint32_t n_points = b->n_points;
+    if (histograms_at > samples_at) {
+        const struct tg_hash128 key = {h.lo ^ samples_salt.lo, h.hi ^ samples_salt.hi};
+        b->n_points = histograms_at;
+        const enum tg_code code = push_pending(w, key, msg, len, samples_at, false, err);
+        b->n_points = n_points;
+        if (UNLIKELY(code != TG_OK)) return code;
+    }
+    if (n_points > histograms_at) {
+        const struct tg_hash128 key = {h.lo ^ histograms_salt.lo, h.hi ^ histograms_salt.hi};
+        return push_pending(w, key, msg, len, histograms_at, true, err);
+    }
+    return TG_OK;
+}
+
+static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len, struct tg_err *err)
+{
+    struct tg_wire at = tg_wire_of(buf, len);
+    while (at.p < at.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (f.tag == BYTES(1))
+            TG_TRY(walk_series(w, f.data, f.len, err));
+        else
+            TG_TRY(other_field(w, &f, 1U << 1, "WriteRequest", err));
+    }
+    while (w->n_resolved != w->n_walked) TG_TRY(resolve_one(w, err));
+    return TG_OK;
+}
+
+/* Takes out the points whose series was refused, and touches the series not yet touched. */
+static void finish(struct walk *w, uint32_t from)
+{
+    struct tg_batch *b = w->batch;
+    for (; w->touch_at < b->n_points; w->touch_at++) {
+        struct tg_series *s = b->points[w->touch_at].series;
+        if (s) tg_series_touch(s, w->d->now_s);
+    }
+    if (w->n_refused) {
+        uint32_t to = from;
+        for (uint32_t i = from; i < b->n_points; i++)
+            if (b->points[i].series) b->points[to++] = b->points[i];
+        b->n_points = to;
+    }
+    w->d->n_accepted += b->n_points - from;
+}
+
+enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d, struct tg_err *err)
+{
+    if (len > UINT32_MAX)
+        return tg_fail(err, TG_ERR_TOO_LARGE, "a request of %zu bytes; the decoder takes 4 GiB",
+                       len);
+    if (len == 0) return TG_OK; /* buf may be NULL */
+    struct walk w;              /* the ring is filled as it is used */
+    w.d = d;
+    w.batch = d->batch;
+    w.base = buf;
+    w.len = len;
+    w.n_walked = w.n_resolved = 0;
+    w.touch_at = d->batch->n_points;
+    w.n_refused = 0;
+    tg_arena_init(&w.scratch, SCRATCH_MAX);
+    const uint32_t from = d->batch->n_points;
+    const enum tg_code code = walk_request(&w, buf, len, err);
+    if (code == TG_OK)
+        finish(&w, from);
+    else
+        d->batch->n_points = from;
+    tg_arena_deinit(&w.scratch);
+    return code;
+}

@@ -1,0 +1,75 @@
+/* remote_write.h: Prometheus remote write 1.0, both ways (before and after snappy).
+ *
+ *   WriteRequest { timeseries 1, metadata 3 }
+ *   TimeSeries   { labels 1, samples 2, exemplars 3, histograms 4 }
+ *
+ * Source: prometheus.io "Remote-Write 1.0 specification" and its messages (prompb). Native
+ * histograms are not in the specification's text, but Prometheus sends and takes them in field 4.
+ *
+ * Threading: no shared state; decoding as decode.h.
+ */
+#ifndef TG_CODEC_REMOTE_WRITE_H
+#define TG_CODEC_REMOTE_WRITE_H
+
+#include "core/base/buf.h"
+#include "core/codec/decode.h"
+#include "core/model/series.h"
+
+/* The NaN by which Prometheus says that a series ended. */
+#define TG_RW_STALE_NAN UINT64_C(0x7ff0000000000002)
+
+/* Appends the samples and native histograms of one WriteRequest (already decompressed) to d->batch.
+ * Borrows `buf` until return.
+ *
+ * The series is its labels: name from __name__, the other labels as tags of origin point, kind
+ * unknown; native histograms of the same labels are a series of kind exponential histogram
+ * (cumulative). Labels may come in any order; a label twice, an empty label name or a missing
+ * __name__ rejects the points of that TimeSeries. Exemplars go with the last point of their
+ * TimeSeries; in one without points they have nothing to go with and are left out. Metadata is
+ * skipped.
+ *
+ * Native histograms: integer ones with schema -4..8 become exponential histograms (scale = schema,
+ * index - 1); float ones, custom buckets and spans wider than TG_RW_MAX_BUCKETS are rejected alone.
+ *
+ * TG_ERR_MALFORMED with offset and TimeSeries index, TG_ERR_TOO_LARGE, TG_ERR_NOMEM: nothing is
+ * added to the batch. */
+enum { TG_RW_MAX_BUCKETS = 8192 };
+TG_MUST_CHECK enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d,
+                                        struct tg_err *err);
+
+/* --- encoding: what the prometheus backend keeps of a series, and one message per point ---
+ *
+ * Names follow the OpenTelemetry specification "Prometheus and OpenMetrics Compatibility" (see
+ * prom_name.h). Series of unknown kind (from remote write or Influx lines) keep their name. Labels
+ * are sorted; labels whose names become the same are joined with ";" in the order of their keys; a
+ * tag that would take the place of a label of ours (__name__, `le` of a histogram, `quantile` of a
+ * summary) becomes exported___name__, exported_le, exported_quantile.
+ *
+ * Prepared bytes (lengths are u32, little-endian, unaligned):
+ *
+ *   plain (numbers):                     u8 0 | encoded labels
+ *   native histograms:                   u8 2 | encoded labels
+ *   composite (histograms, summaries):   u8 1 | u32 a | u32 name | u32 b | u32 c
+ *                                        | labels < __name__ | name | labels < le | labels > le
+ */
+
+/* Appends the prepared form of a canonical desc. Pure. TG_ERR_INVALID: no name is left;
+ * TG_ERR_UNSUPPORTED: delta temporality, which Prometheus has no form for; TG_ERR_NOMEM,
+ * TG_ERR_TOO_LARGE from the buffer. After a failure `out` is as before. */
+TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, struct tg_buf *out,
+                                         struct tg_err *err);
+
+/* Appends the TimeSeries fields for one point to a WriteRequest in `out`:
+ *   numbers                  one sample (the label bytes are copied, time and value written)
+ *   no value                 the stale marker (histograms, summaries: of _count and _sum)
+ *   histogram                _bucket per bound and le="+Inf", _sum if known, _count
+ *   summary                  one per quantile, _sum, _count
+ *   exponential histogram    a native histogram, merged down to schema 8 when finer
+ * Times are cut to milliseconds. Exemplars go along (a histogram's with the bucket they fall in).
+ *
+ * TG_ERR_UNSUPPORTED: text, scale under -4, or a value that does not fit the series' kind. After a
+ * failure `out` is as before. */
+TG_MUST_CHECK enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared,
+                                              uint32_t len, const struct tg_point *p);
+
+#endif
