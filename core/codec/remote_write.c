@@ -315,7 +315,7 @@ static inline enum tg_code put_sample(struct walk *w, const uint8_t *msg, size_t
     if (UNLIKELY(!read_usual_sample(msg, len, &bits, &ms)))
         TG_TRY(read_sample(w, msg, len, &bits, &ms, err));
     if (UNLIKELY(!time_of(w, ms, &ts_ns))) return TG_OK;
-    struct tg_point *p;
+    struct tg_point *p = NULL;
     TG_TRY(push_point(w, &p, err));
     p->ts_ns = ts_ns;
     p->value.u64 = bits;
@@ -546,7 +546,7 @@ static enum tg_code put_histogram(struct walk *w, const uint8_t *msg, size_t len
         n.h.scale = n.schema;
         *keep = n.h;
     }
-    struct tg_point *p;
+    struct tg_point *p = NULL;
     TG_TRY(push_point(w, &p, err));
     p->ts_ns = ts_ns;
     p->type = is_stale ? TG_VALUE_NONE : TG_VALUE_EXP_HISTOGRAM;
@@ -656,7 +656,7 @@ __attribute__((noinline)) static enum tg_code put_exemplars(struct walk *w, cons
     n = 0;
     in = tg_wire_of(msg, len);
     while (in.p < in.end && tg_wire_next(&in, &f)) {
-        bool usable;
+        bool usable = false;
         if (f.tag != BYTES(EXEMPLARS)) continue;
         const enum tg_code code = read_exemplar(w, &f, &items[n], &usable, err);
         if (code == TG_ERR_MALFORMED) return code;
