@@ -116,6 +116,11 @@ TG_MUST_CHECK enum tg_code tg_log_reader_open(struct tg_log *log, uint64_t pos,
                                               struct tg_log_reader **out, struct tg_err *err);
 void tg_log_reader_close(struct tg_log_reader *r); /* NULL accepted */
 
+/* Says which number the point at the reader's position has, where the caller knows it (from its
+ * cursor). What is missing from there on is then counted as lost, also when the position is in a
+ * segment that is gone. Call right after open or seek. */
+void tg_log_reader_expect(struct tg_log_reader *r, uint64_t point_no);
+
 /* Appends whole blocks to `batch` until it has at least one and adding the next would pass
  * max_points (a single block larger than that is given whole), the segment ends, or the committed
  * end is reached. Points whose series the table refuses (limit) are counted as lost with the reason

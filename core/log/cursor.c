@@ -1,0 +1,393 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/crc32c.h"
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "core/log/log_impl.h"
+
+enum { NAME_MAX_BYTES = 64, FILE_MAX_BYTES = 4096 };
+
+struct tg_log_cursor {
+    struct tg_log *log;
+    char name[NAME_MAX_BYTES + 1];
+    bool opened, lost; /* lost: its file was damaged and has been set aside */
+    pthread_mutex_t file_mu;
+    /* under log->mu */
+    struct tg_cursor_state state;
+    uint64_t durable_pos; /* what the file says: segments are deleted by this */
+    bool dirty;
+    uint64_t written_ms;
+    struct tg_log_cursor *next;
+};
+
+/* --- the file: text, so that an operator can read it; the checksum covers the lines before it ---
+ */
+
+static int render(const struct tg_cursor_state *s, char out[FILE_MAX_BYTES])
+{
+    int n = snprintf(out, FILE_MAX_BYTES,
+                     "tidegate cursor 1\npos %" PRIu64 "\npoint_no %" PRIu64
+                     "\nfirst_point_no %" PRIu64 "\ndelivered %" PRIu64 "\nelsewhere %" PRIu64
+                     "\ndead %" PRIu64 "\nlost %" PRIu64 "\n",
+                     s->pos, s->point_no, s->first_point_no, s->n_delivered, s->n_elsewhere,
+                     s->n_dead, s->n_lost);
+    n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
+                  tg_crc32c(0, out, (size_t)n));
+    return n;
+}
+
+static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
+{
+    memset(s, 0, sizeof(*s));
+    if (sscanf(text,
+               "tidegate cursor 1 pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
+               " delivered %" SCNu64 " elsewhere %" SCNu64 " dead %" SCNu64 " lost %" SCNu64,
+               &s->pos, &s->point_no, &s->first_point_no, &s->n_delivered, &s->n_elsewhere,
+               &s->n_dead, &s->n_lost) != 7)
+        return false;
+    char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
+    return (size_t)render(s, again) == len && memcmp(again, text, len) == 0;
+}
+
+static bool name_ok(const char *name)
+{
+    const size_t n = strlen(name);
+    return n > 0 && n <= NAME_MAX_BYTES &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+static void file_name(const struct tg_log_cursor *c, char out[NAME_MAX_BYTES + 8])
+{
+    (void)snprintf(out, NAME_MAX_BYTES + 8, "%s.cur", c->name);
+}
+
+/* --- room on a full disk --- */
+
+void tg_log_reserve_make(struct tg_log *log)
+{
+    char path[TG_PATH_MAX];
+    struct tg_fs_stat st;
+    if (tg_fs_join(path, log->dir, "reserve", NULL) != TG_OK) return;
+    if (log->fs->stat(log->fs->self, path, &st) == 0 && st.size == TG_LOG_RESERVE_BYTES) return;
+    const int fd = log->fs->open(log->fs->self, path, TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
+    if (fd < 0) return;
+    char zeros[4096] = {0};
+    bool ok = true;
+    for (uint64_t at = 0; ok && at < TG_LOG_RESERVE_BYTES; at += sizeof(zeros))
+        ok = tg_fs_write_all(log->fs, fd, zeros, sizeof(zeros), at, path, NULL) == TG_OK;
+    ok = ok && log->fs->datasync(log->fs->self, fd) == 0;
+    (void)log->fs->close(log->fs->self, fd);
+    if (!ok) (void)log->fs->unlink(log->fs->self, path);
+}
+
+static bool reserve_give_up(struct tg_log *log)
+{
+    char path[TG_PATH_MAX];
+    return tg_fs_join(path, log->dir, "reserve", NULL) == TG_OK &&
+           log->fs->unlink(log->fs->self, path) == 0;
+}
+
+/* --- writing --- */
+
+static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
+{
+    struct tg_log *log = c->log;
+    char text[FILE_MAX_BYTES], name[NAME_MAX_BYTES + 8];
+    file_name(c, name);
+    pthread_mutex_lock(&c->file_mu);
+    pthread_mutex_lock(&log->mu);
+    const struct tg_cursor_state s = c->state;
+    c->dirty = false;
+    c->written_ms = tg_clock_mono_ms();
+    pthread_mutex_unlock(&log->mu);
+    const size_t n = (size_t)render(&s, text);
+    enum tg_code code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
+    if (code == TG_ERR_FULL && reserve_give_up(log))
+        code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
+    pthread_mutex_lock(&log->mu);
+    if (code == TG_OK)
+        c->durable_pos = s.pos;
+    else
+        c->dirty = true;
+    pthread_mutex_unlock(&log->mu);
+    pthread_mutex_unlock(&c->file_mu);
+    /* space may be had again now */
+    if (code == TG_OK && atomic_load(&log->full)) tg_log_wake(log, true, false);
+    return code;
+}
+
+void tg_log_cursors_flush(struct tg_log *log)
+{
+    for (;;) {
+        pthread_mutex_lock(&log->mu);
+        const uint64_t now = tg_clock_mono_ms();
+        struct tg_log_cursor *c = log->cursors;
+        while (c && !(c->opened && c->dirty && now - c->written_ms >= TG_LOG_CURSOR_MS))
+            c = c->next;
+        pthread_mutex_unlock(&log->mu);
+        if (!c) return;
+        struct tg_err err;
+        if (persist(c, &err) != TG_OK) {
+            tg_warn("log", "cursor %s: %s", c->name, err.msg);
+            return;
+        }
+    }
+}
+
+/* --- the list --- */
+
+static struct tg_log_cursor *find(const struct tg_log *log, const char *name)
+{
+    struct tg_log_cursor *c = log->cursors;
+    while (c && strcmp(c->name, name) != 0) c = c->next;
+    return c;
+}
+
+static struct tg_log_cursor *add(struct tg_log *log, const char *name)
+{
+    struct tg_log_cursor *c = tg_calloc(1, sizeof(*c));
+    if (!c) return NULL;
+    c->log = log;
+    memcpy(c->name, name, strlen(name) + 1);
+    (void)pthread_mutex_init(&c->file_mu, NULL);
+    pthread_mutex_lock(&log->mu);
+    c->next = log->cursors;
+    log->cursors = c;
+    pthread_mutex_unlock(&log->mu);
+    return c;
+}
+
+static void discard(struct tg_log_cursor *c)
+{
+    (void)pthread_mutex_destroy(&c->file_mu);
+    tg_free(c);
+}
+
+void tg_log_cursors_free(struct tg_log *log)
+{
+    while (log->cursors) {
+        struct tg_log_cursor *c = log->cursors;
+        log->cursors = c->next;
+        discard(c);
+    }
+}
+
+uint64_t tg_log_cursors_min_pos(const struct tg_log *log)
+{
+    uint64_t min = UINT64_MAX;
+    for (const struct tg_log_cursor *c = log->cursors; c; c = c->next)
+        if (c->durable_pos < min) min = c->durable_pos;
+    return min;
+}
+
+void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no)
+{
+    for (const struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        if (c->state.pos > *pos) *pos = c->state.pos;
+        if (c->state.point_no > *point_no) *point_no = c->state.point_no;
+    }
+}
+
+struct loading {
+    struct tg_log *log;
+    enum tg_code code;
+    struct tg_err *err;
+};
+
+static void set_aside(struct tg_log *log, const char *file, const char *name)
+{
+    char from[TG_PATH_MAX], to[TG_PATH_MAX], aside[NAME_MAX_BYTES + 64];
+    (void)snprintf(aside, sizeof(aside), "cursor-%s-%lld.bin", name,
+                   (long long)(tg_clock_wall_ns() / 1000000));
+    if (tg_fs_join(from, log->cursor_dir, file, NULL) != TG_OK ||
+        tg_fs_join(to, log->damaged_dir, aside, NULL) != TG_OK)
+        return;
+    const int r = log->fs->rename(log->fs->self, from, to);
+    tg_warn("log",
+            "the file of cursor %s is damaged and was set aside%s: what is still in the log "
+            "is delivered again",
+            name, r < 0 ? " (not: rename failed)" : "");
+}
+
+static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat *st)
+{
+    struct loading *l = arg;
+    char name[NAME_MAX_BYTES + 1], path[TG_PATH_MAX];
+    const size_t len = strlen(file);
+    if (l->code != TG_OK || st->is_dir) return;
+    if (tg_fs_join(path, l->log->cursor_dir, file, NULL) != TG_OK) return;
+    if (file[0] == '.') return;
+    if (len < 5 || len - 4 > NAME_MAX_BYTES || strcmp(file + len - 4, ".cur") != 0) return;
+    memcpy(name, file, len - 4);
+    name[len - 4] = 0;
+    if (!name_ok(name)) return;
+    struct tg_log_cursor *c = add(l->log, name);
+    uint8_t *text = NULL;
+    size_t n;
+    if (!c) {
+        l->code = tg_fail(l->err, TG_ERR_NOMEM, "no memory to open the cursors of the log");
+        return;
+    }
+    const enum tg_code code =
+        tg_fs_read_file(l->log->fs, path, FILE_MAX_BYTES - 1, &text, &n, l->err);
+    if (code == TG_ERR_NOMEM) {
+        l->code = code;
+    } else if (code != TG_OK || !parse((const char *)text, n, &c->state)) {
+        memset(&c->state, 0, sizeof(c->state)); /* keeps everything until it is opened */
+        c->lost = true;
+        l->log->n_damaged_records++;
+    }
+    c->durable_pos = c->state.pos;
+    tg_free(text);
+}
+
+enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err)
+{
+    struct loading l = {.log = log, .err = err};
+    const int r = log->fs->list(log->fs->self, log->cursor_dir, on_cursor_file, &l);
+    if (r < 0) return tg_fail_errno(err, -r, "cannot list the folder %s", log->cursor_dir);
+    TG_TRY(l.code);
+    for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        char file[NAME_MAX_BYTES + 8];
+        file_name(c, file);
+        if (c->lost) set_aside(log, file, c->name);
+    }
+    return TG_OK;
+}
+
+/* The oldest kept position and its point number. */
+static enum tg_code oldest(struct tg_log *log, struct tg_cursor_state *s, struct tg_err *err)
+{
+    struct tg_cursor_state at;
+    TG_TRY(tg_log_find_time(log, 0, &at, err));
+    memset(s, 0, sizeof(*s));
+    pthread_mutex_lock(&log->mu);
+    /* the start of the segment, when its number is known: damage at its start is counted then */
+    const struct tg_log_segment *seg = log->first;
+    s->pos = seg ? seg->start_pos : log->end_pos;
+    s->point_no = !seg                                  ? log->end_point_no
+                  : seg->first_point_no == TG_NO_NUMBER ? at.point_no
+                                                        : seg->first_point_no;
+    pthread_mutex_unlock(&log->mu);
+    s->first_point_no = s->point_no;
+    return TG_OK;
+}
+
+enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_start,
+                                struct tg_log_cursor **out, struct tg_err *err)
+{
+    *out = NULL;
+    if (!name_ok(name))
+        return tg_fail(err, TG_ERR_INVALID,
+                       "cursor name \"%.70s\": letters, digits, _ and - only, at most %d", name,
+                       NAME_MAX_BYTES);
+    pthread_mutex_lock(&log->mu);
+    struct tg_log_cursor *c = find(log, name);
+    const bool taken = c && c->opened;
+    pthread_mutex_unlock(&log->mu);
+    if (taken) return tg_fail(err, TG_ERR_INVALID, "the cursor %s is open already", name);
+    if (c && !c->lost) {
+        c->opened = true;
+        *out = c;
+        return TG_OK;
+    }
+    struct tg_cursor_state s;
+    if (from_start || c) {
+        TG_TRY(oldest(log, &s, err));
+    } else {
+        memset(&s, 0, sizeof(s));
+        pthread_mutex_lock(&log->mu);
+        s.pos = log->end_pos;
+        s.point_no = s.first_point_no = log->end_point_no;
+        pthread_mutex_unlock(&log->mu);
+    }
+    const bool is_new = !c;
+    if (!c && !(c = add(log, name))) return tg_fail(err, TG_ERR_NOMEM, "no memory for a cursor");
+    pthread_mutex_lock(&log->mu);
+    c->state = s;
+    pthread_mutex_unlock(&log->mu);
+    const enum tg_code code = persist(c, err); /* from now on it holds segments */
+    if (code != TG_OK) {
+        if (is_new) {
+            pthread_mutex_lock(&log->mu);
+            struct tg_log_cursor **link = &log->cursors;
+            while (*link != c) link = &(*link)->next;
+            *link = c->next;
+            pthread_mutex_unlock(&log->mu);
+            discard(c);
+        }
+        return code;
+    }
+    c->lost = false;
+    c->opened = true;
+    *out = c;
+    return TG_OK;
+}
+
+void tg_log_cursor_close(struct tg_log_cursor *c)
+{
+    if (!c) return;
+    pthread_mutex_lock(&c->log->mu);
+    const bool dirty = c->dirty;
+    pthread_mutex_unlock(&c->log->mu);
+    struct tg_err err;
+    if (dirty && persist(c, &err) != TG_OK)
+        tg_warn("log", "cursor %s: %s (some points will be delivered again)", c->name, err.msg);
+    pthread_mutex_lock(&c->log->mu);
+    c->opened = false; /* stays in the list: its file goes on holding segments */
+    pthread_mutex_unlock(&c->log->mu);
+}
+
+struct tg_cursor_state tg_log_cursor_get(const struct tg_log_cursor *c)
+{
+    pthread_mutex_lock(&c->log->mu);
+    const struct tg_cursor_state s = c->state;
+    pthread_mutex_unlock(&c->log->mu);
+    return s;
+}
+
+enum tg_code tg_log_cursor_set(struct tg_log_cursor *c, const struct tg_cursor_state *s, bool flush,
+                               struct tg_err *err)
+{
+    struct tg_log *log = c->log;
+    pthread_mutex_lock(&log->mu);
+    if (s->pos < c->durable_pos) flush = true; /* a rewind must hold its segments from now on */
+    c->state = *s;
+    const bool was_dirty = c->dirty;
+    c->dirty = true;
+    const bool due = tg_clock_mono_ms() - c->written_ms >= TG_LOG_CURSOR_MS;
+    if (s->pos < c->durable_pos) c->durable_pos = s->pos;
+    pthread_mutex_unlock(&log->mu);
+    if (flush || due) return persist(c, err);
+    if (!was_dirty) tg_log_wake(log, false, true);
+    return TG_OK;
+}
+
+enum tg_code tg_log_cursor_forget(struct tg_log *log, const char *name, struct tg_err *err)
+{
+    if (!name_ok(name)) return tg_fail(err, TG_ERR_INVALID, "bad cursor name \"%.70s\"", name);
+    pthread_mutex_lock(&log->mu);
+    struct tg_log_cursor **link = &log->cursors;
+    while (*link && strcmp((*link)->name, name) != 0) link = &(*link)->next;
+    struct tg_log_cursor *c = *link;
+    const bool busy = c && c->opened;
+    if (c && !busy) *link = c->next;
+    pthread_mutex_unlock(&log->mu);
+    if (!c) return tg_fail(err, TG_ERR_NOT_FOUND, "the log has no cursor %s", name);
+    if (busy) return tg_fail(err, TG_ERR_INVALID, "the cursor %s is in use", name);
+    char file[NAME_MAX_BYTES + 8], path[TG_PATH_MAX];
+    file_name(c, file);
+    const bool lost = c->lost;
+    discard(c);
+    TG_TRY(tg_fs_join(path, log->cursor_dir, file, err));
+    const int r = log->fs->unlink(log->fs->self, path);
+    if (r < 0 && !(lost && r == -ENOENT)) return tg_fail_errno(err, -r, "cannot delete %s", path);
+    const int s = log->fs->sync_dir(log->fs->self, log->cursor_dir);
+    if (atomic_load(&log->full)) tg_log_wake(log, true, false);
+    return s < 0 ? tg_fail_errno(err, -s, "cannot fsync %s", log->cursor_dir) : TG_OK;
+}

@@ -1,0 +1,183 @@
+/* log_impl.h: what the files of core/log share. Not for others.
+ *
+ *   log.c      open, close, the thread and its queue, statistics
+ *   recover.c  what a folder holds at open; damage set aside
+ *   writer.c   one commit: encode, write, sync, publish; segments begun, closed, given up
+ *   retain.c   deleting delivered segments
+ *   dict.c     a reader's series of one segment; series records
+ *   reader.c   reading, seeking, finding a time
+ *   cursor.c   cursor files
+ *
+ * Threading and locks, in the order in which they are taken:
+ *   cursor->file_mu  one writer of a cursor file
+ *   commit_mu        the writer's state: all of `struct tg_log_writer`
+ *   queue_mu         the submit queue, wake-ups
+ *   mu               segment list, cursor list and durable positions, statistics
+ */
+#ifndef TG_LOG_LOG_IMPL_H
+#define TG_LOG_LOG_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/base/fs.h"
+#include "core/log/block.h"
+#include "core/log/log.h"
+#include "core/log/segment.h"
+
+#define TG_NO_NUMBER UINT64_MAX
+enum {
+    TG_LOG_COMMIT_BYTES = 8 << 20,    /* a commit takes no further batch over this */
+    TG_LOG_DAMAGED_BYTES = 64 << 20,  /* kept in damaged/; more is only counted */
+    TG_LOG_RESERVE_BYTES = 128 << 10, /* given up when cursors do not fit on a full disk */
+    TG_LOG_CURSOR_MS = 200,
+    TG_LOG_GROUP_SERIES = 64, /* series in one record */
+    TG_LOG_GROUP_BYTES = 64 << 10
+};
+_Static_assert((int)TG_LOG_CHAIN_MAX == (int)TG_BLOCK_CHAIN_MAX, "one limit, two names");
+
+struct tg_log_range {
+    uint64_t from, to;
+};
+
+struct tg_log_segment {
+    uint64_t start_pos;
+    _Atomic uint64_t end_pos; /* what readers may see: only grows, final once sealed */
+    _Atomic bool sealed;
+    uint64_t first_point_no; /* or TG_NO_NUMBER */
+    uint64_t limit_point_no; /* blocks that pass it are of a failed commit */
+    uint64_t file_bytes;
+    int64_t sealed_ns;            /* wall clock */
+    uint32_t refs;                /* list and readers; under mu */
+    struct tg_log_range *damaged; /* noted already; under mu */
+    uint32_t n_damaged;
+    struct tg_log_segment *prev, *next;
+};
+
+struct tg_log_item {
+    struct tg_batch *batch;
+    tg_log_on_commit on_commit;
+    void *arg;
+    uint64_t end_pos;
+    enum tg_code code;
+    struct tg_err err;
+};
+
+struct tg_log_writer {             /* under commit_mu */
+    struct tg_log_segment *active; /* NULL: the next commit begins one */
+    int fd;
+    uint64_t next_pos; /* where the next record goes; or the next segment begins */
+    uint64_t next_point_no;
+    uint64_t serial;   /* of the active segment, unique in this process */
+    uint64_t begun_ms; /* mono */
+    bool unsynced, dir_unsynced;
+    uint64_t unsynced_since_ms;
+    uint64_t refused_bytes; /* of the commit that found the log full */
+    struct tg_block_encoder encoder;
+    struct tg_buf out;   /* the commit being built */
+    struct tg_buf group; /* series waiting for their record */
+    struct tg_buf packed;
+    uint32_t group_first, group_n;
+    struct tg_buf repeat,
+        repeat_next;          /* series records to be written once more: u32 len, payload */
+    struct tg_series **fresh; /* got a reference in this commit */
+    size_t n_fresh, cap_fresh;
+    uint32_t refs[TG_BLOCK_MAX_POINTS];
+    struct tg_arena arena;
+};
+
+struct tg_log {
+    char dir[TG_PATH_MAX], cursor_dir[TG_PATH_MAX], damaged_dir[TG_PATH_MAX];
+    const struct tg_fs *fs;
+    struct tg_table *table;
+    enum tg_log_sync sync;
+    uint32_t sync_interval_ms, segment_ms, keep_ms;
+    uint64_t max_bytes, segment_bytes;
+    int lock_fd;
+
+    pthread_mutex_t commit_mu;
+    struct tg_log_writer w;
+
+    pthread_mutex_t queue_mu;
+    pthread_cond_t wake;
+    struct tg_log_item *queue; /* ring */
+    uint32_t queue_cap, queue_head, queue_n;
+    uint64_t queue_points, max_queue_points, taken_points;
+    uint32_t taken_n;
+    bool started, stopping, reclaim_wanted, cursors_dirty;
+    pthread_t thread;
+    struct {
+        void (*fn)(void *arg);
+        void *arg;
+    } on_append[TG_MAX_BACKENDS];
+    unsigned n_on_append;
+
+    _Atomic bool full;
+    _Atomic uint64_t n_refused;
+
+    pthread_mutex_t mu;
+    struct tg_log_segment *first, *last;
+    struct tg_log_cursor *cursors;
+    uint64_t bytes, n_segments, end_pos, end_point_no;
+    uint64_t n_commits, n_syncs, n_sync_failures, n_damaged_records, n_damaged_bytes;
+    uint64_t damaged_dir_bytes;
+};
+
+/* recover.c */
+TG_MUST_CHECK enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err);
+/* Counts bytes [from, to) of a segment as damaged, copies them aside, warns; once per range. */
+void tg_log_note_damage(struct tg_log *log, struct tg_log_segment *seg, int fd, uint64_t from,
+                        uint64_t to);
+struct tg_log_segment *tg_log_segment_new(uint64_t start_pos);
+void tg_log_segment_unref(struct tg_log *log, struct tg_log_segment *seg); /* under mu */
+void tg_log_segment_link(struct tg_log *log, struct tg_log_segment *seg); /* under mu; at the end */
+void tg_log_segment_unlink(struct tg_log *log, struct tg_log_segment *seg);
+TG_MUST_CHECK enum tg_code tg_log_segment_path(const struct tg_log *log, uint64_t start_pos,
+                                               char out[TG_PATH_MAX], struct tg_err *err);
+
+/* writer.c; all under commit_mu */
+TG_MUST_CHECK enum tg_code tg_log_writer_init(struct tg_log *log);
+void tg_log_writer_deinit(struct tg_log *log);
+/* Commits the leading items (all that fit one commit), sets their code, end_pos and err. Returns
+ * how many. */
+size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n);
+/* Syncs what interval mode has not yet. */
+void tg_log_sync_now(struct tg_log *log);
+void tg_log_seal(struct tg_log *log);
+uint64_t tg_log_seal_due_ms(const struct tg_log *log); /* mono; UINT64_MAX: nothing to seal */
+
+/* retain.c; under commit_mu */
+/* Deletes delivered segments, oldest first, until `need` more bytes fit; with need = 0 those past
+ * keep_ms. True when they fit. */
+bool tg_log_reclaim(struct tg_log *log, uint64_t need);
+/* Deletes all delivered segments: the disk is full. True when any was. */
+bool tg_log_reclaim_all(struct tg_log *log);
+
+/* cursor.c */
+TG_MUST_CHECK enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err);
+void tg_log_cursors_free(struct tg_log *log);
+uint64_t tg_log_cursors_min_pos(
+    const struct tg_log *log); /* under mu; UINT64_MAX without cursors */
+void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no);
+void tg_log_cursors_flush(struct tg_log *log); /* those that have waited */
+void tg_log_reserve_make(struct tg_log *log);
+
+/* log.c */
+void tg_log_wake(struct tg_log *log, bool reclaim, bool cursors);
+
+/* dict.c */
+struct tg_log_dict {
+    _Atomic uint32_t refs;
+    uint32_t n, cap;
+    struct tg_block_entry *entries;
+    uint64_t n_refused; /* series that the table did not take */
+    struct tg_err refusal;
+};
+struct tg_log_dict *tg_log_dict_new(void);
+/* Takes in a series record. TG_ERR_CORRUPT: the record is not one; TG_ERR_NOMEM: try again. */
+TG_MUST_CHECK enum tg_code tg_log_dict_add(struct tg_log_dict *d, struct tg_table *table,
+                                           struct tg_compress *compress, struct tg_buf *scratch,
+                                           struct tg_arena *arena, const uint8_t *payload,
+                                           size_t len, struct tg_err *err);
+
+#endif

@@ -1,0 +1,386 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "core/log/log_impl.h"
+
+struct tg_log_reader {
+    struct tg_log *log;
+    uint64_t pos;               /* end of what was given out */
+    uint64_t expected_no;       /* of the next point; TG_NO_NUMBER until the first record says */
+    bool rebuild;               /* the chains are not those of `pos`: enter the segment anew */
+    struct tg_log_segment *seg; /* referenced; NULL: not inside one */
+    int fd;
+    struct tg_segment_walk walk;
+    struct tg_record pending; /* read, but not given out yet; type 0: none */
+    struct tg_log_dict *dict;
+    struct tg_block_decoder decoder;
+    struct tg_buf scratch;
+    struct tg_arena arena;
+};
+
+static void leave(struct tg_log_reader *r)
+{
+    if (r->fd >= 0) (void)r->log->fs->close(r->log->fs->self, r->fd);
+    r->fd = -1;
+    tg_segment_walk_deinit(&r->walk);
+    tg_log_dict_unref(r->dict);
+    r->dict = NULL;
+    r->pending.type = 0;
+    if (!r->seg) return;
+    pthread_mutex_lock(&r->log->mu);
+    tg_log_segment_unref(r->log, r->seg);
+    pthread_mutex_unlock(&r->log->mu);
+    r->seg = NULL;
+}
+
+/* The first segment that has, or may still get, something after `pos`. Referenced. */
+static struct tg_log_segment *locate(struct tg_log *log, uint64_t *pos, uint64_t *end_point_no)
+{
+    pthread_mutex_lock(&log->mu);
+    struct tg_log_segment *seg = log->first;
+    *end_point_no = log->end_point_no;
+    if (seg && *pos < seg->start_pos) *pos = seg->start_pos;
+    while (seg && *pos >= atomic_load(&seg->end_pos) && atomic_load(&seg->sealed)) seg = seg->next;
+    if (seg) {
+        seg->refs++;
+        /* beyond what is there: a cursor of a log whose end was lost */
+        if (!atomic_load(&seg->sealed) && *pos > atomic_load(&seg->end_pos))
+            *pos = atomic_load(&seg->end_pos);
+    }
+    pthread_mutex_unlock(&log->mu);
+    return seg;
+}
+
+/* Takes one record into account. With batch == NULL chains and series are only followed. */
+static enum tg_code take_block(struct tg_log_reader *r, const struct tg_record *rec,
+                               struct tg_batch *batch, uint64_t *lost, struct tg_err *err)
+{
+    struct tg_block_info info;
+    uint32_t n_lost;
+    const enum tg_code code = tg_block_decode(&r->decoder, r->dict->entries, r->dict->n,
+                                              rec->payload, rec->len, batch, &info, &n_lost, err);
+    if (code == TG_ERR_CORRUPT) {
+        /* its checksum is right, yet it is not ours to read; the gap in the numbers counts it */
+        tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
+        return TG_OK;
+    }
+    TG_TRY(code);
+    if (info.first_point_no > r->expected_no) *lost += info.first_point_no - r->expected_no;
+    *lost += n_lost;
+    r->expected_no = info.first_point_no + info.n_points;
+    return TG_OK;
+}
+
+static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *rec, uint64_t *lost,
+                               struct tg_err *err)
+{
+    const uint8_t *p = rec->payload;
+    uint64_t no;
+    if (rec->type == TG_RECORD_SERIES) {
+        const enum tg_code code =
+            tg_log_dict_add(r->dict, r->log->table, &r->decoder.compress, &r->scratch, &r->arena,
+                            rec->payload, rec->len, err);
+        if (code != TG_ERR_CORRUPT) return code;
+        tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
+    } else if (rec->type == TG_RECORD_COMMIT && tg_varint_get(&p, p + rec->len, &no) &&
+               no <= r->seg->limit_point_no) {
+        if (r->expected_no != TG_NO_NUMBER && no > r->expected_no) *lost += no - r->expected_no;
+        if (r->expected_no == TG_NO_NUMBER || no > r->expected_no) r->expected_no = no;
+    }
+    return TG_OK;
+}
+
+/* Whether the block belongs to a failed commit whose bytes came back. */
+static bool is_void(const struct tg_log_segment *seg, const struct tg_block_info *info)
+{
+    return seg->limit_point_no != TG_NO_NUMBER &&
+           info->first_point_no + info->n_points > seg->limit_point_no;
+}
+
+/* Enters `seg` (takes its reference) and brings the decoding state to r->pos. */
+static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, struct tg_err *err)
+{
+    struct tg_log *log = r->log;
+    char path[TG_PATH_MAX];
+    r->seg = seg;
+    r->dict = tg_log_dict_new();
+    enum tg_code code = r->dict
+                            ? tg_log_segment_path(log, seg->start_pos, path, err)
+                            : tg_fail(err, TG_ERR_NOMEM, "no memory to read a segment of the log");
+    if (code == TG_OK) {
+        r->fd = log->fs->open(log->fs->self, path, TG_FS_READ);
+        if (r->fd < 0) {
+            const int e = -r->fd;
+            r->fd = -1;
+            code = tg_fail_errno(err, e, "cannot open %s", path);
+        }
+    }
+    if (code != TG_OK) {
+        leave(r);
+        return code;
+    }
+    tg_block_decoder_reset(&r->decoder);
+    tg_segment_walk_init(&r->walk, log->fs, r->fd, seg->start_pos, seg->start_pos);
+    if (r->pos < r->walk.pos) {
+        if (r->expected_no == TG_NO_NUMBER) r->expected_no = seg->first_point_no;
+        return TG_OK;
+    }
+    /* inside the segment: follow it up to pos */
+    const uint64_t known = r->expected_no;
+    uint64_t lost = 0;
+    r->expected_no = seg->first_point_no;
+    const uint64_t end = atomic_load(&seg->end_pos);
+    while (code == TG_OK && r->walk.pos < r->pos) {
+        struct tg_record rec;
+        const uint64_t from = r->walk.pos;
+        code = tg_segment_walk_next(&r->walk, end, &rec, err);
+        if (code != TG_OK) break;
+        if (rec.damaged_bytes) tg_log_note_damage(log, seg, r->fd, from, rec.pos);
+        if (rec.type == 0) {
+            r->walk.pos = end;
+            break;
+        }
+        if (rec.end_pos > r->pos) {
+            if (rec.pos < r->pos) r->pos = rec.pos;
+            r->pending = rec;
+            break;
+        }
+        struct tg_block_info info;
+        if (rec.type != TG_RECORD_BLOCK) {
+            code = take_other(r, &rec, &lost, err);
+        } else if (tg_block_peek(rec.payload, rec.len, &info) == TG_OK && !is_void(seg, &info)) {
+            if (r->expected_no == TG_NO_NUMBER) r->expected_no = info.first_point_no;
+            code = take_block(r, &rec, NULL, &lost, err);
+        } else {
+            r->decoder.all_broken = true;
+        }
+    }
+    if (code != TG_OK) {
+        leave(r);
+        r->expected_no = known;
+        return code;
+    }
+    if (known != TG_NO_NUMBER) r->expected_no = known;
+    return TG_OK;
+}
+
+enum tg_code tg_log_reader_open(struct tg_log *log, uint64_t pos, struct tg_log_reader **out,
+                                struct tg_err *err)
+{
+    *out = NULL;
+    struct tg_log_reader *r = tg_calloc(1, sizeof(*r));
+    if (!r) return tg_fail(err, TG_ERR_NOMEM, "no memory for a reader of the log");
+    r->log = log;
+    r->fd = -1;
+    tg_buf_init(&r->scratch, TG_RECORD_MAX_BYTES);
+    tg_arena_init(&r->arena, 0);
+    enum tg_code code = tg_block_decoder_init(&r->decoder);
+    if (code != TG_OK) code = tg_fail(err, code, "no memory for a reader of the log");
+    if (code == TG_OK) code = tg_log_reader_seek(r, pos, err);
+    if (code != TG_OK) {
+        tg_log_reader_close(r);
+        return code;
+    }
+    *out = r;
+    return TG_OK;
+}
+
+void tg_log_reader_close(struct tg_log_reader *r)
+{
+    if (!r) return;
+    leave(r);
+    tg_block_decoder_deinit(&r->decoder);
+    tg_buf_deinit(&r->scratch);
+    tg_arena_deinit(&r->arena);
+    tg_free(r);
+}
+
+static enum tg_code enter_at_pos(struct tg_log_reader *r, struct tg_err *err)
+{
+    uint64_t end_point_no;
+    leave(r);
+    struct tg_log_segment *seg = locate(r->log, &r->pos, &end_point_no);
+    if (!seg) {
+        if (r->expected_no == TG_NO_NUMBER) r->expected_no = end_point_no;
+        return TG_OK;
+    }
+    TG_TRY(enter(r, seg, err));
+    r->rebuild = false;
+    return TG_OK;
+}
+
+enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t pos, struct tg_err *err)
+{
+    r->pos = pos;
+    r->expected_no = TG_NO_NUMBER;
+    r->rebuild = true; /* also when the following fails: the next read tries again */
+    return enter_at_pos(r, err);
+}
+
+void tg_log_reader_expect(struct tg_log_reader *r, uint64_t point_no)
+{
+    r->expected_no = point_no;
+}
+
+/* The next record into r->pending; type 0 when there is none now. Leaves a segment that is used up
+ * when `may_leave` and there is a next one. */
+static enum tg_code fetch(struct tg_log_reader *r, bool may_leave, struct tg_err *err)
+{
+    while (r->pending.type == 0) {
+        if (!r->seg || r->rebuild) {
+            TG_TRY(enter_at_pos(r, err));
+            if (!r->seg) return TG_OK;
+            continue;
+        }
+        const bool sealed =
+            atomic_load(&r->seg->sealed); /* before the end: then the end is final */
+        const uint64_t end = atomic_load(&r->seg->end_pos);
+        const uint64_t from = r->walk.pos;
+        struct tg_record rec;
+        TG_TRY(tg_segment_walk_next(&r->walk, end, &rec, err));
+        if (rec.damaged_bytes) tg_log_note_damage(r->log, r->seg, r->fd, from, rec.pos);
+        if (rec.type) {
+            r->pending = rec;
+            return TG_OK;
+        }
+        if (r->walk.pos < end) r->walk.pos = end;
+        if (r->pos < end) r->pos = end;
+        if (!sealed || !may_leave) return TG_OK;
+        leave(r); /* the dictionary goes even when there is no next: idle series can leave */
+    }
+    return TG_OK;
+}
+
+enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
+                                uint32_t max_points, struct tg_log_read *read,
+                                struct tg_log_dict **dict, struct tg_err *err)
+{
+    const uint32_t before = batch->n_points;
+    uint64_t lost = 0;
+    enum tg_code code = TG_OK;
+    bool begun = false;
+    *dict = NULL;
+    *read = (struct tg_log_read){.from_pos = r->pos};
+    if (err) err->msg[0] = 0;
+    for (;;) {
+        const uint32_t added = batch->n_points - before;
+        code = fetch(r, added == 0, err);
+        if (r->pos < read->from_pos) read->from_pos = r->pos; /* it was inside a record */
+        if (code != TG_OK || r->pending.type == 0) break;
+        const struct tg_record *rec = &r->pending;
+        if (rec->type == TG_RECORD_BLOCK) {
+            struct tg_block_info info;
+            if (tg_block_peek(rec->payload, rec->len, &info) != TG_OK) {
+                tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
+                r->decoder.all_broken = true;
+            } else if (!is_void(r->seg, &info)) {
+                if (r->expected_no == TG_NO_NUMBER || info.first_point_no < r->expected_no) {
+                    if (begun && r->expected_no != TG_NO_NUMBER) break; /* in a read of its own */
+                    r->expected_no = info.first_point_no;
+                }
+                if (!begun) {
+                    begun = true;
+                    read->from_point_no = r->expected_no;
+                }
+                const size_t room = batch->arena.max_bytes
+                                        ? batch->arena.max_bytes - batch->arena.used_bytes
+                                        : SIZE_MAX;
+                if (added &&
+                    ((uint64_t)added + info.n_points > max_points || info.arena_bytes > room))
+                    break;
+                const uint64_t refused = r->dict->n_refused;
+                const uint64_t lost_before = lost;
+                code = take_block(r, rec, batch, &lost, err);
+                if (code != TG_OK) {
+                    r->rebuild = true; /* the chains went half-way */
+                    r->pending.type = 0;
+                    break;
+                }
+                if (lost > lost_before && refused && err) *err = r->dict->refusal;
+            }
+        } else {
+            if (!begun && r->expected_no != TG_NO_NUMBER) {
+                begun = true;
+                read->from_point_no = r->expected_no;
+            }
+            code = take_other(r, rec, &lost, err);
+            if (code != TG_OK) break; /* it stays pending: tried again */
+        }
+        r->pos = r->pending.end_pos;
+        r->pending.type = 0;
+    }
+    if (code != TG_OK && (batch->n_points > before || r->pos > read->from_pos)) {
+        code = TG_OK; /* what was read counts; the failure shows again at the next call */
+    }
+    if (!begun) read->from_point_no = r->expected_no == TG_NO_NUMBER ? 0 : r->expected_no;
+    read->to_pos = r->pos;
+    read->to_point_no = r->expected_no == TG_NO_NUMBER ? 0 : r->expected_no;
+    read->n_lost = lost;
+    if (batch->n_points > before) {
+        tg_log_dict_ref(r->dict);
+        *dict = r->dict;
+    }
+    return code;
+}
+
+/* --- by time --- */
+
+static enum tg_code find_in(struct tg_log *log, struct tg_log_segment *seg, int64_t ts_ns,
+                            struct tg_cursor_state *out, bool *found, struct tg_err *err)
+{
+    char path[TG_PATH_MAX];
+    TG_TRY(tg_log_segment_path(log, seg->start_pos, path, err));
+    const int fd = log->fs->open(log->fs->self, path, TG_FS_READ);
+    if (fd == -ENOENT) return TG_OK; /* deleted meanwhile */
+    if (fd < 0) return tg_fail_errno(err, -fd, "cannot open %s", path);
+    struct tg_segment_walk w;
+    struct tg_record rec;
+    tg_segment_walk_init(&w, log->fs, fd, seg->start_pos, seg->start_pos);
+    const uint64_t end = atomic_load(&seg->end_pos);
+    uint64_t from = seg->start_pos; /* end of the record before */
+    enum tg_code code;
+    while ((code = tg_segment_walk_next(&w, end, &rec, err)) == TG_OK && rec.type) {
+        struct tg_block_info info;
+        if (rec.type == TG_RECORD_BLOCK && tg_block_peek(rec.payload, rec.len, &info) == TG_OK &&
+            !is_void(seg, &info) && (ts_ns == 0 || info.max_ts_ns >= ts_ns)) {
+            out->pos = rec.damaged_bytes ? rec.pos : from;
+            out->point_no = out->first_point_no = info.first_point_no;
+            *found = true;
+            break;
+        }
+        from = rec.end_pos;
+    }
+    tg_segment_walk_deinit(&w);
+    (void)log->fs->close(log->fs->self, fd);
+    return code;
+}
+
+enum tg_code tg_log_find_time(struct tg_log *log, int64_t ts_ns, struct tg_cursor_state *out,
+                              struct tg_err *err)
+{
+    uint64_t pos = 0;
+    bool found = false;
+    memset(out, 0, sizeof(*out));
+    for (;;) {
+        pthread_mutex_lock(&log->mu);
+        struct tg_log_segment *seg = log->first;
+        while (seg && seg->start_pos < pos) seg = seg->next;
+        if (!seg) { /* none that new: the end */
+            out->pos = log->end_pos;
+            out->point_no = out->first_point_no = log->end_point_no;
+            pthread_mutex_unlock(&log->mu);
+            return TG_OK;
+        }
+        seg->refs++;
+        pthread_mutex_unlock(&log->mu);
+        const enum tg_code code = find_in(log, seg, ts_ns, out, &found, err);
+        pos = seg->start_pos + 1;
+        pthread_mutex_lock(&log->mu);
+        tg_log_segment_unref(log, seg);
+        pthread_mutex_unlock(&log->mu);
+        if (code != TG_OK || found) return code;
+    }
+}

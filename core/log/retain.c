@@ -1,0 +1,60 @@
+#include "core/base/clock.h"
+#include "core/base/logger.h"
+#include "core/log/log_impl.h"
+
+/* Removes the oldest segment if every cursor has durably passed it. */
+static bool drop_oldest(struct tg_log *log, int64_t sealed_before_ns)
+{
+    char path[TG_PATH_MAX];
+    pthread_mutex_lock(&log->mu);
+    struct tg_log_segment *seg = log->first;
+    const bool passed = seg && seg != log->w.active && atomic_load(&seg->sealed) &&
+                        seg->sealed_ns < sealed_before_ns &&
+                        tg_log_cursors_min_pos(log) >= atomic_load(&seg->end_pos);
+    if (!passed) {
+        pthread_mutex_unlock(&log->mu);
+        return false;
+    }
+    const uint64_t start = seg->start_pos;
+    pthread_mutex_unlock(&log->mu);
+
+    /* only this thread (commit_mu) removes segments, so `seg` is still the first */
+    if (tg_log_segment_path(log, start, path, NULL) != TG_OK) return false;
+    const int r = log->fs->unlink(log->fs->self, path);
+    struct tg_fs_stat st;
+    if (r < 0 && log->fs->stat(log->fs->self, path, &st) == 0) {
+        tg_warn("log", "cannot delete the delivered segment %s (error %d)", path, -r);
+        return false;
+    }
+    /* in order: an older segment must not come back without the one after it */
+    (void)log->fs->sync_dir(log->fs->self, log->dir);
+    pthread_mutex_lock(&log->mu);
+    tg_log_segment_unlink(log, seg);
+    pthread_mutex_unlock(&log->mu);
+    return true;
+}
+
+static bool fits(struct tg_log *log, uint64_t need)
+{
+    pthread_mutex_lock(&log->mu);
+    const bool yes = log->bytes <= log->max_bytes && need <= log->max_bytes - log->bytes;
+    pthread_mutex_unlock(&log->mu);
+    return yes;
+}
+
+bool tg_log_reclaim(struct tg_log *log, uint64_t need)
+{
+    const int64_t old = tg_clock_wall_ns() - (int64_t)log->keep_ms * 1000000;
+    while (drop_oldest(log, old)) {
+    }
+    while (!fits(log, need))
+        if (!drop_oldest(log, INT64_MAX)) return false;
+    return true;
+}
+
+bool tg_log_reclaim_all(struct tg_log *log)
+{
+    bool any = false;
+    while (drop_oldest(log, INT64_MAX)) any = true;
+    return any;
+}
