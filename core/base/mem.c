@@ -40,9 +40,25 @@ void *tg_calloc(size_t n, size_t size)
     return counted(calloc(1, total ? total : 1));
 }
 
+void *tg_malloc_always(size_t size)
+{
+    return counted(malloc(size ? size : 1));
+}
+
+void *tg_calloc_always(size_t n, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(n, size, &total)) return NULL;
+    return counted(calloc(1, total ? total : 1));
+}
+
 void *tg_realloc(void *p, size_t size)
 {
-    if (refuse(size)) return NULL;
+    return refuse(size) ? NULL : tg_realloc_always(p, size);
+}
+
+void *tg_realloc_always(void *p, size_t size)
+{
     const size_t before = p ? malloc_usable_size(p) : 0;
     void *q = realloc(p, size ? size : 1);
     if (!q) return NULL;

@@ -22,6 +22,13 @@ void *tg_reallocarray(void *p, size_t n, size_t size); /* overflow-checked */
 char *tg_strndup(const char *s, size_t len);           /* returns owned, NUL-terminated */
 void tg_free(void *p);                                 /* NULL accepted */
 
+/* As the above, counted, but refused neither by the cap nor by a test: for libraries that crash
+ * when an allocation fails (libcurl divides by zero). What they use must be bounded some other way.
+ */
+void *tg_malloc_always(size_t size);
+void *tg_calloc_always(size_t n, size_t size);
+void *tg_realloc_always(void *p, size_t size);
+
 uint64_t tg_mem_used(void); /* bytes now held through this module */
 void tg_mem_set_limit(
     uint64_t max_bytes); /* 0 = none. Allocations that would pass it are refused. */

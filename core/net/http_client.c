@@ -17,6 +17,11 @@
  * arithmetic must hold. The caller has caps of its own. */
 enum { MAX_RETRY_AFTER_S = 7 * 86400 };
 
+/* While calls are open, a slow tick stands behind curl's own events: where memory ran out for one
+ * of those, it drives the transfers, and it ends calls that curl forgot. A lost callback would
+ * stop a backend for good. */
+enum { TICK_MS = 200, GRACE_MS = 1000, DEFAULT_TIMEOUT_MS = 30000 };
+
 struct client_socket { /* what curl waits for on one socket */
     struct tg_http_client *client;
     struct client_socket *prev, *next;
@@ -30,6 +35,7 @@ struct request {
     struct curl_slist *headers;
     struct tg_buf body;
     enum tg_code body_code; /* why the answer's body was not taken */
+    uint64_t deadline_ms;   /* when the tick ends it */
     tg_http_on_result on_result;
     void *arg;
     char method[16];
@@ -41,7 +47,8 @@ struct tg_http_client {
     struct tg_loop *loop;
     struct tg_http_client_config config;
     CURLM *multi;
-    struct event timer;
+    struct event timer, tick;
+    bool degraded; /* some socket is not watched */
     struct client_socket *sockets;
     struct request *open, *spare;
     unsigned n_spare;
@@ -50,10 +57,14 @@ struct tg_http_client {
     char *no_proxy;
 };
 
-/* curl keeps no reference to where its memory comes from beyond these. */
-static char *client_strdup(const char *s)
+/* curl's memory is counted but never refused: it crashes on failed allocations. What it uses is
+ * bounded by the connections and open calls of each client. */
+static char *curl_strdup(const char *s)
 {
-    return tg_strndup(s, strlen(s));
+    const size_t len = strlen(s) + 1;
+    char *out = tg_malloc_always(len);
+    if (out) memcpy(out, s, len);
+    return out;
 }
 
 static bool init_curl(void)
@@ -62,8 +73,8 @@ static bool init_curl(void)
     static bool done;
     (void)pthread_mutex_lock(&lock);
     if (!done)
-        done = curl_global_init_mem(CURL_GLOBAL_DEFAULT, tg_malloc, tg_free, tg_realloc,
-                                    client_strdup, tg_calloc) == CURLE_OK;
+        done = curl_global_init_mem(CURL_GLOBAL_DEFAULT, tg_malloc_always, tg_free,
+                                    tg_realloc_always, curl_strdup, tg_calloc_always) == CURLE_OK;
     const bool ok = done;
     (void)pthread_mutex_unlock(&lock);
     return ok;
@@ -200,17 +211,15 @@ static void client_free_now(struct tg_http_client *c)
         tg_free(s);
     }
     (void)event_del(&c->timer);
+    (void)event_del(&c->tick);
     tg_free(c->no_proxy);
     tg_free(c);
 }
 
 /* --- the loop's events to curl and back --- */
 
-static void run_curl(struct tg_http_client *c, curl_socket_t fd, int what)
+static void finish_done(struct tg_http_client *c)
 {
-    int n_running = 0;
-    c->busy++;
-    (void)curl_multi_socket_action(c->multi, fd, what, &n_running);
     int n_left = 0;
     for (CURLMsg *m; !c->free_asked && (m = curl_multi_info_read(c->multi, &n_left)) != NULL;) {
         if (m->msg != CURLMSG_DONE) continue;
@@ -219,7 +228,48 @@ static void run_curl(struct tg_http_client *c, curl_socket_t fd, int what)
         (void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
         finish(r, rc);
     }
+}
+
+static void leave(struct tg_http_client *c)
+{
+    if (!c->open) {
+        c->degraded = false; /* curl asks anew for every socket of the next call */
+        (void)event_del(&c->tick);
+    }
     if (--c->busy == 0 && c->free_asked) client_free_now(c);
+}
+
+static void run_curl(struct tg_http_client *c, curl_socket_t fd, int what)
+{
+    int n_running = 0;
+    c->busy++;
+    (void)curl_multi_socket_action(c->multi, fd, what, &n_running);
+    finish_done(c);
+    leave(c);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct tg_http_client *c = arg;
+    int n_running = 0;
+    c->busy++;
+    if (c->degraded)
+        (void)curl_multi_perform(c->multi, &n_running);
+    else
+        (void)curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &n_running);
+    finish_done(c);
+    const uint64_t now_ms = tg_clock_mono_ms();
+    for (struct request *r = c->open; r && !c->free_asked;) {
+        struct request *next = r->next;
+        if (now_ms > r->deadline_ms) {
+            finish(r, CURLE_OPERATION_TIMEDOUT);
+            next = c->open; /* the callback may have changed the list: from the start again */
+        }
+        r = next;
+    }
+    leave(c);
 }
 
 static void on_socket_event(evutil_socket_t fd, short what, void *arg)
@@ -245,7 +295,8 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *arg)
         return 0;
     }
     const struct timeval tv = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
-    return event_add(&c->timer, &tv) == 0 ? 0 : -1;
+    (void)event_add(&c->timer, &tv); /* failing, the tick does it */
+    return 0;
 }
 
 static void drop_socket(struct client_socket *s)
@@ -270,7 +321,10 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
     }
     if (!s) {
         s = tg_calloc(1, sizeof(*s));
-        if (!s) return -1;
+        if (!s) { /* -1 would end all calls of this client, now and later */
+            c->degraded = true;
+            return 0;
+        }
         s->client = c;
         s->next = c->sockets;
         if (s->next) s->next->prev = s;
@@ -282,7 +336,8 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
     const short events = (short)((what & CURL_POLL_IN ? EV_READ : 0) |
                                  (what & CURL_POLL_OUT ? EV_WRITE : 0) | EV_PERSIST);
     (void)event_assign(&s->event, tg_loop_base(c->loop), fd, events, on_socket_event, s);
-    return event_add(&s->event, NULL) == 0 ? 0 : -1;
+    if (event_add(&s->event, NULL) != 0) c->degraded = true;
+    return 0;
 }
 
 static size_t on_data(char *data, size_t size, size_t n, void *arg)
@@ -385,7 +440,7 @@ static bool set_options(struct request *r, const struct tg_http_call *call)
 {
     CURL *e = r->easy;
     const struct tg_http_client *c = r->client;
-    const uint32_t timeout_ms = call->timeout_ms ? call->timeout_ms : 30000;
+    const uint32_t timeout_ms = call->timeout_ms ? call->timeout_ms : DEFAULT_TIMEOUT_MS;
     bool ok = true;
 #define SET(option, value) ok = ok && curl_easy_setopt(e, option, value) == CURLE_OK
     SET(CURLOPT_PRIVATE, r);
@@ -430,7 +485,13 @@ enum tg_code tg_http_client_send(struct tg_http_client *c, const struct tg_http_
     r->body_code = TG_OK;
     r->on_result = on_result;
     r->arg = arg;
+    r->deadline_ms =
+        tg_clock_mono_ms() + (call->timeout_ms ? call->timeout_ms : DEFAULT_TIMEOUT_MS) + GRACE_MS;
     enum tg_code code = build_headers(r, call, err);
+    const struct timeval tick = {.tv_usec = TICK_MS * 1000};
+    if (code == TG_OK && !event_pending(&c->tick, EV_TIMEOUT, NULL) &&
+        event_add(&c->tick, &tick) != 0)
+        code = tg_fail(err, TG_ERR_NOMEM, "no memory for an HTTP request");
     if (code == TG_OK && !set_options(r, call))
         code = tg_fail(err, TG_ERR_NOMEM, "no memory for an HTTP request");
     if (code == TG_OK && curl_multi_add_handle(c->multi, r->easy) != CURLM_OK)
@@ -454,9 +515,9 @@ static char *make_no_proxy(void)
     char text[4096];
     const int n = snprintf(text, sizeof(text), "%s%slocalhost,127.0.0.1,::1", env ? env : "",
                            env && *env ? "," : "");
-    if (n < 0 || (size_t)n >= sizeof(text)) return client_strdup(env);
-    if (env && strcmp(env, "*") == 0) return client_strdup("*");
-    return client_strdup(text);
+    if (n < 0 || (size_t)n >= sizeof(text)) return curl_strdup(env);
+    if (env && strcmp(env, "*") == 0) return curl_strdup("*");
+    return curl_strdup(text);
 }
 
 struct tg_http_client *tg_http_client_new(struct tg_loop *loop,
@@ -471,6 +532,7 @@ struct tg_http_client *tg_http_client_new(struct tg_loop *loop,
     if (!c->config.connect_timeout_ms) c->config.connect_timeout_ms = 5000;
     if (!c->config.max_response_bytes) c->config.max_response_bytes = 1 << 20;
     (void)event_assign(&c->timer, tg_loop_base(loop), -1, 0, on_timer, c);
+    (void)event_assign(&c->tick, tg_loop_base(loop), -1, EV_PERSIST, on_tick, c);
     c->no_proxy = make_no_proxy();
     c->multi = c->no_proxy ? curl_multi_init() : NULL;
     const long max = (long)c->config.max_connections;

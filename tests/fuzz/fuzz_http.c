@@ -29,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct tg_loop *loop;
 static struct tg_http_server *server;
 static struct tg_http_request *held;
-static uint64_t seen; /* hash over all requests that the handler saw */
+static char filler[65536]; /* replies of the body's length, but never like a status line */
+static uint64_t seen;      /* hash over all requests that the handler saw */
 static unsigned n_seen;
 
 static void note(const void *p, size_t len)
@@ -61,10 +62,10 @@ static void handler(struct tg_http_request *r, void *arg)
         break;
     case 'e': tg_http_reply(r, 204, NULL, NULL, 0, NULL, 0); break;
     case 'c':
-        tg_http_reply(r, 200, "text/plain", body, len,
+        tg_http_reply(r, 200, "text/plain", filler, len,
                       &(struct tg_http_header_pair){"Connection", "close"}, 1);
         break;
-    default: tg_http_reply(r, 200, "text/plain", body, len, NULL, 0); break;
+    default: tg_http_reply(r, 200, "text/plain", filler, len, NULL, 0); break;
     }
 }
 
@@ -78,6 +79,7 @@ static void start(void)
         .max_inflight_body_bytes = 200000,
     };
     tg_hash_seed(1);
+    memset(filler, 'x', sizeof(filler));
     loop = tg_loop_new();
     CHECK(loop);
     if (tg_http_server_new(loop, &config, handler, NULL, &server, &err) != TG_OK) {
