@@ -164,7 +164,7 @@ static enum tg_code parse_query(struct job *j, struct tg_err *err)
         TG_TRY(tg_selector_add_tag(&s, tg_http_query(req, "tag", i), &j->arena, err));
 
     const int64_t now_ns = tg_clock_wall_ns();
-    int64_t start_ns = now_ns - INT64_C(3600) * 1000000000; /* the last hour */
+    int64_t start_ns = INT64_MIN;
     int64_t end_ns = INT64_MAX; /* senders' clocks may run ahead of ours */
     TG_TRY(time_param(req, "since", now_ns, &start_ns, err));
     TG_TRY(time_param(req, "start", now_ns, &start_ns, err));

@@ -149,6 +149,8 @@ static enum tg_code build_url(const struct tg_args *args, const char *base, stru
     if (args->n_words) TG_TRY(tg_url_param(url, "series", args->words[0]));
     for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
         TG_TRY(tg_url_param(url, passed[i], tg_args_value(args, passed[i])));
+    if (!tg_args_has(args, "start") && !tg_args_has(args, "since"))
+        TG_TRY(tg_url_param(url, "since", "1h"));
     for (unsigned i = 0; i < args->n_tags; i++) TG_TRY(tg_url_param(url, "tag", args->tags[i]));
     return TG_OK;
 }

@@ -18,7 +18,9 @@ static enum tg_code parse_unit(const char *text, const struct unit *units, const
     char *end;
     errno = 0;
     const double v = strtod(text, &end);
-    if (end == text || errno != 0 || !(v >= 0)) goto bad;
+    /* strtod also takes signs, "inf" and hexadecimal, which nobody means here. */
+    if (text[0] < '0' || text[0] > '9' || text[1] == 'x' || text[1] == 'X') goto bad;
+    if (errno != 0 || !(v >= 0)) goto bad;
     while (*end == ' ') end++;
     for (; units->name; units++) {
         if (strcasecmp(end, units->name) != 0) continue;

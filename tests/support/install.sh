@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs the Debian packages of the named groups that are missing: tests/support/install.sh build [test]
+# Quiet when nothing is missing; says what to run when it may not install.
+set -euo pipefail
+list=$(dirname "${BASH_SOURCE[0]}")/packages.txt
+
+command -v dpkg-query >/dev/null || exit 0 # not Debian: CMake says what it misses
+
+missing=()
+for group in "$@"; do
+  while read -r package; do
+    status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [[ $status == installed ]] || missing+=("$package")
+  done < <(sed -n "s/^$group //p" "$list")
+done
+((${#missing[@]})) || exit 0
+
+apt=(apt-get)
+if ((EUID != 0)); then
+  if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    apt=(sudo apt-get)
+  else
+    echo "These packages are missing; install them as root:" >&2
+    echo "  apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "installing ${#missing[@]} packages" >&2
+run() { "${apt[@]}" -o DPkg::Lock::Timeout=120 "$@" >"$log" 2>&1; }
+export DEBIAN_FRONTEND=noninteractive
+# Servers that the tests start by themselves must not be started by their packages.
+policy=/usr/sbin/policy-rc.d
+if ((EUID == 0)) && [[ ! -e $policy ]]; then
+  printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+  trap 'rm -f "$log" "$policy"' EXIT
+fi
+install() { run install -y --no-install-recommends "${missing[@]}"; }
+if ! install && ! { run update && install; }; then
+  cat "$log" >&2
+  echo "installing failed; the packages are: ${missing[*]}" >&2
+  exit 1
+fi
