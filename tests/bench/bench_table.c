@@ -45,13 +45,13 @@ static void must(int ok, const char *what)
 static void intern_nth(struct tg_table *t, unsigned n, struct tg_series **out)
 {
     static const char *const shared[7][2] = {
-        {"deployment.environment", "production"           },
-        {"host.arch",              "amd64"                },
-        {"http.method",            "GET"                  },
-        {"service.name",           "checkout"             },
-        {"service.namespace",      "shop"                 },
-        {"telemetry.sdk.language", "java"                 },
-        {"telemetry.sdk.name",     "opentelemetry-sdk-xyz"},
+        {"deployment.environment", "production"},
+        {"host.arch", "amd64"},
+        {"http.method", "GET"},
+        {"service.name", "checkout"},
+        {"service.namespace", "shop"},
+        {"telemetry.sdk.language", "java"},
+        {"telemetry.sdk.name", "opentelemetry-sdk-xyz"},
     };
     char pod[48];
     char route[48];
@@ -96,10 +96,7 @@ static void bench_memory(void)
     const uint64_t empty = tg_mem_used();
     struct tg_buf scratch;
     tg_buf_init(&scratch, 0);
-    const struct tg_preparer preparers[N_PREPARED] = {
-        {prepare, NULL},
-        {prepare, NULL}
-    };
+    const struct tg_preparer preparers[N_PREPARED] = {{prepare, NULL}, {prepare, NULL}};
     const struct tg_decision decision = {
         .generation = 1, .targets = 3, .wait = 1, .retention = {.keep_ms = 1}};
     uint64_t new_ns = tg_clock_mono_ns();

@@ -219,6 +219,34 @@ static void test_raw(void **state)
     tg_table_free(t);
 }
 
+/* A reader that loaded an array before it was replaced goes on reading it. */
+static void test_raw_array_outlives_readers(void **state)
+{
+    struct tg_guard *g = tg_guard_new();
+    struct tg_rawmap *m;
+    void *allocation = tg_calloc(1, sizeof(*m) + 64);
+    struct tg_series *s = tg_calloc(1, sizeof(*s));
+    (void)state;
+    assert_true(g && allocation && s);
+    m = (struct tg_rawmap *)(((uintptr_t)allocation + 63) & ~(uintptr_t)63);
+    assert_int_equal(tg_rawmap_init(m, g, 100000), TG_OK);
+    const int ticket = tg_guard_enter(g);
+    const struct tg_raw_array *old = tg_rawmap_array(m, raw_key(0));
+    tg_rawmap_put(m, raw_key(0), s);
+    for (unsigned i = 1; i < 10000; i++) tg_rawmap_put(m, raw_key(i), s);
+    assert_ptr_not_equal(tg_rawmap_array(m, raw_key(0)), old);
+    for (int i = 0; i < 4; i++) (void)tg_guard_poll(g);
+    assert_ptr_equal(atomic_load(&old->slots[tg_rawmap_home(old, raw_key(0))].series), s);
+    const uint64_t held = tg_mem_used();
+    tg_guard_exit(g, ticket);
+    for (int i = 0; i < 2; i++) (void)tg_guard_poll(g);
+    assert_true(tg_mem_used() < held);
+    tg_rawmap_deinit(m);
+    tg_guard_free(g);
+    tg_free(s);
+    tg_free(allocation);
+}
+
 static void test_raw_bound(void **state)
 {
     enum { MAX = 1000 };
@@ -241,6 +269,14 @@ static void test_raw_bound(void **state)
     assert_ptr_equal(tg_table_find_raw(t, raw_key(MAX + 7)), s);
     (void)tg_table_sweep(t, tg_clock_coarse_s()); /* none was turned away: nothing is forgotten */
     assert_int_equal(tg_table_stats(t).n_raw_keys, left + 1);
+    /* It takes turns: after a whole round of them nothing of before is left. */
+    for (unsigned round = 1; round <= 8; round++) {
+        for (unsigned i = 0; i < 500; i++) tg_table_remember_raw(t, raw_key(round * 10000 + i), s);
+        assert_int_equal(tg_table_stats(t).n_raw_keys, MAX);
+        (void)tg_table_sweep(t, tg_clock_coarse_s());
+    }
+    for (unsigned i = 0; i < MAX + 8; i++) assert_null(tg_table_find_raw(t, raw_key(i)));
+    assert_true(tg_table_validate(t));
     tg_table_free(t);
 }
 
@@ -507,12 +543,19 @@ static void test_churn(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_identity),  cmocka_unit_test(test_no_tags_and_many),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_raw),
-        cmocka_unit_test(test_raw_bound), cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_eviction),  cmocka_unit_test(test_eviction_in_rounds),
-        cmocka_unit_test(test_plans),     cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_each),      cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_raw_array_outlives_readers),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_no_tags_and_many),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_raw_bound),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_eviction),
+        cmocka_unit_test(test_eviction_in_rounds),
+        cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_each),
+        cmocka_unit_test(test_churn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <sched.h>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
@@ -202,6 +203,50 @@ static void test_stress(void **state)
     assert_int_equal(tg_mem_used(), before);
 }
 
+/* Whoever got a reference holds a series that stays: the sweep, which wants it gone at every
+ * moment, must not have taken it. */
+static void *hold_one(void *arg)
+{
+    struct shared *sh = arg;
+    struct tg_guard *g = tg_table_guard(sh->table);
+    /* Until the two have met often enough, whatever the scheduler does. */
+    for (unsigned i = 0; i < 60000 || (tg_table_stats(sh->table).n_evicted < 2000 && i < 5000000);
+         i++) {
+        const int ticket = tg_guard_enter(g);
+        struct tg_series *s = intern(sh->table, 1);
+        if (tg_series_try_ref(s)) {
+            MUST(intern(sh->table, 1) == s);
+            tg_series_unref(s);
+        } else {
+            atomic_fetch_add_explicit(&sh->n_refused_refs, 1, memory_order_relaxed);
+        }
+        tg_guard_exit(g, ticket);
+        if (i % 64 == 0) (void)sched_yield();
+    }
+    return NULL;
+}
+
+static void test_reference_or_eviction(void **state)
+{
+    struct shared sh = {.table = NULL};
+    pthread_t threads[2];
+    (void)state;
+    tg_clock_set_test(1, 0);
+    sh.table = tg_table_new(&(struct tg_table_config){.idle_s = 1});
+    assert_non_null(sh.table);
+    assert_int_equal(pthread_create(&threads[0], NULL, sweeper, &sh), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, hold_one, &sh), 0);
+    assert_int_equal(pthread_join(threads[1], NULL), 0);
+    atomic_store(&sh.stop, true);
+    assert_int_equal(pthread_join(threads[0], NULL), 0);
+    tg_clock_set_test(-1, 0);
+    assert_true(tg_table_validate(sh.table));
+    print_message("%llu evicted, %llu references refused\n",
+                  (unsigned long long)tg_table_stats(sh.table).n_evicted,
+                  (unsigned long long)atomic_load(&sh.n_refused_refs));
+    tg_table_free(sh.table);
+}
+
 /* All threads intern the same new series at the same moment: one object comes out. */
 enum { SAME = 3000 };
 struct same {
@@ -247,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stress),
+        cmocka_unit_test(test_reference_or_eviction),
         cmocka_unit_test(test_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
