@@ -37,17 +37,17 @@ bad:
 enum tg_code tg_bytes_parse(const char *text, int64_t *bytes, struct tg_err *err)
 {
     static const struct unit units[] = {
-        {"",    1                     },
-        {"b",   1                     },
-        {"kb",  1000                  },
-        {"mb",  1000000               },
-        {"gb",  1000000000            },
-        {"kib", 1 << 10               },
-        {"mib", 1 << 20               },
-        {"gib", 1 << 30               },
-        {"tib", (int64_t)1 << 40      },
-        {"tb",  (int64_t)1000000000000},
-        {NULL,  0                     },
+        {"", 1},
+        {"b", 1},
+        {"kb", 1000},
+        {"mb", 1000000},
+        {"gb", 1000000000},
+        {"kib", 1 << 10},
+        {"mib", 1 << 20},
+        {"gib", 1 << 30},
+        {"tib", (int64_t)1 << 40},
+        {"tb", (int64_t)1000000000000},
+        {NULL, 0},
     };
     return parse_unit(text, units, "a size such as 64MiB, 4GiB, 10MB or a number of bytes", bytes,
                       err);
@@ -56,15 +56,9 @@ enum tg_code tg_bytes_parse(const char *text, int64_t *bytes, struct tg_err *err
 enum tg_code tg_duration_parse(const char *text, int64_t *ms, struct tg_err *err)
 {
     static const struct unit units[] = {
-        {"",   1000                },
-        {"ms", 1                   },
-        {"s",  1000                },
-        {"m",  60000               },
-        {"h",  3600000             },
-        {"d",  86400000            },
-        {"w",  604800000           },
-        {"y",  (int64_t)31536000000},
-        {NULL, 0                   },
+        {"", 1000},     {"ms", 1},       {"s", 1000},      {"m", 60000},
+        {"h", 3600000}, {"d", 86400000}, {"w", 604800000}, {"y", (int64_t)31536000000},
+        {NULL, 0},
     };
     return parse_unit(text, units, "a duration such as 250ms, 30s, 5m, 12h, 90d, 2w or 1y", ms,
                       err);
@@ -107,11 +101,13 @@ const char *tg_nearest_name(const char *name, const char *const *known, size_t n
     return best;
 }
 
-static enum tg_code set_value(const struct tg_option_spec *spec, struct tg_option_value *v,
+static enum tg_code set_value(const struct tg_option_spec *spec, struct tg_option_value *out,
                               const char *text, struct tg_arena *arena, struct tg_err *err)
 {
     char q[64];
     struct tg_err detail = {.msg = ""};
+    struct tg_option_value value = *out; /* a refused text changes nothing */
+    struct tg_option_value *const v = &value;
     switch (spec->type) {
     case TG_OPT_BYTES:
         if (tg_bytes_parse(text, &v->num, &detail) != TG_OK)
@@ -159,6 +155,7 @@ static enum tg_code set_value(const struct tg_option_spec *spec, struct tg_optio
     v->str = tg_arena_strndup(arena, text, strlen(text));
     if (!v->str) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     v->is_set = true;
+    *out = value;
     return TG_OK;
 }
 

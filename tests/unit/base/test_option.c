@@ -107,6 +107,8 @@ static void test_set(void **state)
         {"batch_points", "0", TG_ERR_INVALID, "outside 1 to 100"},
         {"batch_points", "12.5", TG_ERR_INVALID, "whole number"},
         {"batch_points", "100", TG_OK, ""},
+        {"batch_points", "101", TG_ERR_INVALID, "outside 1 to 100"},
+        {"max_bytes", "1", TG_ERR_INVALID, "outside 1024"},
         {"gzip", "yes", TG_ERR_INVALID, "neither true nor false"},
         {"gzip", "false", TG_OK, ""},
         {"sync", "sometimes", TG_ERR_INVALID, "not one of always|interval|never"},
