@@ -1,9 +1,15 @@
 /* delta.h: delta and delta-of-delta compression of int64, exact for every value (arithmetic wraps
  * modulo 2^64).
  *
- * After section 4.1.1 of the Gorilla paper, with buckets widened for nanosecond times. Of d (delta,
- * or the difference of two deltas), zigzagged: '0'            d = 0 '10'   +  7 bits      '110'  +
- * 14 bits      '1110' + 24 bits '11110' + 36 bits     '11111' + 64 bits
+ * After section 4.1.1 of the Gorilla paper, with buckets widened for nanosecond times. Of d (a
+ * delta, or the difference of two deltas), zigzagged:
+ *
+ *   '0'                d = 0
+ *   '10'    +  7 bits
+ *   '110'   + 14 bits
+ *   '1110'  + 24 bits
+ *   '11110' + 36 bits
+ *   '11111' + 64 bits
  *
  * Threading: one thread at a time per state.
  */
@@ -32,6 +38,7 @@ static inline void tg_varbits_put(struct tg_bitw *w, uint64_t z)
     }
 }
 
+/* Bit by bit: counting the leading ones at once was measured slower (the branches predict well). */
 static inline uint64_t tg_varbits_get(struct tg_bitr *r)
 {
     if (tg_bitr_get_small(r, 1) == 0) return 0;

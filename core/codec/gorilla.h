@@ -2,10 +2,13 @@
  * chain.
  *
  * After "Gorilla: A Fast, Scalable, In-Memory Time Series Database" (VLDB 2015), section 4.1.3.
- * Bit-exact for every pattern, NaN payloads included. Per value: '0' same bits as before '10' +
- * meaningful bits                           XOR fits the previous window of meaningful bits '11' +
- * 6 bits leading zeros + 6 bits (length - 1) + meaningful bits (the paper has 5 bits for the
- * leading zeros; 6 cost one bit and spare the clamp).
+ * Bit-exact for every pattern, NaN payloads included. Per value:
+ *
+ *   '0'                        same bits as before
+ *   '10' + meaningful bits     the XOR fits the previous window of meaningful bits
+ *   '11' + 6 bits leading zeros + 6 bits (length - 1) + meaningful bits
+ *
+ * (The paper has 5 bits for the leading zeros; 6 cost one bit and spare the clamp.)
  *
  * Threading: one thread at a time per state.
  */

@@ -49,16 +49,16 @@ enum tg_code tg_influx_precision(const char *text, size_t len, int64_t *precisio
         const char *name;
         int64_t ns;
     } units[] = {
-        {"",         1                     },
-        {"ns",       1                     },
-        {"n",        1                     },
-        {"us",       1000                  },
-        {"u",        1000                  },
-        {"\xc2\xb5", 1000                  },
-        {"ms",       1000000               },
-        {"s",        1000000000            },
-        {"m",        INT64_C(60000000000)  },
-        {"h",        INT64_C(3600000000000)},
+        {"", 1},
+        {"ns", 1},
+        {"n", 1},
+        {"us", 1000},
+        {"u", 1000},
+        {"\xc2\xb5", 1000},
+        {"ms", 1000000},
+        {"s", 1000000000},
+        {"m", INT64_C(60000000000)},
+        {"h", INT64_C(3600000000000)},
     };
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (strlen(units[i].name) == len && memcmp(units[i].name, text, len) == 0) {
@@ -492,7 +492,9 @@ static const char *parse_line(struct decoder *s, const char *p, struct tg_err *e
     }
     const char *const series_end = p;
     const size_t series_len = (size_t)(series_end - series);
-    if (p < end) p = skip_blanks(p, end);
+    /* spaces only: a tab may begin a field key (and would be lost when the line is written again)
+     */
+    while (p < end && *p == ' ') p++;
     if (is_line_end(p, end)) {
         (void)bad(s, err, series_end, "missing fields (measurement[,tags] fields [timestamp])");
         return NULL;

@@ -144,6 +144,8 @@ static const struct {
      "m_f d:1 @1 f=1\nm_f d:2 @2 f=1\nm_f d:3 @777 f=1\n"},
     {"CR at the very end", "m f=1 1\r", "m_f d:1 @1 f=1\n"},
     {"spaces between and after", "m   f=1   1   \nm f=1 \n", "m_f d:1 @1 f=1\nm_f d:1 @777 f=1\n"},
+    {"a tab may begin a field key", "m f=1,\tg=2 1\nm \tg=3 2",
+     "m_f d:1 @1 f=1\nm_\\x09g d:2 @1 f=2\nm_\\x09g d:3 @2 f=2\n"},
     {"hash later is plain", "m#,t=# f=1 1", "m#_f{t=\"#\"} d:1 @1 f=1\n"},
     {"underscores", "a_b c_d=1 1", "a_b_c_d d:1 @1 f=3\n"},
     {"same field twice", "m f=1,f=2 1", "m_f d:1 @1 f=1\nm_f d:2 @1 f=1\n"},
