@@ -378,11 +378,7 @@ const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t c
 
 enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err *err)
 {
-    const enum tg_code code = tg_rules_reload(g->rules, err);
-    if (code == TG_OK)
-        tg_info("rules", "generation %llu is in force",
-                (unsigned long long)tg_rules_generation(g->rules));
-    return code;
+    return tg_rules_reload(g->rules, err);
 }
 
 void tg_gateway_cursor_moved(struct tg_gateway *g)
