@@ -54,7 +54,7 @@ static bool copy_desc(const struct tg_series_desc *d, struct tg_arena *arena,
 static void trace_step(struct decide *d, enum tg_rule_no rule, int line, const char *text)
 {
     if (!d->trace) return;
-    (void)snprintf(d->trace->steps[rule].note, sizeof(d->trace->steps[rule].note), "%s", text);
+    (void)snprintf(d->trace->steps[rule].note, sizeof(d->trace->steps[rule].note), "%.159s", text);
     d->trace->steps[rule].line = line;
 }
 
@@ -131,6 +131,7 @@ static bool run_rule(lua_State *L, struct decide *d, enum tg_rule_no rule,
         vm->tracing = false;
         if (was_tracing) tg_vm_arm(vm);
         if (!again) return ok;
+        if (vm->refused) (void)lua_gc(L, LUA_GCCOLLECT, 0);
     }
     return false;
 }

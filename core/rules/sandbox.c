@@ -5,8 +5,9 @@
  * tables), so no table function can write into them; their functions live in tables that a rule
  * cannot get hold of. Left out, and why: everything that reaches outside (io, os, require, load),
  * sees inside (debug, getfenv, string.dump), attaches behaviour (setmetatable, newproxy), keeps
- * threads (coroutine: a decision is one call), or makes decisions unstable (math.random, os.time,
- * addresses from tostring).
+ * threads (coroutine: a decision is one call), runs inside a hook (an xpcall handler runs where the
+ * error was raised; for a budget error that is inside the hook, where no further hook fires), or
+ * makes decisions unstable (math.random, os.time, addresses from tostring).
  */
 #include <lauxlib.h>
 #include <stdio.h>
@@ -16,18 +17,37 @@
 #include "core/rules/sha256.h"
 #include "core/rules/vm.h"
 
-static const char *const global_names[] = {
-    "assert", "error",  "ipairs", "next", "pairs",        "pcall",
-    "select", "string", "table",  "math", "bit",          "tonumber",
-    "type",   "unpack", "xpcall", "hash", "tostring",     "to",
-    "drop",   "keep",   "logged", "all",  "primary_only", "primary_with_async_replication"};
+static const char *const global_names[] = {"assert",
+                                           "error",
+                                           "ipairs",
+                                           "next",
+                                           "pairs",
+                                           "pcall",
+                                           "select",
+                                           "string",
+                                           "table",
+                                           "math",
+                                           "bit",
+                                           "tonumber",
+                                           "type",
+                                           "unpack",
+                                           "hash",
+                                           "tostring",
+                                           "to",
+                                           "drop",
+                                           "keep",
+                                           "logged",
+                                           "all",
+                                           "primary_only",
+                                           "primary_with_async_replication"};
 
 static const char *const refused_names[] = {
     "_G",     "collectgarbage", "coroutine",  "debug",        "dofile",
     "ffi",    "getfenv",        "io",         "getmetatable", "jit",
     "load",   "loadfile",       "loadstring", "module",       "newproxy",
     "os",     "package",        "print",      "rawequal",     "rawget",
-    "rawset", "require",        "setfenv",    "setmetatable", "rawlen",
+    "rawset", "xpcall",         "require",    "setfenv",      "setmetatable",
+    "rawlen",
 };
 
 static const char *key_text(lua_State *L, int index, char *buf, size_t cap)
@@ -158,8 +178,30 @@ static int tgl_table_sort(lua_State *L)
     lua_settop(L, 2);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
-    tgl_call_back(L, vm, 2, 0);
+    if (tgl_call_back(L, vm, 2, 0) != 0) lua_error(L);
     return 0;
+}
+
+/* pcall(f, ...). It passes on what a rule may not catch: a used-up budget, want of memory, and a
+ * full Lua stack. The last because a hook needs room on the stack: with LuaJIT's pcall, a rule that
+ * loops at the very end of the stack keeps the hook from ever running. */
+static int tgl_pcall(lua_State *L)
+{
+    struct tg_vm *vm = tgl_vm(L);
+    luaL_checkany(L, 1);
+    const int rc = tgl_call_back(L, vm, lua_gettop(L) - 1, LUA_MULTRET);
+    if (rc == 0) {
+        lua_pushboolean(L, 1);
+        lua_insert(L, 1);
+        return lua_gettop(L);
+    }
+    const bool is_text = lua_type(L, -1) == LUA_TSTRING;
+    if (rc != LUA_ERRRUN || vm->overrun != TG_OVERRUN_NONE || vm->refused ||
+        (is_text && strstr(lua_tostring(L, -1), "stack overflow")))
+        return lua_error(L);
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
 }
 
 static void copy_fields(lua_State *L, int from, int to, const char *const *names)
@@ -211,8 +253,8 @@ static void clear_table(lua_State *L, int index)
 
 void tgl_sandbox_push_env(lua_State *L)
 {
-    static const char *const base[] = {"assert", "error",  "ipairs",   "pcall",  "select",
-                                       "type",   "unpack", "tonumber", "xpcall", NULL};
+    static const char *const base[] = {"assert", "error",  "ipairs",   "pcall", "select",
+                                       "type",   "unpack", "tonumber", NULL};
     static const char *const string[] = {"byte", "char",    "format", "len",   "lower",
                                          "rep",  "reverse", "sub",    "upper", NULL};
     static const char *const table[] = {"concat", "remove", "maxn", NULL};
@@ -228,6 +270,8 @@ void tgl_sandbox_push_env(lua_State *L)
     lua_newtable(L); /* the allowed names */
     const int allowed = lua_gettop(L);
     copy_fields(L, globals, allowed, base);
+    lua_pushcfunction(L, tgl_pcall);
+    lua_setfield(L, allowed, "pcall");
     lua_pushcfunction(L, tgl_series_next);
     lua_setfield(L, allowed, "next");
     lua_pushcfunction(L, tgl_series_pairs);

@@ -178,7 +178,7 @@ static void add_replacement(lua_State *L, struct tg_vm *vm, luaL_Buffer *b,
     if (type == LUA_TFUNCTION) {
         lua_pushvalue(L, 3);
         const int n = push_captures(L, p, m, true);
-        tgl_call_back(L, vm, n, 1);
+        if (tgl_call_back(L, vm, n, 1) != 0) lua_error(L);
     } else {
         if (p->n_captures > 0)
             push_capture(L, m, 0);

@@ -11,6 +11,8 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 
+enum { BOOT_BYTES = 24 << 10 }; /* lua_newstate takes about half of it */
+
 const char *const tg_rule_names[TG_RULES] = {"tags", "routing", "strategy", "retention"};
 
 struct tg_vm *tgl_vm(lua_State *L)
@@ -20,11 +22,36 @@ struct tg_vm *tgl_vm(lua_State *L)
     return ud;
 }
 
+/* LuaJIT crashes when memory runs out inside lua_newstate (it closes a state that is half made), so
+ * that takes its first blocks from one that is there beforehand and is freed with the VM. */
+static bool in_boot_block(const struct tg_vm *vm, const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)vm->boot < BOOT_BYTES;
+}
+
+static void *boot_alloc(struct tg_vm *vm, size_t size)
+{
+    size = (size + 15) & ~(size_t)15;
+    if (!vm->booting || size > BOOT_BYTES - vm->boot_used) return NULL;
+    void *p = vm->boot + vm->boot_used;
+    vm->boot_used += size;
+    return p;
+}
+
+static void *vm_realloc(struct tg_vm *vm, void *p, size_t old_size, size_t new_size)
+{
+    if (p && !in_boot_block(vm, p)) return tg_realloc(p, new_size);
+    void *q = boot_alloc(vm, new_size);
+    if (!q) q = tg_malloc(new_size);
+    if (p && q) memcpy(q, p, old_size < new_size ? old_size : new_size);
+    return q;
+}
+
 static void *vm_alloc(void *ud, void *p, size_t old_size, size_t new_size)
 {
     struct tg_vm *vm = ud;
     if (new_size == 0) {
-        tg_free(p);
+        if (p && !in_boot_block(vm, p)) tg_free(p);
         vm->used_bytes -= old_size;
         return NULL;
     }
@@ -36,10 +63,10 @@ static void *vm_alloc(void *ud, void *p, size_t old_size, size_t new_size)
             return NULL;
         }
     }
-    void *q = tg_realloc(p, new_size);
+    void *q = vm_realloc(vm, p, old_size, new_size);
     if (!q) {
         if (!p || new_size > old_size) {
-            vm->refused = true;
+            vm->refused = vm->process_refused = true;
             return NULL;
         }
         q = p; /* Lua relies on shrinking: the larger block serves as well */
@@ -146,14 +173,15 @@ void tgl_charge(lua_State *L, struct tg_vm *vm, uint64_t steps)
     check_budget(L, vm);
 }
 
-void tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results)
+int tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results)
 {
     if (vm->nesting >= TG_VM_MAX_NESTING)
-        tgl_error(L, "callbacks are nested more than %d deep", (int)TG_VM_MAX_NESTING);
+        tgl_error(L, "callbacks and pcalls are nested more than %d deep", (int)TG_VM_MAX_NESTING);
+    tgl_charge(L, vm, 1);
     vm->nesting++;
     const int rc = lua_pcall(L, n_args, n_results, 0);
     vm->nesting--;
-    if (rc != 0) lua_error(L);
+    return rc;
 }
 
 int tgl_function_line(lua_State *L, int index)
@@ -255,10 +283,7 @@ static enum tg_code load_rule(lua_State *L, struct tg_vm *vm, const struct tg_ru
     }
     lua_pushvalue(L, -2);
     lua_setfenv(L, -2);
-    if (!tg_vm_call(vm, 0, 1))
-        return vm->overrun == TG_OVERRUN_BYTES && vm->used_bytes < vm->max_bytes / 2
-                   ? TG_ERR_NOMEM
-                   : TG_ERR_INVALID;
+    if (!tg_vm_call(vm, 0, 1)) return vm->process_refused ? TG_ERR_NOMEM : TG_ERR_INVALID;
     if (lua_type(L, -1) != LUA_TFUNCTION) {
         tg_vm_set_error(vm, 0,
                         "gives a %s; the script must end with \"return function(series) "
@@ -287,11 +312,14 @@ static int setup(lua_State *L)
     tgl_sandbox_push_env(L);
     arm(L, vm, TG_VM_HOOK_EVERY);
     vm->budget_factor = TG_RULE_LOAD_FACTOR;
+    vm->tracing = true; /* so that every error has its line */
     for (unsigned i = 0; i < TG_RULES && s->code == TG_OK; i++) {
         vm->rule = (enum tg_rule_no)i;
         if (s->texts[i].text) s->code = load_rule(L, vm, &s->texts[i]);
     }
     vm->budget_factor = 1;
+    vm->tracing = false;
+    arm(L, vm, TG_VM_HOOK_EVERY);
     lua_settop(L, 0);
     (void)lua_gc(L, LUA_GCCOLLECT, 0);
     vm->base_bytes = vm->used_bytes;
@@ -314,7 +342,10 @@ enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation
         vm->ref_rules[i] = LUA_NOREF;
         memcpy(vm->names[i], texts[i].name, sizeof(vm->names[i]));
     }
-    vm->L = lua_newstate(vm_alloc, vm);
+    vm->boot = tg_malloc(BOOT_BYTES);
+    vm->booting = true;
+    if (vm->boot) vm->L = lua_newstate(vm_alloc, vm);
+    vm->booting = false;
     struct setup s = {.vm = vm, .texts = texts, .code = TG_OK};
     if (!vm->L || lua_cpcall(vm->L, setup, &s) != 0) s.code = TG_ERR_NOMEM;
     if (s.code == TG_ERR_NOMEM)
@@ -333,6 +364,7 @@ void tg_vm_free(struct tg_vm *vm)
 {
     if (!vm) return;
     if (vm->L) lua_close(vm->L);
+    tg_free(vm->boot);
     tg_free(vm);
 }
 

@@ -9,7 +9,8 @@
  *   bytes         the allocator refuses beyond max_bytes, and during a call any single object over
  *                 TG_VM_MAX_OBJECT_BYTES, which bounds the time one C function can take
  * Once a guard has tripped it stays tripped: the hook is re-armed at every instruction and raises
- * again until the call has been left, so that pcall in a rule cannot swallow it.
+ * again until the call has been left, and the pcall that rules have passes such errors on, so that
+ * a rule cannot swallow them.
  *
  * The JIT compiler is off for the whole VM: a count hook does not fire inside compiled loops, and
  * all library code that a rule can reach is C.
@@ -63,8 +64,12 @@ struct tg_vm {
     /* allocator */
     uint64_t used_bytes, max_bytes;
     uint64_t base_bytes; /* after loading and a full collection */
-    bool in_call;        /* TG_VM_MAX_OBJECT_BYTES holds */
-    bool refused;        /* an allocation was refused since the call began */
+    char *boot;          /* what lua_newstate allocates; see vm.c */
+    size_t boot_used;
+    bool booting;
+    bool in_call;         /* TG_VM_MAX_OBJECT_BYTES holds */
+    bool refused;         /* an allocation was refused since the call began */
+    bool process_refused; /* ... ever, and not for the VM's own cap */
 
     /* budget of the call in progress */
     int64_t steps_left;
@@ -120,8 +125,9 @@ bool tg_vm_recover(struct tg_vm *vm);
 
 /* Takes `steps` from the running call's budget; raises when that or the time is used up. */
 void tgl_charge(lua_State *L, struct tg_vm *vm, uint64_t steps);
-/* As lua_call, for library functions that call back into a rule: bounds the nesting. */
-void tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results);
+/* As lua_pcall, for library functions that call back into a rule: bounds the nesting (and with it
+ * the C stack) and charges the call. */
+int tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results);
 /* The VM of a state. */
 struct tg_vm *tgl_vm(lua_State *L);
 /* luaL_error with a printf-formatted text. */
