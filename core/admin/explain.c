@@ -135,8 +135,8 @@ void tg_admin_explain(struct tg_admin *a, struct tg_http_request *req)
     struct tg_buf out;
     tg_buf_init(&out, 1 << 20);
     struct tg_err err = {.msg = ""};
-    struct tg_selector selector;
-    struct tg_series_desc desc;
+    struct tg_selector selector = {0};
+    struct tg_series_desc desc = {0};
     struct tg_decision decision;
     struct tg_rules_trace trace;
     memset(&decision, 0, sizeof(decision));

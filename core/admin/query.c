@@ -259,8 +259,8 @@ void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req)
     }
     const int backend = pick_backend(a, req);
     if (backend < 0) return;
-    enum tg_rewind_to to;
-    int64_t value;
+    enum tg_rewind_to to = TG_REWIND_START;
+    int64_t value = 0;
     struct tg_err err = {.msg = ""};
     enum tg_code code = parse_rewind_to(to_text, &to, &value, &err);
     if (code != TG_OK) {

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/app/config_spec.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 
@@ -22,138 +23,8 @@ enum {
     MAX_INSTRUCTIONS = 20000000,
     MAX_BACKEND_NAME = 64,
     HOOK_STEP = 1000,
+    BOOT_BYTES = 64 << 10, /* lua_newstate takes a fifth of it */
 };
-
-#define SECOND_MS INT64_C(1000)
-#define MINUTE_MS (60 * SECOND_MS)
-#define HOUR_MS   (60 * MINUTE_MS)
-#define DAY_MS    (24 * HOUR_MS)
-#define KIB       INT64_C(1024)
-#define MIB       (1024 * KIB)
-#define GIB       (1024 * MIB)
-
-/* --- what may be written, section by section ---------------------------------------------------*/
-
-static const struct tg_option_spec root_specs[] = {
-    {"workers", TG_OPT_INT, "0", false, 0, 256, NULL, "ingest threads; 0 = one per core"},
-    {"log_level", TG_OPT_ENUM, "info", false, 0, 0, "debug|info|warn|error",
-     "least severe message written to stderr"},
-    {0},
-};
-static const struct tg_option_spec listen_specs[] = {
-    {"http", TG_OPT_STRING, "127.0.0.1:4318", false, 0, 0, NULL,
-     "address of all HTTP receivers (OTLP, remote write, Influx lines); port 0 = any free one"},
-    {"admin", TG_OPT_STRING, "127.0.0.1:4320", false, 0, 0, NULL,
-     "address of metrics, health, status page, query, reload and rewind; keep it private"},
-    {0},
-};
-static const struct tg_option_spec log_specs[] = {
-    {"dir", TG_OPT_PATH, "data/log", false, 0, 0, NULL, "folder of segments and cursors"},
-    {"sync", TG_OPT_ENUM, "always", false, 0, 0, "always|interval|never",
-     "when written points reach the disk: before the acknowledgement, every sync_interval, or when "
-     "the kernel likes"},
-    {"sync_interval", TG_OPT_DURATION, "1s", false, 10, MINUTE_MS, NULL,
-     "for sync = \"interval\": most that a power loss can take"},
-    {"max_bytes", TG_OPT_BYTES, "4GiB", false, MIB, INT64_C(1) << 50, NULL,
-     "all segments together; at the limit new data is refused (503, come back later)"},
-    {"segment_bytes", TG_OPT_BYTES, "64MiB", false, 64 * KIB, 4 * GIB, NULL,
-     "size of one file; lowered to an eighth of max_bytes"},
-    {"segment_age", TG_OPT_DURATION, "1h", false, SECOND_MS, 30 * DAY_MS, NULL,
-     "a file is closed at this age even when small"},
-    {"keep", TG_OPT_DURATION, "24h", false, 0, 45 * DAY_MS, NULL,
-     "delivered data stays this long for rewinds, while there is room"},
-    {"queue_batches", TG_OPT_INT, "1024", false, 1, 1000000, NULL,
-     "requests that may wait for the disk"},
-    {"queue_points", TG_OPT_INT, "4194304", false, 1000, 1000000000, NULL,
-     "points that may wait for the disk"},
-    {0},
-};
-static const struct tg_option_spec rules_specs[] = {
-    {"tags", TG_OPT_PATH, NULL, false, 0, 0, NULL, "script that maps tags; unset = keep them"},
-    {"routing", TG_OPT_PATH, NULL, false, 0, 0, NULL,
-     "script that picks backends; unset = every backend"},
-    {"strategy", TG_OPT_PATH, NULL, false, 0, 0, NULL,
-     "script that picks what an acknowledgement waits for; unset = the log only"},
-    {"retention", TG_OPT_PATH, NULL, false, 0, 0, NULL,
-     "script that says how long data is kept; unset = for ever"},
-    {"on_error", TG_OPT_STRING, "all", false, 0, 0, NULL,
-     "backends of a series whose rules failed: \"all\", a name, or a list of names"},
-    {"max_instructions", TG_OPT_INT, "1000000", false, 1000, 1000000000, NULL,
-     "Lua instructions per rule and series"},
-    {"max_time", TG_OPT_DURATION, "50ms", false, 1, MINUTE_MS, NULL, "time per rule and series"},
-    {"max_memory", TG_OPT_BYTES, "32MiB", false, MIB, 4 * GIB, NULL, "memory of one Lua VM"},
-    {0},
-};
-static const struct tg_option_spec limits_specs[] = {
-    {"series", TG_OPT_INT, "1000000", false, 1, INT64_C(1000000000), NULL,
-     "live series; points of further ones are refused and counted"},
-    {"raw_keys", TG_OPT_INT, "0", false, 0, INT64_C(4000000000), NULL,
-     "remembered spellings of series; 0 = four per series"},
-    {"idle_series", TG_OPT_DURATION, "1h", false, 0, 365 * DAY_MS, NULL,
-     "a series without points for so long is forgotten; 0 = never"},
-    {"tags_per_series", TG_OPT_INT, "128", false, 1, 1024, NULL, "tags of one series"},
-    {"name_bytes", TG_OPT_BYTES, "1KiB", false, 1, 64 * KIB, NULL, "length of a metric name"},
-    {"tag_key_bytes", TG_OPT_BYTES, "1KiB", false, 1, 64 * KIB, NULL, "length of a tag's name"},
-    {"tag_value_bytes", TG_OPT_BYTES, "4KiB", false, 1, 64 * KIB, NULL, "length of a tag's value"},
-    {"body", TG_OPT_BYTES, "64MiB", false, KIB, 4 * GIB, NULL, "one request as sent (413 over it)"},
-    {"decompressed", TG_OPT_BYTES, "256MiB", false, KIB, 16 * GIB, NULL,
-     "one request after decompression (413 over it)"},
-    {"inflight", TG_OPT_BYTES, "512MiB", false, KIB, INT64_C(1) << 50, NULL,
-     "request bodies held at once (503 over it)"},
-    {"headers", TG_OPT_BYTES, "16KiB", false, KIB, MIB, NULL,
-     "headers of one request (431 over it)"},
-    {"connections", TG_OPT_INT, "4096", false, 1, 1000000, NULL,
-     "open connections of senders (503 over it)"},
-    {"header_timeout", TG_OPT_DURATION, "10s", false, 10, HOUR_MS, NULL,
-     "for the headers of a request (408 over it)"},
-    {"request_timeout", TG_OPT_DURATION, "60s", false, 10, HOUR_MS, NULL,
-     "for the body of a request (408 over it)"},
-    {"idle_timeout", TG_OPT_DURATION, "120s", false, 10, DAY_MS, NULL,
-     "an unused connection is closed after this"},
-    {"ack_timeout", TG_OPT_DURATION, "10s", false, 1, HOUR_MS, NULL,
-     "a request waits so long for log and backends, then 503: come back later"},
-    {"drain_timeout", TG_OPT_DURATION, "30s", false, 0, HOUR_MS, NULL,
-     "at shutdown, open requests and running deliveries get so long"},
-    {"memory", TG_OPT_BYTES, "0", false, 0, INT64_C(1) << 50, NULL,
-     "all memory of the gateway; 0 = three quarters of the machine's (or container's)"},
-    {0},
-};
-static const struct tg_option_spec dead_letters_specs[] = {
-    {"dir", TG_OPT_PATH, "data/dead", false, 0, 0, NULL,
-     "points that a backend refused for good, with its reason; a file per backend"},
-    {"max_bytes", TG_OPT_BYTES, "256MiB", false, 64 * KIB, INT64_C(1) << 50, NULL,
-     "per backend; over it the oldest file goes"},
-    {0},
-};
-static const struct tg_option_spec backend_specs[] = {
-    {"type", TG_OPT_STRING, NULL, true, 0, 0, NULL, "parquet, influxdb or prometheus"},
-    {"from", TG_OPT_ENUM, "start", false, 0, 0, "start|now",
-     "a new backend gets what the log still holds, or only what comes from now on"},
-    {"batch_points", TG_OPT_INT, "0", false, 0, 10000000, NULL,
-     "most points per delivery; 0 = what suits the type"},
-    {"linger", TG_OPT_DURATION, NULL, false, 0, HOUR_MS, NULL,
-     "wait so long for a fuller delivery; unset = what suits the type"},
-    {"retry_min", TG_OPT_DURATION, "250ms", false, 1, HOUR_MS, NULL,
-     "wait after the first failed try; doubles, with jitter"},
-    {"retry_max", TG_OPT_DURATION, "30s", false, 1, HOUR_MS, NULL, "longest wait between tries"},
-    {"health_every", TG_OPT_DURATION, "10s", false, 100, HOUR_MS, NULL, "between health checks"},
-    {0},
-};
-
-static const struct section {
-    const char *name; /* "" = the file's own keys */
-    const struct tg_option_spec *specs;
-    const char *help;
-} sections[] = {
-    {"", root_specs, "Top level"},
-    {"listen", listen_specs, "Addresses, as \"host:port\" or \":port\""},
-    {"log", log_specs, "The durable log"},
-    {"rules", rules_specs, "The operator's scripts and their budgets"},
-    {"limits", limits_specs, "What is refused, and when"},
-    {"dead_letters", dead_letters_specs, "Where points go that a backend refuses for good"},
-    {"backends", backend_specs, "Every entry `name = { type = ..., ... }` of backends"},
-};
-enum { ROOT, LISTEN, LOG, RULES, LIMITS, DEAD_LETTERS, BACKENDS, N_SECTIONS };
 
 /* --- loading ----------------------------------------------------------------------------------*/
 
@@ -167,6 +38,9 @@ struct loader {
     uint64_t n_instructions;
     bool over_budget;
     bool is_nomem;
+    char *boot; /* BOOT_BYTES, in the arena */
+    size_t boot_used;
+    bool booting;
 };
 
 static void add_error_text(struct loader *l, const char *text)
@@ -225,17 +99,39 @@ static void add_error(struct loader *l, const char *key, const char *fmt, ...)
     add_error_text(l, msg);
 }
 
+/* LuaJIT crashes when memory runs out inside lua_newstate (it closes a state that is half made), so
+ * that takes its blocks from one that is there beforehand. */
+static bool in_boot_block(const struct loader *l, const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)l->boot < BOOT_BYTES;
+}
+
+static void *lua_resize(struct loader *l, void *p, size_t old_size, size_t new_size)
+{
+    const size_t rounded = (new_size + 15) & ~(size_t)15;
+    if (p && !in_boot_block(l, p)) return tg_realloc(p, new_size);
+    void *q = NULL;
+    if (l->booting && rounded <= BOOT_BYTES - l->boot_used) {
+        q = l->boot + l->boot_used;
+        l->boot_used += rounded;
+    } else {
+        q = tg_malloc(new_size);
+    }
+    if (p && q) memcpy(q, p, old_size < new_size ? old_size : new_size);
+    return q;
+}
+
 static void *lua_allocate(void *ud, void *p, size_t old_size, size_t new_size)
 {
     struct loader *l = ud;
     if (!p) old_size = 0;
     if (new_size == 0) {
         l->lua_bytes -= old_size;
-        tg_free(p);
+        if (p && !in_boot_block(l, p)) tg_free(p);
         return NULL;
     }
     if (new_size > old_size && l->lua_bytes + (new_size - old_size) > MAX_LUA_BYTES) return NULL;
-    void *q = tg_realloc(p, new_size);
+    void *q = lua_resize(l, p, old_size, new_size);
     if (q) l->lua_bytes += new_size - old_size;
     return q;
 }
@@ -365,13 +261,6 @@ static const char *value_text(struct loader *l, lua_State *lua)
     }
 }
 
-static size_t count_specs(const struct tg_option_spec *specs)
-{
-    size_t n = 0;
-    while (specs[n].name) n++;
-    return n;
-}
-
 static const struct tg_option_spec *find_spec(const struct tg_option_spec *specs, const char *name)
 {
     for (; specs->name; specs++)
@@ -440,7 +329,7 @@ static const char *key_text(lua_State *lua, char *buf, size_t cap)
 }
 
 /* The section's table is at the top of the stack. */
-static void read_section(struct loader *l, lua_State *lua, const struct section *section,
+static void read_section(struct loader *l, lua_State *lua, const struct tg_config_section *section,
                          struct tg_options *options)
 {
     const char *known[64];
@@ -516,7 +405,7 @@ static bool read_backend(struct loader *l, lua_State *lua, const char *name,
     if (!ops) return false;
 
     struct tg_options common;
-    if (tg_options_init(&common, backend_specs, l->arena) != TG_OK ||
+    if (tg_options_init(&common, tg_config_sections[TG_CONFIG_BACKENDS].specs, l->arena) != TG_OK ||
         tg_options_init(&out->options, ops->options, l->arena) != TG_OK) {
         l->is_nomem = true;
         return false;
@@ -525,7 +414,8 @@ static bool read_backend(struct loader *l, lua_State *lua, const char *name,
     size_t n_known = 0;
     for (const struct tg_option_spec *s = ops->options; s->name && n_known < 64; s++)
         known[n_known++] = s->name;
-    for (const struct tg_option_spec *s = backend_specs; s->name && n_known < 96; s++)
+    for (const struct tg_option_spec *s = tg_config_sections[TG_CONFIG_BACKENDS].specs;
+         s->name && n_known < 96; s++)
         known[n_known++] = s->name;
 
     lua_pushnil(lua);
@@ -533,7 +423,7 @@ static bool read_backend(struct loader *l, lua_State *lua, const char *name,
         char buf[64];
         const char *key = key_text(lua, buf, sizeof(buf));
         const bool is_own = find_spec(ops->options, key) != NULL;
-        const bool is_common = find_spec(backend_specs, key) != NULL;
+        const bool is_common = find_spec(tg_config_sections[TG_CONFIG_BACKENDS].specs, key) != NULL;
         /* A key of both (batch_points, linger) is the type's, with the type's limits. */
         if (is_own) set_option(l, lua, prefix, key, &out->options);
         if (is_common && !is_own) set_option(l, lua, prefix, key, &common);
@@ -711,16 +601,16 @@ static uint64_t default_memory_bytes(void)
 
 static void fill(struct loader *l, struct tg_options *o, struct tg_config *c)
 {
-    c->http_address = tg_options_str(&o[LISTEN], "http");
-    c->admin_address = tg_options_str(&o[LISTEN], "admin");
-    c->n_workers = (unsigned)tg_options_num(&o[ROOT], "workers");
+    c->http_address = tg_options_str(&o[TG_CONFIG_LISTEN], "http");
+    c->admin_address = tg_options_str(&o[TG_CONFIG_LISTEN], "admin");
+    c->n_workers = (unsigned)tg_options_num(&o[TG_CONFIG_ROOT], "workers");
     c->log_level = (uint8_t)TG_LOG_INFO;
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     for (size_t i = 0; i < 4; i++)
-        if (strcmp(levels[i], tg_options_str(&o[ROOT], "log_level")) == 0)
+        if (strcmp(levels[i], tg_options_str(&o[TG_CONFIG_ROOT], "log_level")) == 0)
             c->log_level = (uint8_t)i;
 
-    const struct tg_options *g = &o[LOG];
+    const struct tg_options *g = &o[TG_CONFIG_LOG];
     const char *sync = tg_options_str(g, "sync");
     c->log = (struct tg_log_config){
         .dir = tg_options_str(g, "dir"),
@@ -737,7 +627,7 @@ static void fill(struct loader *l, struct tg_options *o, struct tg_config *c)
     };
     if (c->log.segment_bytes > c->log.max_bytes / 8) c->log.segment_bytes = c->log.max_bytes / 8;
 
-    const struct tg_options *r = &o[RULES];
+    const struct tg_options *r = &o[TG_CONFIG_RULES];
     const char **names = tg_arena_calloc(l->arena, TG_MAX_BACKENDS, sizeof(*names));
     if (!names) {
         l->is_nomem = true;
@@ -757,7 +647,7 @@ static void fill(struct loader *l, struct tg_options *o, struct tg_config *c)
         .max_bytes = (uint64_t)tg_options_num(r, "max_memory"),
     };
 
-    const struct tg_options *m = &o[LIMITS];
+    const struct tg_options *m = &o[TG_CONFIG_LIMITS];
     c->limits = (struct tg_limits_config){
         .max_series = (uint64_t)tg_options_num(m, "series"),
         .max_raw_keys = (uint64_t)tg_options_num(m, "raw_keys"),
@@ -785,8 +675,8 @@ static void fill(struct loader *l, struct tg_options *o, struct tg_config *c)
                   " bytes): no request of that size could be taken; raise inflight or lower body",
                   c->limits.max_inflight_body_bytes, c->limits.max_body_bytes);
 
-    c->dead_letter_dir = tg_options_str(&o[DEAD_LETTERS], "dir");
-    c->max_dead_letter_bytes = (uint64_t)tg_options_num(&o[DEAD_LETTERS], "max_bytes");
+    c->dead_letter_dir = tg_options_str(&o[TG_CONFIG_DEAD_LETTERS], "dir");
+    c->max_dead_letter_bytes = (uint64_t)tg_options_num(&o[TG_CONFIG_DEAD_LETTERS], "max_bytes");
 
     check_addresses(l, c);
     check_folders(l, c);
@@ -796,45 +686,46 @@ static void fill(struct loader *l, struct tg_options *o, struct tg_config *c)
 /* The file's table is at the top of the stack. */
 static void read_root(struct loader *l, lua_State *lua, struct tg_config *out)
 {
-    struct tg_options options[N_SECTIONS];
-    const char *known[N_SECTIONS + 8];
+    struct tg_options options[TG_CONFIG_N_SECTIONS];
+    const char *known[TG_CONFIG_N_SECTIONS + 8];
     size_t n_known = 0;
-    for (size_t i = 0; i < N_SECTIONS; i++) {
-        if (tg_options_init(&options[i], sections[i].specs, l->arena) != TG_OK) {
+    for (size_t i = 0; i < TG_CONFIG_N_SECTIONS; i++) {
+        if (tg_options_init(&options[i], tg_config_sections[i].specs, l->arena) != TG_OK) {
             l->is_nomem = true;
             return;
         }
-        if (i != ROOT) known[n_known++] = sections[i].name;
+        if (i != TG_CONFIG_ROOT) known[n_known++] = tg_config_sections[i].name;
     }
-    for (const struct tg_option_spec *s = root_specs; s->name; s++) known[n_known++] = s->name;
+    for (const struct tg_option_spec *s = tg_config_sections[TG_CONFIG_ROOT].specs; s->name; s++)
+        known[n_known++] = s->name;
 
     bool has_backends = false;
     lua_pushnil(lua);
     while (lua_next(lua, -2)) {
         char buf[64], near[512];
         const char *key = key_text(lua, buf, sizeof(buf));
-        size_t i = ROOT + 1;
-        while (i < N_SECTIONS && strcmp(sections[i].name, key) != 0) i++;
-        if (i < N_SECTIONS && lua_type(lua, -1) != LUA_TTABLE)
+        size_t i = TG_CONFIG_ROOT + 1;
+        while (i < TG_CONFIG_N_SECTIONS && strcmp(tg_config_sections[i].name, key) != 0) i++;
+        if (i < TG_CONFIG_N_SECTIONS && lua_type(lua, -1) != LUA_TTABLE)
             add_error(l, key, "%s: is a %s; write a table: %s = { ... }", key,
                       luaL_typename(lua, -1), key);
-        else if (i == BACKENDS)
+        else if (i == TG_CONFIG_BACKENDS)
             read_backends(l, lua, out);
-        else if (i < N_SECTIONS)
-            read_section(l, lua, &sections[i], &options[i]);
-        else if (find_spec(root_specs, key))
-            set_option(l, lua, "", key, &options[ROOT]);
+        else if (i < TG_CONFIG_N_SECTIONS)
+            read_section(l, lua, &tg_config_sections[i], &options[i]);
+        else if (find_spec(tg_config_sections[TG_CONFIG_ROOT].specs, key))
+            set_option(l, lua, "", key, &options[TG_CONFIG_ROOT]);
         else
             add_error(l, key, "%.80s: unknown key%s", key,
                       hint(near, sizeof(near), key, known, n_known));
-        has_backends |= i == BACKENDS;
+        has_backends |= i == TG_CONFIG_BACKENDS;
         lua_pop(lua, 1);
     }
     if (!has_backends)
         add_error(l, NULL,
                   "backends: missing; name at least one, as in backends = { archive = { type = "
                   "\"parquet\", dir = \"data/parquet\" } }");
-    for (size_t i = 0; i < N_SECTIONS; i++) resolve_paths(l, &options[i]);
+    for (size_t i = 0; i < TG_CONFIG_N_SECTIONS; i++) resolve_paths(l, &options[i]);
     if (!l->is_nomem) fill(l, options, out);
 }
 
@@ -894,6 +785,15 @@ static enum tg_code read_file(struct loader *l, size_t *len)
     return failed || too_large ? TG_ERR_IO : TG_OK;
 }
 
+/* Lua's messages name file and line, mostly. */
+static void add_lua_error(struct loader *l, const char *text)
+{
+    if (strncmp(text, l->path, strlen(l->path)) == 0)
+        add_error_text(l, text);
+    else
+        add_error(l, NULL, "%s", text);
+}
+
 enum tg_code tg_config_load(const char *path, struct tg_arena *arena, struct tg_config *out,
                             struct tg_config_errors *errors)
 {
@@ -916,92 +816,24 @@ enum tg_code tg_config_load(const char *path, struct tg_arena *arena, struct tg_
     char chunk_name[PATH_MAX + 1];
     (void)snprintf(chunk_name, sizeof(chunk_name), "@%s", path);
     struct protected_call call = {.l = &l, .out = out, .chunk_name = chunk_name, .len = len};
+    l.boot = tg_arena_alloc(arena, BOOT_BYTES);
+    if (!l.boot) return TG_ERR_NOMEM;
+    l.booting = true;
     lua_State *lua = lua_newstate(lua_allocate, &l);
+    l.booting = false;
     if (!lua) return TG_ERR_NOMEM;
     const int rc = lua_cpcall(lua, tgl_config_read, &call);
-    if (rc == LUA_ERRMEM && l.lua_bytes < MAX_LUA_BYTES / 2)
+    const char *why = rc != 0 && lua_isstring(lua, -1) ? lua_tostring(lua, -1) : "unknown error";
+    /* A refusal while the text is compiled comes back as an ordinary error with this text. */
+    const bool is_refused = rc == LUA_ERRMEM || strcmp(why, "not enough memory") == 0;
+    if (is_refused && l.lua_bytes < MAX_LUA_BYTES / 2)
         l.is_nomem = true;
-    else if (rc == LUA_ERRMEM)
+    else if (is_refused)
         add_error(&l, NULL, "the configuration uses more than %d MiB of memory",
                   MAX_LUA_BYTES >> 20);
     else if (rc != 0)
-        add_error_text(&l, lua_isstring(lua, -1) ? lua_tostring(lua, -1) : "error without text");
+        add_lua_error(&l, why);
     lua_close(lua);
     if (l.is_nomem) return TG_ERR_NOMEM;
     return errors->n ? TG_ERR_INVALID : TG_OK;
-}
-
-/* --- documentation ----------------------------------------------------------------------------*/
-
-static void print_number(FILE *out, enum tg_option_type type, int64_t v)
-{
-    static const struct {
-        enum tg_option_type type;
-        int64_t factor;
-        const char *unit;
-    } units[] = {
-        {TG_OPT_BYTES, INT64_C(1) << 40, "TiB"},
-        {TG_OPT_BYTES, GIB, "GiB"},
-        {TG_OPT_BYTES, MIB, "MiB"},
-        {TG_OPT_BYTES, KIB, "KiB"},
-        {TG_OPT_DURATION, DAY_MS, "d"},
-        {TG_OPT_DURATION, HOUR_MS, "h"},
-        {TG_OPT_DURATION, MINUTE_MS, "m"},
-        {TG_OPT_DURATION, SECOND_MS, "s"},
-        {TG_OPT_DURATION, 1, "ms"},
-    };
-    for (size_t i = 0; v != 0 && i < sizeof(units) / sizeof(units[0]); i++) {
-        if (units[i].type != type || v % units[i].factor != 0) continue;
-        (void)fprintf(out, "%" PRId64 "%s", v / units[i].factor, units[i].unit);
-        return;
-    }
-    (void)fprintf(out, "%" PRId64, v);
-}
-
-static void print_table(FILE *out, const struct tg_option_spec *specs)
-{
-    static const char *const types[] = {
-        [TG_OPT_STRING] = "text", [TG_OPT_BYTES] = "size",      [TG_OPT_DURATION] = "duration",
-        [TG_OPT_INT] = "number",  [TG_OPT_BOOL] = "true/false", [TG_OPT_ENUM] = "one of",
-        [TG_OPT_PATH] = "path"};
-    (void)fprintf(out, "| key | value | default | what it does |\n|---|---|---|---|\n");
-    for (const struct tg_option_spec *s = specs; s->name; s++) {
-        (void)fprintf(out, "| `%s` | %s", s->name, types[s->type]);
-        if (s->choices) {
-            for (const char *p = s->choices; *p;) {
-                const size_t n = strcspn(p, "|");
-                (void)fprintf(out, " `%.*s`", (int)n, p);
-                p += n + (p[n] == '|');
-            }
-        }
-        if (s->min || s->max) {
-            (void)fprintf(out, ", ");
-            print_number(out, s->type, s->min);
-            (void)fprintf(out, " to ");
-            print_number(out, s->type, s->max);
-        }
-        if (s->required)
-            (void)fprintf(out, " | required | %s |\n", s->help);
-        else if (s->def)
-            (void)fprintf(out, " | `%s` | %s |\n", s->def, s->help);
-        else
-            (void)fprintf(out, " | | %s |\n", s->help);
-    }
-    (void)fprintf(out, "\n");
-}
-
-void tg_config_print_options(FILE *out)
-{
-    for (size_t i = 0; i < N_SECTIONS; i++) {
-        if (i == ROOT)
-            (void)fprintf(out, "### %s\n\n", sections[i].help);
-        else
-            (void)fprintf(out, "### `%s`\n\n%s.\n\n", sections[i].name, sections[i].help);
-        print_table(out, sections[i].specs);
-    }
-    for (size_t i = 0; tg_backend_types[i]; i++) {
-        (void)fprintf(out, "### Backend type `%s`\n\n", tg_backend_types[i]->type);
-        if (count_specs(tg_backend_types[i]->options))
-            print_table(out, tg_backend_types[i]->options);
-    }
 }

@@ -119,8 +119,9 @@ enum tg_code tg_load_new(uint32_t n_series, enum tg_send_protocol protocol, uint
     struct tg_buf scratch;
     tg_buf_init(&scratch, 1 << 20);
     l->series = tg_calloc(n_series, sizeof(*l->series));
-    enum tg_code code = l->series ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    for (uint32_t i = 0; code == TG_OK && i < n_series; i++)
+    enum tg_code code = TG_OK;
+    if (!l->series) code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    for (uint32_t i = 0; l->series && code == TG_OK && i < n_series; i++)
         code = make_series(l, i, &scratch, err);
     tg_buf_deinit(&scratch);
     if (code == TG_OK)
