@@ -77,14 +77,12 @@ static void trace_error(struct decide *d, enum tg_rule_no rule)
     trace_step(d, rule, line, text);
 }
 
-static void push_targets(lua_State *L, const struct tg_rules_config *c, uint32_t targets)
+static void push_targets(lua_State *L, const struct tg_vm *vm)
 {
-    lua_createtable(L, __builtin_popcount(targets), 0);
-    int n = 0;
-    for (unsigned i = 0; i < c->n_backends; i++) {
-        if (!(targets >> i & 1)) continue;
-        lua_pushstring(L, c->backends[i]);
-        lua_rawseti(L, -2, ++n);
+    lua_createtable(L, vm->n_order, 0);
+    for (int i = 0; i < vm->n_order; i++) {
+        lua_pushstring(L, vm->config->backends[vm->order[i]]);
+        lua_rawseti(L, -2, i + 1);
     }
 }
 
@@ -94,7 +92,7 @@ static bool call_once(lua_State *L, struct decide *d, enum tg_rule_no rule)
     vm->rule = rule;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->ref_rules[rule]);
     tgl_series_push(L, vm, rule == TG_RULE_TAGS);
-    if (rule == TG_RULE_STRATEGY) push_targets(L, vm->config, vm->targets);
+    if (rule == TG_RULE_STRATEGY) push_targets(L, vm);
     return tg_vm_call(vm, rule == TG_RULE_STRATEGY ? 2 : 1, rule == TG_RULE_TAGS ? 0 : 1);
 }
 
@@ -147,6 +145,8 @@ static void decide_rest(lua_State *L, struct decide *d)
 {
     struct tg_vm *vm = d->vm;
     struct tg_decision *out = d->out;
+    vm->n_order = (uint8_t)vm->config->n_backends;
+    for (uint8_t i = 0; i < vm->n_order; i++) vm->order[i] = i;
     for (unsigned r = TG_RULE_ROUTING; r < TG_RULES; r++) {
         const enum tg_rule_no rule = (enum tg_rule_no)r;
         if (out->targets == 0) {
@@ -163,7 +163,11 @@ static void decide_rest(lua_State *L, struct decide *d)
         }
         switch ((enum tg_verdict_kind)v.kind) {
         case TG_VERDICT_NONE: break;
-        case TG_VERDICT_TO: out->targets = v.targets; break;
+        case TG_VERDICT_TO:
+            out->targets = v.targets;
+            vm->n_order = v.n_order;
+            memcpy(vm->order, v.order, sizeof(vm->order));
+            break;
         case TG_VERDICT_DROP: out->targets = 0; break;
         case TG_VERDICT_KEEP: out->retention = v.retention; break;
         case TG_VERDICT_STRATEGY:

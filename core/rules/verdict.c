@@ -21,6 +21,7 @@ static struct tg_verdict *push_verdict(lua_State *L, enum tg_verdict_kind kind)
     v->kind = (uint8_t)kind;
     v->strategy = TG_STRATEGY_LOGGED;
     v->targets = 0;
+    v->n_order = 0;
     v->line = vm->tracing ? vm->line : 0;
     v->retention = (struct tg_retention){0};
     v->note[0] = '\0';
@@ -82,10 +83,12 @@ static int tgl_to(lua_State *L)
     }
     if (n == 0)
         return tgl_error(L, "to() needs at least one backend; drop(\"reason\") drops a series");
-    uint32_t targets = 0;
-    for (int i = 1; i <= n; i++) targets |= UINT32_C(1) << backend_at(L, i, "to");
     struct tg_verdict *v = push_verdict(L, TG_VERDICT_TO);
-    v->targets = targets;
+    for (int i = 1; i <= n; i++) {
+        const unsigned b = backend_at(L, i, "to");
+        if (!(v->targets >> b & 1)) v->order[v->n_order++] = (uint8_t)b;
+        v->targets |= UINT32_C(1) << b;
+    }
     note(L, v, "to(");
     for (int i = 1; i <= n; i++) note(L, v, "%s\"%s\"", i > 1 ? ", " : "", lua_tostring(L, i));
     note(L, v, ")");

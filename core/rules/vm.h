@@ -88,6 +88,8 @@ struct tg_vm {
     /* the decision in progress; borrows */
     const struct tg_series_desc *desc;
     uint32_t targets;
+    uint8_t order[TG_MAX_BACKENDS]; /* of the targets, as strategy.lua gets them */
+    uint8_t n_order;
     enum tg_rule_no rule;
     struct {
         char key[64];
@@ -167,10 +169,12 @@ enum tg_verdict_kind {
     TG_VERDICT_KEEP,
 };
 struct tg_verdict {
-    uint8_t kind;     /* enum tg_verdict_kind */
-    uint8_t strategy; /* enum tg_strategy */
-    uint32_t targets; /* to: backends; strategy: the primary's bit */
-    int line;         /* 0 unless tracing */
+    uint8_t kind;                   /* enum tg_verdict_kind */
+    uint8_t strategy;               /* enum tg_strategy */
+    uint32_t targets;               /* to: backends; strategy: the primary's bit */
+    uint8_t order[TG_MAX_BACKENDS]; /* to: the backends in the order given, each once */
+    uint8_t n_order;
+    int line; /* 0 unless tracing */
     struct tg_retention retention;
     char note[160];
 };
