@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/clock.h"
+
 enum { SECTOR = 512, MAX_HANDLES = 1024 };
 
 struct content {
@@ -18,6 +20,7 @@ struct sim_node { /* a file; folders are nodes too */
     unsigned id;
     int n_open;
     struct content seen, disk;
+    int64_t mtime_ns;
     int lock_holder; /* handle + 1 */
 };
 
@@ -94,6 +97,7 @@ static struct sim_node *node_new(struct sim_fs *s, bool is_dir)
     if (!n) abort();
     n->is_dir = is_dir;
     n->id = ++ids;
+    n->mtime_ns = tg_clock_wall_ns();
     n->next = s->nodes;
     s->nodes = n;
     return n;
@@ -230,6 +234,7 @@ static int64_t sim_pwrite(void *self, int fd, const void *buf, size_t len, uint6
     }
     if (off + len > c->len) content_resize(c, (size_t)off + len);
     memcpy(c->data + off, buf, len);
+    h->node->mtime_ns = tg_clock_wall_ns();
     LEAVE((int64_t)len);
 }
 
@@ -268,7 +273,7 @@ static int sim_truncate(void *self, int fd, uint64_t len)
 
 static void fill_stat(const struct sim_node *n, struct tg_fs_stat *st)
 {
-    *st = (struct tg_fs_stat){.size = n->seen.len, .is_dir = n->is_dir};
+    *st = (struct tg_fs_stat){.size = n->seen.len, .mtime_ns = n->mtime_ns, .is_dir = n->is_dir};
 }
 
 static int sim_fstat(void *self, int fd, struct tg_fs_stat *st)
@@ -493,6 +498,7 @@ struct sim_fs *sim_fs_clone(const struct sim_fs *from)
         struct sim_node *c = node_new(s, n->is_dir);
         content_copy(&c->seen, &n->seen);
         content_copy(&c->disk, &n->disk);
+        c->mtime_ns = n->mtime_ns;
         map[n_map].old = n;
         map[n_map++].copy = c;
     }
