@@ -1,0 +1,133 @@
+/* http_common.h: what backends that speak HTTP share: one client, authentication, what an answer
+ * means for the points, health, and answers that must wait for the next loop turn.
+ *
+ *   url "http://host:8086/prefix/" --> base "http://host:8086/prefix" + "/write?db=..."
+ *
+ * Request buffers belong to the backend, are reused, and hold at most `max_request_bytes`.
+ *
+ * Threading: the backend's own loop thread.
+ */
+#ifndef TG_BACKEND_HTTP_COMMON_H
+#define TG_BACKEND_HTTP_COMMON_H
+
+#include "core/backend/backend.h"
+#include "core/base/buf.h"
+#include "core/net/http_client.h"
+
+/* Options that every HTTP backend has; put first in its table. */
+#define TG_BACKEND_HTTP_OPTIONS(url_help)                                                          \
+    {.name = "url", .type = TG_OPT_STRING, .required = true, .help = (url_help)},                  \
+        {.name = "username", .type = TG_OPT_STRING, .help = "user for HTTP basic authentication"}, \
+        {.name = "password",                                                                       \
+         .type = TG_OPT_STRING,                                                                    \
+         .help = "password for HTTP basic authentication"},                                        \
+        {.name = "token",                                                                          \
+         .type = TG_OPT_STRING,                                                                    \
+         .help = "token, instead of username and password"},                                       \
+        {.name = "timeout",                                                                        \
+         .type = TG_OPT_DURATION,                                                                  \
+         .def = "30s",                                                                             \
+         .min = 1,                                                                                 \
+         .max = 3600000,                                                                           \
+         .help = "longest wait for the answer to one request"},                                    \
+        {.name = "batch_points",                                                                   \
+         .type = TG_OPT_INT,                                                                       \
+         .def = "10000",                                                                           \
+         .min = 1,                                                                                 \
+         .max = 1000000,                                                                           \
+         .help = "most points in one request"},                                                    \
+        {.name = "linger",                                                                         \
+         .type = TG_OPT_DURATION,                                                                  \
+         .min = 0,                                                                                 \
+         .max = 3600000,                                                                           \
+         .help = "wait this long for a fuller request"},                                           \
+    {                                                                                              \
+        .name = "max_request_bytes", .type = TG_OPT_BYTES, .def = "32MiB", .min = 65536,           \
+        .max = INT64_C(1) << 30,                                                                   \
+        .help = "largest request before compression; beyond it a delivery is split"                \
+    }
+
+enum {
+    TG_BACKEND_MAX_ANSWER_BYTES = 64 << 20, /* of queries; answers to writes are short */
+    TG_BACKEND_MAX_HEADERS = 8,
+};
+
+struct tg_backend_http {
+    const char *name;       /* borrows: the backend's configured name */
+    const char *token_word; /* "Token" (InfluxDB) or "Bearer" */
+    struct tg_loop *loop;
+    struct tg_http_client *client;
+    char *base; /* url without a final slash */
+    char *auth; /* value of the Authorization header, or NULL */
+    uint32_t timeout_ms;
+    size_t max_request_bytes;
+    /* An answer that is known before the call returned (nothing to send, no memory) goes through
+     * the loop, as those of the network do. */
+    struct tg_loop_item later;
+    struct tg_write_result later_result;
+    bool is_later_pending;
+    /* The write in progress. */
+    tg_on_write on_write;
+    void *arg;
+    struct tg_buf skipped; /* bitmap of points without a form */
+    uint32_t n_skipped;
+    char skip_reason[256];
+};
+
+/* Reads the options above, checks url and authentication. `*h` is zero before; after a failure
+ * deinit is still due. TG_ERR_INVALID naming option and backend; TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_backend_http_init(struct tg_backend_http *h,
+                                                const struct tg_backend_open *how,
+                                                const char *token_word, struct tg_err *err);
+void tg_backend_http_deinit(struct tg_backend_http *h);
+
+/* Starts a write of n points: notes the callback and clears the bitmap. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
+                                                 tg_on_write on_write, void *arg);
+/* Marks point i as one that has no form here. */
+void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason);
+/* Appends one point's form. TG_ERR_UNSUPPORTED or TG_ERR_CORRUPT: it has none, err says why. */
+typedef enum tg_code (*tg_backend_append_fn)(const struct tg_delivery_point *p, unsigned flags,
+                                             struct tg_buf *out, struct tg_err *err);
+/* Encodes all points into `out` (reset first; its maximum is the request's), skipping those without
+ * a form. false: the write has ended already (too large, no memory, nothing to send). */
+bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
+                            tg_backend_append_fn append, unsigned flags, struct tg_buf *out);
+/* Ends the write in progress at the next loop turn. */
+void tg_backend_http_end_later(struct tg_backend_http *h, enum tg_write_outcome outcome,
+                               const char *message);
+/* POSTs to `url` (a whole one, borrowed until the answer) and ends the write by the answer:
+ *   2xx OK; 400, 422 REFUSED; 413 TOO_LARGE; 401, 403, 404, 405 and other 3xx, 4xx RETRY with a
+ *   hint (the operator has to change something, nothing is lost); 429, 5xx and no answer RETRY,
+ *   with Retry-After. Authorization and User-Agent are added to `headers` (at most
+ *   TG_BACKEND_MAX_HEADERS - 2). */
+void tg_backend_http_post(struct tg_backend_http *h, const char *url,
+                          const struct tg_http_client_header *headers, size_t n_headers,
+                          const struct tg_buf *body);
+
+/* GETs base + path; when that is 404 or 405, base + fallback. `any_answer`: any status under 500 of
+ * the last one is health enough (the receiver has no health page that we know). */
+void tg_backend_http_health(struct tg_backend_http *h, const char *base, const char *path,
+                            const char *fallback, bool any_answer, tg_on_health on_health,
+                            void *arg);
+
+/* GETs `url` (copied) with authentication. */
+TG_MUST_CHECK enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
+                                               tg_http_on_result on_result, void *arg,
+                                               struct tg_err *err);
+
+/* The server's own words out of an answer's body: a JSON "error" or "message", or its first line;
+ * printable, cut to fit, "" when there is nothing. Returns out. */
+char *tg_backend_http_words(char *out, size_t cap, const struct tg_http_result *r);
+
+/* What a result that is not 2xx means for a query: a code and a message with the server's words. */
+enum tg_code tg_backend_http_failure(const struct tg_backend_http *h,
+                                     const struct tg_http_result *r, struct tg_err *err);
+
+/* Appends `text` percent-encoded for a query parameter. */
+TG_MUST_CHECK enum tg_code tg_backend_url_escape(struct tg_buf *out, const char *text, size_t len);
+/* Appends "&name=value" ("?" the first time). */
+TG_MUST_CHECK enum tg_code tg_backend_url_param(struct tg_buf *out, const char *name,
+                                                const char *value);
+
+#endif

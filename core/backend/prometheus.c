@@ -1,0 +1,169 @@
+/* Prometheus remote write 1.0 with snappy: Prometheus, VictoriaMetrics and whatever takes it.
+ *
+ * Source: "Prometheus Remote-Write 1.0 specification", section "Protocol".
+ *
+ * Writing again: Prometheus takes a stored sample a second time when time and value are the same,
+ * and appends a request in order, so of a refused one (400) a part may have been stored; bisecting
+ * it sends that part again without harm. VictoriaMetrics keeps duplicates unless told to drop
+ * them (-dedup.minScrapeInterval). */
+#include <string.h>
+
+#include "core/backend/http_common.h"
+#include "core/backend/prometheus_query.h"
+#include "core/base/mem.h"
+#include "core/codec/compress.h"
+#include "core/codec/remote_write.h"
+
+struct tg_backend {
+    struct tg_backend_http http;
+    char *query_base; /* NULL: not known */
+    struct tg_buf message, packed;
+    struct tg_compress compress;
+};
+
+static const char write_path[] = "/api/v1/write";
+
+static const struct tg_option_spec options[] = {
+    TG_BACKEND_HTTP_OPTIONS("the write endpoint, e.g. http://127.0.0.1:9090/api/v1/write"),
+    {.name = "query_url",
+     .type = TG_OPT_STRING,
+     .help = "what comes before /api/v1/query; default: url without /api/v1/write"},
+    {.name = NULL},
+};
+
+static void close_it(struct tg_backend *b)
+{
+    if (!b) return;
+    tg_backend_http_deinit(&b->http);
+    tg_buf_deinit(&b->message);
+    tg_buf_deinit(&b->packed);
+    tg_compress_deinit(&b->compress);
+    tg_free(b->query_base);
+    tg_free(b);
+}
+
+static enum tg_code make_query_base(struct tg_backend *b, const char *query_url, struct tg_err *err)
+{
+    const char *from = query_url ? query_url : b->http.base;
+    size_t len = strlen(from);
+    while (len > 0 && from[len - 1] == '/') len--;
+    if (!query_url) {
+        const size_t cut = sizeof(write_path) - 1;
+        if (len <= cut || memcmp(from + len - cut, write_path, cut) != 0) return TG_OK;
+        len -= cut;
+    } else if (strncmp(query_url, "http://", 7) != 0 && strncmp(query_url, "https://", 8) != 0) {
+        return tg_fail(err, TG_ERR_INVALID,
+                       "backend %s: query_url \"%s\" is not like http://host:port", b->http.name,
+                       query_url);
+    }
+    b->query_base = tg_strndup(from, len);
+    return b->query_base ? TG_OK
+                         : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", b->http.name);
+}
+
+static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend **out,
+                            struct tg_err *err)
+{
+    *out = NULL;
+    struct tg_backend *b = tg_calloc(1, sizeof(*b));
+    if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
+    tg_compress_init(&b->compress);
+    enum tg_code code = tg_backend_http_init(&b->http, how, "Bearer", err);
+    if (code == TG_OK) {
+        tg_buf_init(&b->message, b->http.max_request_bytes);
+        /* snappy's worst case: 32 + len + len / 6 */
+        tg_buf_init(&b->packed, b->http.max_request_bytes / 6 * 7 + 4096);
+        code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
+    }
+    if (code == TG_OK && !strchr(strstr(b->http.base, "://") + 3, '/'))
+        code = tg_fail(err, TG_ERR_INVALID,
+                       "backend %s: url \"%s\" has no path; remote write is usually at %s%s",
+                       how->name, b->http.base, b->http.base, write_path);
+    if (code != TG_OK) {
+        close_it(b);
+        return code;
+    }
+    *out = b;
+    return TG_OK;
+}
+
+static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
+                            struct tg_err *err)
+{
+    (void)backend;
+    return tg_rw_prepare(mapped, out, err);
+}
+
+static enum tg_code append(const struct tg_delivery_point *p, unsigned flags, struct tg_buf *out,
+                           struct tg_err *err)
+{
+    (void)flags;
+    const enum tg_code code = tg_rw_append_point(out, p->prepared, p->prepared_len, p->point);
+    if (code == TG_ERR_UNSUPPORTED)
+        return tg_fail(err, code,
+                       "remote write has no form for this value (text, or a value that does not "
+                       "fit the series' kind)");
+    return code;
+}
+
+static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
+                         void *arg)
+{
+    static const struct tg_http_client_header headers[] = {
+        {"Content-Type", "application/x-protobuf"},
+        {"Content-Encoding", "snappy"},
+        {"X-Prometheus-Remote-Write-Version", "0.1.0"},
+    };
+    struct tg_backend_http *h = &b->http;
+    struct tg_err err = {0};
+    if (tg_backend_http_begin(h, d->n_points, on_write, arg) != TG_OK) {
+        tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
+        return;
+    }
+    if (!tg_backend_http_encode(h, d, append, 0, &b->message)) return;
+    tg_buf_reset(&b->packed);
+    if (tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
+                           &b->packed, &err) != TG_OK) {
+        tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
+        return;
+    }
+    tg_backend_http_post(h, h->base, headers, sizeof(headers) / sizeof(headers[0]), &b->packed);
+}
+
+static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
+{
+    /* A receiver whose base we do not know is asked at the write path itself: a GET there is
+     * refused, but by somebody. */
+    if (b->query_base)
+        tg_backend_http_health(&b->http, b->query_base, "/-/healthy", "/health", false, on_health,
+                               arg);
+    else
+        tg_backend_http_health(&b->http, b->http.base, "", NULL, true, on_health, arg);
+}
+
+static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_row on_row,
+                        tg_on_query_end on_end, void *arg)
+{
+    if (b->query_base) {
+        tg_prometheus_query(&b->http, b->query_base, q, on_row, on_end, arg);
+        return;
+    }
+    struct tg_err err = {0};
+    (void)tg_fail(&err, TG_ERR_UNSUPPORTED,
+                  "backend %s: url does not end in %s, so set query_url to what comes before "
+                  "/api/v1/query",
+                  b->http.name, write_path);
+    on_end(arg, err.code, &err);
+}
+
+const struct tg_backend_ops tg_backend_prometheus = {
+    .type = "prometheus",
+    .options = options,
+    .max_points = 10000,
+    .open = open_it,
+    .prepare = prepare,
+    .write = write_points,
+    .health = health,
+    .query_range = query_range,
+    .close = close_it,
+};

@@ -1,0 +1,275 @@
+/* The prometheus backend against a scripted server. */
+#include "core/backend/prometheus_query.h"
+#include "core/codec/remote_write.h"
+#include "tests/unit/backend/fake_server.h"
+
+static const struct tg_backend_ops *const ops = &tg_backend_prometheus;
+static const char write_path[] = "/api/v1/write";
+
+static void test_options(void **state)
+{
+    (void)state;
+    static struct fake f;
+    static const struct {
+        const char *settings[4];
+        enum tg_code code;
+        const char *has;
+    } cases[] = {
+        {{"timeout=5s"}, TG_OK, NULL},
+        {{"url=http://h:1/api/v1/push"}, TG_OK, NULL},
+        {{"url=http://h:1/api/v1/push", "query_url=http://h:2/prometheus/"}, TG_OK, NULL},
+        {{"token=t"}, TG_OK, NULL},
+        {{"url=http://h:9090"}, TG_ERR_INVALID, "usually at http://h:9090/api/v1/write"},
+        {{"url=http://h:9090/"}, TG_ERR_INVALID, "has no path"},
+        {{"url=h:9090/api/v1/write"}, TG_ERR_INVALID, "is not like http://host:port"},
+        {{"query_url=h:2"}, TG_ERR_INVALID, "query_url \"h:2\" is not like"},
+        {{"token=t", "username=u"}, TG_ERR_INVALID, "either token, or username"},
+        {{"tokn=t"}, TG_ERR_NOT_FOUND, "token"},
+    };
+    fake_start(&f);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tg_err err = {0};
+        const enum tg_code code = fake_open(&f, ops, write_path, cases[i].settings, &err);
+        if (code != cases[i].code) fail_msg("%zu: %d %s", i, (int)code, err.msg);
+        if (cases[i].has && !strstr(err.msg, cases[i].has)) fail_msg("%zu: %s", i, err.msg);
+        if (code == TG_OK) ops->close(f.backend);
+    }
+    ops->close(NULL);
+    fake_end(&f);
+}
+
+static void test_write(void **state)
+{
+    (void)state;
+    static struct fake f;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"token=secret", NULL});
+    struct tg_buf prepared;
+    fake_prepare(ops, "http.requests", 0, TG_KIND_COUNTER, &prepared);
+    static const char *text = "text";
+    const struct tg_string string = {text, 4};
+    const struct tg_point points[] = {
+        {.ts_ns = 1700000000123456789, .value.f64 = 1.5, .type = TG_VALUE_DOUBLE},
+        {.ts_ns = 2000000, .value.string = &string, .type = TG_VALUE_STRING},
+        {.ts_ns = 3000000, .value.i64 = 7, .type = TG_VALUE_INT64},
+        {.ts_ns = 4000000, .value.f64 = NAN, .type = TG_VALUE_DOUBLE},
+    };
+    struct tg_delivery_point d[4];
+    struct tg_buf want;
+    tg_buf_init(&want, 0);
+    for (size_t i = 0; i < 4; i++) {
+        d[i] = (struct tg_delivery_point){&points[i], NULL, prepared.data, (uint32_t)prepared.len};
+        if (i != 1)
+            assert_int_equal(
+                tg_rw_append_point(&want, prepared.data, (uint32_t)prepared.len, &points[i]),
+                TG_OK);
+    }
+    for (int i = 0; i < 2; i++) {
+        fake_write(&f, ops, d, 4);
+        assert_int_equal(f.write.outcome, TG_WRITE_OK);
+        assert_int_equal(f.write.n_skipped, 1);
+        assert_int_equal(f.skipped[0], 1 << 1);
+        assert_non_null(strstr(f.skip_reason, "no form"));
+        assert_string_equal(f.method, "POST");
+        assert_string_equal(f.path, write_path);
+        assert_string_equal(f.auth, "Bearer secret");
+        assert_string_equal(f.encoding, "snappy");
+        assert_string_equal(f.content_type, "application/x-protobuf");
+        assert_string_equal(f.version, "0.1.0");
+        assert_string_equal(f.agent, "tidegate/" TG_VERSION);
+        assert_int_equal(f.body.len, want.len);
+        assert_memory_equal(f.body.data, want.data, want.len);
+        assert_non_null(memmem(f.body.data, f.body.len, "http_requests_total", 19));
+    }
+    const unsigned before = f.n_requests;
+    fake_write(&f, ops, &d[1], 1); /* nothing to send */
+    assert_int_equal(f.write.outcome, TG_WRITE_OK);
+    assert_int_equal(f.write.n_skipped, 1);
+    assert_int_equal(f.n_requests, before);
+    ops->close(f.backend);
+    tg_buf_deinit(&want);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+static void test_outcomes(void **state)
+{
+    (void)state;
+    static struct fake f;
+    static const struct fake_outcome cases[] = {
+        {{204}, TG_WRITE_OK, -1},
+        {{200}, TG_WRITE_OK, -1},
+        {{202}, TG_WRITE_OK, -1},
+        {{400, "out of order sample\n"}, TG_WRITE_REFUSED, -1, "HTTP 400: out of order sample"},
+        {{401}, TG_WRITE_RETRY, -1, "check the backend's token"},
+        {{403}, TG_WRITE_RETRY, -1, "check the rights"},
+        {{404, "404 page not found"}, TG_WRITE_RETRY, -1, "check the backend's url"},
+        {{405}, TG_WRITE_RETRY, -1, "remote write receiver"},
+        {{413}, TG_WRITE_TOO_LARGE, -1, "HTTP 413"},
+        {{429, "", "7"}, TG_WRITE_RETRY, 7000, "HTTP 429"},
+        {{500}, TG_WRITE_RETRY, -1, "HTTP 500"},
+        {{503, "", "1"}, TG_WRITE_RETRY, 1000, "HTTP 503"},
+        {{0}, TG_WRITE_RETRY, -1, "timed out"},
+    };
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"timeout=250ms", NULL});
+    struct tg_buf prepared;
+    fake_prepare(ops, "m", 0, TG_KIND_GAUGE, &prepared);
+    const struct tg_point p = {.ts_ns = 1, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
+    const struct tg_delivery_point d = {&p, NULL, prepared.data, (uint32_t)prepared.len};
+    fake_check_outcomes(&f, ops, cases, sizeof(cases) / sizeof(cases[0]), &d);
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+static void test_too_large(void **state)
+{
+    (void)state;
+    static struct fake f;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"max_request_bytes=64KiB", NULL});
+    struct tg_buf prepared;
+    fake_prepare(ops, "m", 0, TG_KIND_GAUGE, &prepared);
+    const struct tg_point p = {.ts_ns = 1, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
+    enum { N = 5000 };
+    struct tg_delivery_point *d = tg_calloc(N, sizeof(*d));
+    for (size_t i = 0; i < N; i++)
+        d[i] = (struct tg_delivery_point){&p, NULL, prepared.data, (uint32_t)prepared.len};
+    for (int i = 0; i < 2; i++) {
+        fake_write(&f, ops, d, N);
+        assert_int_equal(f.write.outcome, TG_WRITE_TOO_LARGE);
+        fake_write(&f, ops, d, N / 8);
+        assert_int_equal(f.write.outcome, TG_WRITE_OK);
+    }
+    tg_free(d);
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+static void test_health(void **state)
+{
+    (void)state;
+    static struct fake f;
+    static const struct {
+        const char *path;
+        struct fake_answer answer;
+        enum tg_code code;
+        const char *last_path;
+    } cases[] = {
+        {"/api/v1/write",
+         {200, "Prometheus Server is Healthy.", NULL, "/-/healthy"},
+         TG_OK,
+         "/-/healthy"},
+        {"/x/api/v1/write", {200, "OK", NULL, "/x/health"}, TG_OK, "/x/health"},
+        {"/api/v1/write", {503, "starting"}, TG_ERR_UNAVAILABLE, "/-/healthy"},
+        {"/api/v1/write", {200, "", NULL, "/other"}, TG_ERR_UNAVAILABLE, "/health"},
+        {"/api/v1/push", {405}, TG_OK, "/api/v1/push"},
+        {"/api/v1/push", {502}, TG_ERR_UNAVAILABLE, "/api/v1/push"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        fake_start(&f);
+        fake_must_open(&f, ops, cases[i].path, NULL);
+        f.answer = cases[i].answer;
+        for (int k = 0; k < 2; k++) {
+            fake_health(&f, ops);
+            if (f.health_code != cases[i].code)
+                fail_msg("%zu: %d %s", i, (int)f.health_code, f.health_message);
+            assert_string_equal(f.path, cases[i].last_path);
+        }
+        ops->close(f.backend);
+        fake_end(&f);
+    }
+}
+
+static void test_query(void **state)
+{
+    (void)state;
+    static struct fake f;
+    fake_start(&f);
+    fake_must_open(&f, ops, "/p/api/v1/write", NULL);
+    f.answer = (struct fake_answer){
+        200, "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":["
+             "{\"metric\":{\"__name__\":\"http_duration_seconds_sum\",\"host\":\"a\",\"b\":\"c\"},"
+             "\"values\":[[1699999999.999,\"9\"],[1700000000,\"1.5\"],[1700000000.123,\"+Inf\"],"
+             "[1700000010,\"NaN\"],[1700000060,\"9\"]]},{\"metric\":{},\"values\":[[1,\"1\"]]}]}}"};
+    struct tg_tag tag = {"my.host", "a\"b\\", 7, 4, TG_ORIGIN_POINT};
+    struct tg_query q = {.name = "http.duration",
+                         .tags = &tag,
+                         .n_tags = 1,
+                         .start_ns = 1700000000000000000,
+                         .end_ns = 1700000060000000000};
+    for (int i = 0; i < 2; i++) {
+        fake_query_range(&f, ops, &q);
+        assert_int_equal(f.end_code, TG_OK);
+        assert_string_equal(f.path, "/p/api/v1/query");
+        assert_string_equal(fake_query(&f, "time"), "1700000059.999");
+        const char *text = fake_query(&f, "query");
+        assert_memory_equal(text, "{__name__=~\"http_duration(_(seconds|", 36);
+        assert_non_null(strstr(text, "(_bucket|_sum|_count)?\",my_host=\"a\\\"b\\\\\"}[60000ms]"));
+        assert_string_equal(
+            f.rows, "http_duration_seconds_sum{b=\"c\",host=\"a\"} 0 1.5 @1700000000000000000\n"
+                    "http_duration_seconds_sum{b=\"c\",host=\"a\"} 0 inf @1700000000123000000\n"
+                    "http_duration_seconds_sum{b=\"c\",host=\"a\"} 0 nan @1700000010000000000\n");
+    }
+    q.max_rows = 2;
+    fake_query_range(&f, ops, &q);
+    assert_int_equal(f.n_rows, 2);
+    q = (struct tg_query){.start_ns = INT64_MIN, .end_ns = INT64_MAX};
+    fake_query_range(&f, ops, &q);
+    assert_int_equal(f.end_code, TG_OK);
+    assert_memory_equal(fake_query(&f, "query"), "{__name__!=\"\"}[", 15);
+
+    static const struct {
+        struct fake_answer answer;
+        enum tg_code code;
+        const char *has;
+    } failures[] = {
+        {{400, "{\"status\":\"error\",\"error\":\"parse error\"}"}, TG_ERR_INVALID, "parse error"},
+        {{422, "{\"error\":\"too many samples\"}"}, TG_ERR_INVALID, "too many samples"},
+        {{200, "<html>"}, TG_ERR_MALFORMED, "not JSON"},
+        {{200, "{\"data\":{\"result\":[1,{\"metric\":{\"__name__\":\"m\"},\"values\":[1,[2]]}]}}"},
+         TG_OK,
+         ""},
+        {{503}, TG_ERR_UNAVAILABLE, "503"},
+    };
+    for (size_t i = 0; i < 2 * sizeof(failures) / sizeof(failures[0]); i++) {
+        f.answer = failures[i / 2].answer;
+        fake_query_range(&f, ops, &q);
+        if (f.end_code != failures[i / 2].code || !strstr(f.end_message, failures[i / 2].has))
+            fail_msg("%zu: %d %s", i / 2, (int)f.end_code, f.end_message);
+        assert_int_equal(f.n_rows, 0);
+    }
+    /* a name of which nothing is left */
+    q.name = "...";
+    fake_query_range(&f, ops, &q);
+    assert_int_equal(f.end_code, TG_ERR_INVALID);
+    ops->close(f.backend);
+
+    q.name = "m";
+    fake_must_open(&f, ops, "/api/v1/push", NULL);
+    fake_query_range(&f, ops, &q);
+    assert_int_equal(f.end_code, TG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(f.end_message, "query_url"));
+    ops->close(f.backend);
+    char setting[100];
+    (void)snprintf(setting, sizeof(setting), "query_url=%s/prometheus/", f.url);
+    fake_must_open(&f, ops, "/api/v1/push", (const char *[]){setting, NULL});
+    f.answer = (struct fake_answer){200, "{}"};
+    fake_query_range(&f, ops, &q);
+    assert_int_equal(f.end_code, TG_OK);
+    assert_string_equal(f.path, "/prometheus/api/v1/query");
+    ops->close(f.backend);
+    fake_end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options),  cmocka_unit_test(test_write),
+        cmocka_unit_test(test_outcomes), cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_health),   cmocka_unit_test(test_query),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
