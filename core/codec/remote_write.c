@@ -629,7 +629,7 @@ static enum tg_code read_exemplar(struct walk *w, const struct tg_wire_field *ms
             e->value = as_double(f.num);
         else if (f.tag == VARINT(3))
             ms = f.num;
-        else
+        else if (f.tag != BYTES(1)) /* labels, below */
             TG_TRY(other_field(w, &f, 0xe, "exemplar", err));
     }
     *usable = !__builtin_mul_overflow((int64_t)ms, (int64_t)NS_PER_MS, &e->ts_ns);

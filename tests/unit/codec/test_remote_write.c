@@ -1,0 +1,970 @@
+/* Remote write 1.0: a request made by another encoder, labels, native histograms, refusals, damaged
+ * bytes, failing memory; names and the encoder, read back by the decoder. */
+#include "core/codec/remote_write.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "core/base/mem.h"
+#include "core/codec/prom_name.h"
+#include "core/codec/wire.h"
+#include "tests/support/decode_fixture.h"
+#include "tests/support/workload.h"
+
+/* protoc --encode=prometheus.WriteRequest */
+static const char by_protoc[] =
+    "0a4e0a0e0a085f5f6e616d655f5f120275700a0b0a036a6f6212046e6f64650a070a05656d70747912100900"
+    "0000000000f03f10fbd095ffbc31121409000000000000e0bf10fbffffffffffffffff010abf010a0b0a036a"
+    "6f6212046e6f64650a160a085f5f6e616d655f5f120a726571735f746f74616c1210090000000000001c4010"
+    "80d095ffbc311a660a2c0a0874726163655f6964122033303331333233333334333533363337333833393631"
+    "363236333634363536360a1b0a077370616e5f69641210303130323033303430353036303730380a090a0377"
+    "686f12026d651100000000000008401881d095ffbc311a1e0a110a0874726163655f6964120573686f727411"
+    "000000000000104018020a4e0a0f0a085f5f6e616d655f5f12036c6174223b08141966666666666632402006"
+    "29fca9f1d24d62503f30024204080210014a010a5a04080310025a0408021001620306010470027881d095ff"
+    "bc310a140a100a085f5f6e616d655f5f12047a65726f12001a0e08011204726571732201682a0175";
+static const char by_protoc_want[] =
+    "up{job=\"node\"} unknown [] d:1 @1700000000123000000\n"
+    "up{job=\"node\"} unknown [] d:-0.5 @-5000000\n"
+    "reqs_total{job=\"node\"} unknown [] d:7 @1700000000000000000"
+    " ex{3 @1700000000001000000 30313233343536373839616263646566/0102030405060708 who=me}"
+    " ex{4 @2000000 trace_id=short}\n"
+    "lat exponential_histogram cumulative [] e:20 scale=3 zero=2<0.001 sum=18.399999999999999"
+    " +-3 [3 2 0 4] -0 [5] @1700000000001000000\n"
+    "zero unknown [] d:0 @0\n";
+
+static void decodes_what_protoc_encodes(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    uint8_t bytes[512];
+    const size_t len = tg_unhex(by_protoc, bytes);
+    struct tg_err err = {.msg = ""};
+    tg_decode_fixture_init(&f, NULL);
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, bytes, len, &err), TG_OK);
+        assert_string_equal(tg_decode_text(&f), by_protoc_want);
+        assert_int_equal(f.d.n_accepted, 5);
+        assert_int_equal(f.d.n_rejected, 0);
+        assert_int_equal(f.d.n_misses, run ? 0 : 4);
+        tg_decode_fixture_reset(&f);
+    }
+    tg_decode_fixture_deinit(&f);
+}
+
+/* --- messages by hand --- */
+
+struct bytes {
+    uint8_t d[1024];
+    size_t n;
+};
+
+static struct bytes hex(const char *text)
+{
+    struct bytes b = {.n = 0};
+    b.n = tg_unhex(text, b.d);
+    return b;
+}
+
+static struct bytes join(unsigned n, const struct bytes *parts)
+{
+    struct bytes b = {.n = 0};
+    for (unsigned i = 0; i < n; i++) {
+        assert_true(b.n + parts[i].n <= sizeof(b.d));
+        memcpy(b.d + b.n, parts[i].d, parts[i].n);
+        b.n += parts[i].n;
+    }
+    return b;
+}
+#define JOIN(...)                                                      \
+    join(sizeof((struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes), \
+         (const struct bytes[]){__VA_ARGS__})
+
+static struct tg_buf writer(struct bytes *b)
+{
+    return (struct tg_buf){.data = b->d, .cap = sizeof(b->d), .max_bytes = sizeof(b->d)};
+}
+
+static struct bytes field(uint32_t number, struct bytes body)
+{
+    struct bytes b = {.n = 0};
+    struct tg_buf out = writer(&b);
+    assert_true(body.n + 16 < sizeof(b.d));
+    tg_wire_put_bytes(&out, number, body.d, body.n);
+    b.n = out.len;
+    return b;
+}
+
+static struct bytes text(uint32_t number, const char *s)
+{
+    struct bytes b = {.n = strlen(s)};
+    memcpy(b.d, s, b.n);
+    return field(number, b);
+}
+
+static struct bytes fixed(uint32_t number, uint64_t v)
+{
+    struct bytes b = {.n = 0};
+    struct tg_buf out = writer(&b);
+    tg_wire_put_fixed64(&out, number, v);
+    b.n = out.len;
+    return b;
+}
+
+static struct bytes varint(uint32_t number, uint64_t v)
+{
+    struct bytes b = {.n = 0};
+    struct tg_buf out = writer(&b);
+    tg_wire_put_varint(&out, number, v);
+    b.n = out.len;
+    return b;
+}
+
+static struct bytes label(const char *name, const char *value)
+{
+    return field(1, JOIN(text(1, name), text(2, value)));
+}
+
+static struct bytes sample(double v, int64_t ms)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    return field(2, JOIN(fixed(1, bits), varint(2, (uint64_t)ms)));
+}
+
+static struct bytes span(int32_t offset, uint32_t len)
+{
+    return JOIN(varint(1, (uint32_t)tg_zigzag(offset)), varint(2, len));
+}
+
+static struct bytes delta(uint32_t number, int64_t v)
+{
+    return varint(number, tg_zigzag(v));
+}
+
+static void assert_text(struct tg_decode_fixture *f, struct bytes b, const char *want)
+{
+    struct tg_err err = {.msg = ""};
+    for (int run = 0; run < 2; run++) {
+        if (tg_decode_exact(f, tg_rw_decode, b.d, b.n, &err) != TG_OK) fail_msg("%s", err.msg);
+        assert_string_equal(tg_decode_text(f), want);
+        tg_decode_fixture_reset(f);
+    }
+}
+
+static void parts_come_in_any_order(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    const struct bytes n = label("__name__", "m");
+    const struct bytes a = label("a", "1");
+    const struct bytes z = label("z", "2");
+    const struct bytes s = sample(1.5, 100);
+    static const char want[] = "m{a=\"1\",z=\"2\"} unknown [] d:1.5 @100000000\n";
+    tg_decode_fixture_init(&f, NULL);
+    assert_text(&f, field(1, JOIN(n, a, z, s)), want);
+    assert_text(&f, field(1, JOIN(z, a, n, s)), want);
+    assert_text(&f, field(1, JOIN(s, a, n, z)), want);
+    assert_text(&f, field(1, JOIN(a, s, n, hex("aa0600"), z)), want); /* field 101 is skipped */
+    assert_text(&f, field(1, JOIN(n, field(1, JOIN(text(2, "1"), text(1, "a"))), z, s)), want);
+    assert_text(&f, JOIN(field(3, text(2, "meta")), field(1, JOIN(n, a, z, s))), want);
+    assert_text(
+        &f, field(1, JOIN(n, a, z, field(2, JOIN(varint(2, 100), fixed(1, 0x3ff8000000000000))))),
+        want);
+    assert_int_equal(tg_table_stats(f.table).n_series, 1);
+    /* longer forms of tags and lengths */
+    assert_text(&f, field(1, JOIN(n, a, z, hex("92008b0009000000000000f83f1064"))), want);
+    tg_decode_fixture_deinit(&f);
+}
+
+static void times_are_checked(void **state)
+{
+    (void)state;
+    const struct {
+        int64_t ms;
+        bool ok;
+    } rows[] = {{0, true},
+                {1, true},
+                {127, true},
+                {INT64_C(1) << 35, true},
+                {(INT64_C(1) << 35) - 1, true},
+                {INT64_C(4398046511103), true},
+                {INT64_C(4398046511104), true},
+                {INT64_C(9223372036854), true},
+                {INT64_C(9223372036855), false},
+                {INT64_C(-9223372036854), true},
+                {INT64_C(-9223372036855), false},
+                {INT64_MIN, false},
+                {INT64_MAX, false}};
+    struct tg_decode_fixture f;
+    tg_decode_fixture_init(&f, NULL);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_err err;
+        const struct bytes b = field(1, JOIN(label("__name__", "m"), sample(2, rows[i].ms)));
+        for (int run = 0; run < 2; run++) {
+            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+            assert_int_equal(f.d.n_accepted, rows[i].ok);
+            assert_int_equal(f.d.n_rejected, !rows[i].ok);
+            if (rows[i].ok)
+                assert_int_equal(f.batch.points[0].ts_ns, rows[i].ms * 1000000);
+            else
+                assert_non_null(strstr(f.d.first_reject.msg, "does not fit"));
+            tg_decode_fixture_reset(&f);
+        }
+    }
+    tg_decode_fixture_deinit(&f);
+}
+
+static void stale_markers_are_points_without_value(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    const struct bytes n = label("__name__", "m");
+    tg_decode_fixture_init(&f, NULL);
+    assert_text(&f,
+                field(1, JOIN(n, field(2, JOIN(fixed(1, TG_RW_STALE_NAN), varint(2, 1))),
+                              field(4, JOIN(fixed(3, TG_RW_STALE_NAN), varint(15, 2))),
+                              field(2, JOIN(fixed(1, 0x7ff8000000000001), varint(2, 3))))),
+                "m unknown [] none @1000000\n"
+                "m unknown [] d:nan @3000000\n"
+                "m exponential_histogram cumulative [] none @2000000\n");
+    tg_decode_fixture_deinit(&f);
+}
+
+static void bad_series_are_rejected_alone(void **state)
+{
+    (void)state;
+    const struct bytes n = label("__name__", "m");
+    const struct bytes s = sample(1, 1);
+    const struct bytes count = varint(1, 1);
+    struct bytes many = n;
+    for (int i = 0; i < 129; i++) many = JOIN(many, hex("0a00"));
+    const struct {
+        const char *name;
+        struct bytes series;
+        unsigned n_points;
+        enum tg_code code;
+        const char *why;
+    } rows[] = {
+        {"no name", JOIN(label("a", "b"), s, s), 2, TG_ERR_INVALID, "without the label __name__"},
+        {"empty name", JOIN(label("__name__", ""), s), 1, TG_ERR_INVALID, "without the label"},
+        {"no labels", s, 1, TG_ERR_INVALID, "(0 labels)"},
+        {"twice", JOIN(n, label("a", "1"), label("b", "1"), label("a", "2"), s), 1, TG_ERR_INVALID,
+         "label \"a\" is there twice"},
+        {"name twice", JOIN(n, n, s), 1, TG_ERR_INVALID, "\"__name__\" is there twice"},
+        {"empty label", JOIN(n, label("", "x"), s), 1, TG_ERR_INVALID, "empty name (value \"x\")"},
+        {"not UTF-8", JOIN(n, label("a", "\xc0"), s), 1, TG_ERR_INVALID, "UTF-8"},
+        {"many", JOIN(many, s), 1, TG_ERR_TOO_LARGE, "more than max_tags = 128"},
+        {"float count", JOIN(n, field(4, fixed(2, 0))), 1, TG_ERR_UNSUPPORTED, "floats"},
+        {"float zero count", JOIN(n, field(4, fixed(7, 0))), 1, TG_ERR_UNSUPPORTED, "floats"},
+        {"float buckets", JOIN(n, field(4, JOIN(count, fixed(13, 0)))), 1, TG_ERR_UNSUPPORTED,
+         "floats"},
+        {"custom", JOIN(n, field(4, JOIN(count, varint(4, tg_zigzag(-53))))), 1, TG_ERR_UNSUPPORTED,
+         "custom buckets"},
+        {"custom values", JOIN(n, field(4, JOIN(count, fixed(16, 0)))), 1, TG_ERR_UNSUPPORTED,
+         "custom buckets"},
+        {"schema 9", JOIN(n, field(4, JOIN(count, varint(4, tg_zigzag(9))))), 1, TG_ERR_INVALID,
+         "schema 9"},
+        {"schema -5", JOIN(n, field(4, JOIN(count, varint(4, tg_zigzag(-5))))), 1, TG_ERR_INVALID,
+         "schema -5"},
+        {"too few deltas", JOIN(n, field(4, JOIN(count, field(11, span(0, 2)), delta(12, 1)))), 1,
+         TG_ERR_INVALID, "1 bucket deltas for spans of 2"},
+        {"too many deltas", JOIN(n, field(4, JOIN(count, delta(9, 1)))), 1, TG_ERR_INVALID,
+         "1 bucket deltas for spans of 0"},
+        {"below zero",
+         JOIN(n, field(4, JOIN(count, field(11, span(0, 2)), delta(12, 1), delta(12, -2)))), 1,
+         TG_ERR_INVALID, "below zero"},
+        {"overflow",
+         JOIN(n, field(4, JOIN(count, field(8, span(0, 2)), delta(9, INT64_MAX), delta(9, 1)))), 1,
+         TG_ERR_INVALID, "below zero"},
+        {"wide span", JOIN(n, field(4, JOIN(count, field(11, span(0, 8193))))), 1, TG_ERR_TOO_LARGE,
+         "more than 8192 buckets"},
+        {"wide gap",
+         JOIN(n, field(4, JOIN(count, field(11, span(-5, 1)), field(11, span(INT32_MAX, 1)),
+                               delta(12, 1), delta(12, 1)))),
+         1, TG_ERR_TOO_LARGE, "more than 8192 buckets"},
+        {"backwards",
+         JOIN(n, field(4, JOIN(count, field(11, span(5, 1)), field(11, span(-9, 1)), delta(12, 1),
+                               delta(12, 1)))),
+         1, TG_ERR_TOO_LARGE, "more than"},
+        {"threshold", JOIN(n, field(4, fixed(5, 0x7ff8000000000000))), 1, TG_ERR_INVALID,
+         "zero_threshold"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        struct tg_err err;
+        tg_decode_fixture_init(&f, NULL);
+        const struct bytes good = field(1, JOIN(n, label("good", "yes"), s));
+        const struct bytes b = JOIN(good, field(1, rows[i].series), good);
+        for (int run = 0; run < 2; run++) {
+            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+            if (f.d.n_rejected != rows[i].n_points || f.d.first_code != rows[i].code ||
+                !strstr(f.d.first_reject.msg, rows[i].why))
+                fail_msg("%s: %llu rejected, code %d: %s", rows[i].name,
+                         (unsigned long long)f.d.n_rejected, (int)f.d.first_code,
+                         f.d.first_reject.msg);
+            assert_int_equal(f.d.n_accepted, 2);
+            assert_string_equal(tg_decode_text(&f), "m{good=\"yes\"} unknown [] d:1 @1000000\n"
+                                                    "m{good=\"yes\"} unknown [] d:1 @1000000\n");
+            tg_decode_fixture_reset(&f);
+        }
+        tg_decode_fixture_deinit(&f);
+    }
+}
+
+/* --- damaged bytes --- */
+
+static void malformed_bytes_say_where(void **state)
+{
+    (void)state;
+    const struct bytes n = label("__name__", "m");
+    const struct bytes good = field(1, JOIN(n, sample(1, 1)));
+    const struct {
+        struct bytes request;
+        const char *why;
+    } rows[] = {
+        {hex("0a"), "timeseries[0]: a length is cut short"},
+        {hex("0a05"), "timeseries[0]: a length runs past"},
+        {hex("0801"), "WriteRequest: field 1 has wire type 0"},
+        {JOIN(good, hex("0a0308")), "timeseries[1]: a length runs past"},
+        {JOIN(good, field(1, hex("0801")), good), "timeseries[1]: TimeSeries: field 1"},
+        {JOIN(good, field(1, JOIN(n, hex("12020801")))), "timeseries[1]: sample: field 1"},
+        {JOIN(good, field(1, JOIN(hex("0a020a05"), sample(1, 1))), good, good, good, good, good,
+              good, good, good, good, good, good, good, good, good),
+         "timeseries[1]: a length runs past"},
+        {JOIN(good, field(1, JOIN(hex("0a020801"), sample(1, 1)))),
+         "timeseries[1]: label: field 1"},
+        {field(1, JOIN(n, hex("1a020801"))), "exemplar"},
+        {field(1, JOIN(n, hex("1a03110102"))), "fixed-size"},
+        {field(1, JOIN(n, hex("1a020a05"))), "a length runs past"},
+        {field(1, JOIN(n, field(4, hex("4a0180")))), "packed deltas are cut short"},
+        {field(1, JOIN(n, field(4, hex("42020900")))), "cut short"},
+        {field(1, JOIN(n, field(4, hex("0d00000000")))), "histogram: field 1"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        tg_decode_fixture_init(&f, NULL);
+        for (int run = 0; run < 2; run++) {
+            struct tg_err err = {.msg = ""};
+            const enum tg_code code =
+                tg_decode_exact(&f, tg_rw_decode, rows[i].request.d, rows[i].request.n, &err);
+            if (code != TG_ERR_MALFORMED || !strstr(err.msg, rows[i].why))
+                fail_msg("row %zu: code %d: %s", i, (int)code, err.msg);
+            assert_true(err.offset <= rows[i].request.n);
+            assert_int_equal(f.batch.n_points, 0);
+        }
+        tg_decode_fixture_deinit(&f);
+    }
+    assert_int_equal(tg_rw_decode(NULL, 0, &(struct tg_decode){.batch = NULL}, NULL), TG_OK);
+}
+
+static void damage_does_no_harm(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    uint8_t bytes[512];
+    const size_t len = tg_unhex(by_protoc, bytes);
+    tg_decode_fixture_init(&f, NULL);
+    size_t n_whole = 0; /* a prefix is accepted between two TimeSeries only */
+    for (size_t n = 1; n < len; n++) {
+        struct tg_err err;
+        if (tg_decode_exact(&f, tg_rw_decode, bytes, n, &err) == TG_OK)
+            n_whole++;
+        else
+            assert_int_equal(f.batch.n_points, 0);
+        tg_decode_fixture_reset(&f);
+    }
+    assert_int_equal(n_whole, 4);
+    for (size_t bit = 0; bit < len * 8; bit++) {
+        struct tg_err err;
+        bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
+        if (tg_decode_exact(&f, tg_rw_decode, bytes, len, &err) == TG_OK)
+            assert_int_equal(f.d.n_accepted, f.batch.n_points);
+        else
+            assert_int_equal(f.batch.n_points, 0);
+        (void)tg_decode_text(&f);
+        tg_decode_fixture_reset(&f);
+        bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
+    }
+    tg_decode_fixture_deinit(&f);
+}
+
+static void survives_every_failed_allocation(void **state)
+{
+    (void)state;
+    uint8_t bytes[512];
+    const size_t len = tg_unhex(by_protoc, bytes);
+    uint64_t n = 1;
+    for (bool fired = true; fired; n++) {
+        struct tg_decode_fixture f;
+        struct tg_err err = {.msg = ""};
+        tg_decode_fixture_init(&f, NULL);
+        tg_mem_fail_at(n);
+        const enum tg_code code = tg_decode_exact(&f, tg_rw_decode, bytes, len, &err);
+        fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        if (code == TG_OK) {
+            assert_int_equal(f.d.n_accepted + f.d.n_rejected, 5);
+            if (f.d.n_rejected) assert_int_equal(f.d.first_code, TG_ERR_NOMEM);
+        } else {
+            assert_int_equal(code, TG_ERR_NOMEM);
+            assert_int_equal(f.batch.n_points, 0);
+        }
+        (void)tg_decode_text(&f);
+        tg_decode_fixture_reset(&f);
+        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, bytes, len, &err), TG_OK);
+        assert_string_equal(tg_decode_text(&f), by_protoc_want);
+        tg_decode_fixture_deinit(&f);
+    }
+    assert_true(n > 10);
+}
+
+static void full_table_refuses_new_series(void **state)
+{
+    (void)state;
+    static const struct tg_table_config config = {.max_series = 1};
+    struct tg_decode_fixture f;
+    struct tg_err err;
+    struct bytes b = {.n = 0};
+    tg_decode_fixture_init(&f, &config);
+    for (int i = 0; i < 18; i++)
+        b = JOIN(b, field(1, JOIN(label("__name__", i % 2 ? "b" : "a"), sample(i, i),
+                                  sample(i, i + 1))));
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+        assert_int_equal(f.d.n_accepted, 18);
+        assert_int_equal(f.d.n_rejected, 18);
+        assert_int_equal(f.d.first_code, TG_ERR_FULL);
+        for (uint32_t i = 0; i < 18; i++) {
+            assert_true(f.batch.points[i].value.f64 == (double)(i / 2 * 2));
+            assert_int_equal(f.batch.points[i].ts_ns, (i / 2 * 2 + i % 2) * 1000000);
+        }
+        tg_decode_fixture_reset(&f);
+    }
+    tg_decode_fixture_deinit(&f);
+}
+
+/* --- names --- */
+
+static void names_follow_the_specification(void **state)
+{
+    (void)state;
+    const struct {
+        const char *name, *unit;
+        enum tg_kind kind;
+        const char *want; /* NULL = refused */
+    } rows[] = {
+        {"http.server.duration", "s", TG_KIND_HISTOGRAM, "http_server_duration_seconds"},
+        {"system.memory.usage", "By", TG_KIND_GAUGE, "system_memory_usage_bytes"},
+        {"memory_bytes", "By", TG_KIND_GAUGE, "memory_bytes"},
+        {"memory.bytes.used", "By", TG_KIND_GAUGE, "memory_bytes_used"},
+        {"requests", "1", TG_KIND_COUNTER, "requests_total"},
+        {"requests.total", "", TG_KIND_COUNTER, "requests_total"},
+        {"total.requests", "", TG_KIND_COUNTER, "requests_total"},
+        {"net.io", "By/s", TG_KIND_GAUGE, "net_io_bytes_per_second"},
+        {"net.io", "By", TG_KIND_COUNTER, "net_io_bytes_total"},
+        {"cpu.utilization", "1", TG_KIND_GAUGE, "cpu_utilization_ratio"},
+        {"cpu.ratio", "1", TG_KIND_GAUGE, "cpu_ratio"},
+        {"queue", "{messages}", TG_KIND_GAUGE, "queue"},
+        {"queue", "{messages}/s", TG_KIND_GAUGE, "queue_per_second"},
+        {"speed", "km/h", TG_KIND_GAUGE, "speed_km_per_hour"},
+        {"speed", "m/{x}", TG_KIND_GAUGE, "speed_meters"},
+        {"temp", "Cel", TG_KIND_SUMMARY, "temp_celsius"},
+        {"odd", "a b%c", TG_KIND_GAUGE, "odd_a_b_c"},
+        {"..a...b..", "", TG_KIND_GAUGE, "a_b"},
+        {"2xx.count", "", TG_KIND_GAUGE, "_2xx_count"},
+        {"caf\xc3\xa9.open", "", TG_KIND_GAUGE, "caf_open"},
+        {"a:b", "", TG_KIND_GAUGE, "a:b"},
+        {"...", "", TG_KIND_GAUGE, NULL},
+        {"...", "", TG_KIND_UNKNOWN, NULL},
+        {"__x__total", "", TG_KIND_UNKNOWN, "__x__total"}, /* from Prometheus: stays */
+        {"___", "", TG_KIND_UNKNOWN, "___"},
+        {"cpu_usage idle", "", TG_KIND_UNKNOWN, "cpu_usage_idle"},
+        {"9p", "", TG_KIND_UNKNOWN, "_9p"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_buf b;
+        struct tg_err err;
+        const struct tg_series_desc d = {.name = rows[i].name,
+                                         .unit = rows[i].unit,
+                                         .name_len = (uint32_t)strlen(rows[i].name),
+                                         .unit_len = (uint32_t)strlen(rows[i].unit),
+                                         .kind = (uint8_t)rows[i].kind};
+        tg_buf_init(&b, 0);
+        assert_int_equal(tg_buf_append(&b, "pre", 3), TG_OK);
+        for (int run = 0; run < 2; run++) {
+            b.len = 3;
+            assert_int_equal(tg_prom_metric_name(&d, &b, &err),
+                             rows[i].want ? TG_OK : TG_ERR_INVALID);
+            if (!rows[i].want) {
+                assert_int_equal(b.len, 3);
+                continue;
+            }
+            if (b.len - 3 != strlen(rows[i].want) || memcmp(b.data + 3, rows[i].want, b.len - 3))
+                fail_msg("%s [%s]: got %.*s, want %s", rows[i].name, rows[i].unit, (int)b.len - 3,
+                         (const char *)b.data + 3, rows[i].want);
+        }
+        tg_buf_deinit(&b);
+    }
+    static const char *const labels[][2] = {{"service.name", "service_name"},
+                                            {"_x", "_x"},
+                                            {"__y__", "__y__"},
+                                            {"9z", "key_9z"},
+                                            {"a:b", "a_b"},
+                                            {"\xc3\xa9", "__"}};
+    for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
+        struct tg_buf b;
+        tg_buf_init(&b, 0);
+        assert_int_equal(tg_prom_label_name(labels[i][0], (uint32_t)strlen(labels[i][0]), &b),
+                         TG_OK);
+        assert_int_equal(b.len, strlen(labels[i][1]));
+        assert_memory_equal(b.data, labels[i][1], b.len);
+        tg_buf_deinit(&b);
+    }
+}
+
+/* --- encoding, read back --- */
+
+#define TAG(k, v)                                           \
+    {                                                       \
+        k, v, sizeof(k) - 1, sizeof(v) - 1, TG_ORIGIN_POINT \
+    }
+
+static struct tg_tag plain_tags[] = {TAG("A", "upper"), TAG("host.name", "h"), TAG("zone", "z")};
+static struct tg_tag clash_tags[] = {TAG("__name__", "other"), TAG("a.b", "1"),
+                                     TAG("a_b", "2"),          TAG("a_c", "3"),
+                                     TAG("le", "4"),           TAG("quantile", "5")};
+
+static const double bounds[] = {0.005, 1, 1000000};
+static const double inf_bounds[] = {1, INFINITY};
+static const double odd_bounds[] = {-2.5e-9, 1e22};
+static const uint64_t counts[] = {1, 2, 3, 4};
+static const struct tg_histogram histogram = {.count = 10,
+                                              .sum = 5.5,
+                                              .has_sum = true,
+                                              .n_bounds = 3,
+                                              .n_buckets = 4,
+                                              .bounds = bounds,
+                                              .buckets = counts};
+static const struct tg_histogram inf_histogram = {
+    .count = 6, .n_bounds = 2, .n_buckets = 3, .bounds = inf_bounds, .buckets = counts};
+static const struct tg_histogram odd_histogram = {
+    .count = 6, .n_bounds = 2, .n_buckets = 3, .bounds = odd_bounds, .buckets = counts};
+static const struct tg_histogram bare_histogram = {.count = 3};
+static const struct tg_quantile quantiles[] = {{0, 1}, {0.99, 2.5}};
+static const struct tg_summary summary = {
+    .count = 4, .sum = 8, .n_quantiles = 2, .quantiles = quantiles};
+static const uint64_t sparse[] = {1, 0, 0, 2, 0, 0, 0, 3};
+static const struct tg_exp_histogram native = {.count = 16,
+                                               .zero_count = 2,
+                                               .sum = 1,
+                                               .zero_threshold = 0.5,
+                                               .has_sum = true,
+                                               .scale = 8,
+                                               .pos_offset = -2,
+                                               .neg_offset = 3,
+                                               .n_pos = 8,
+                                               .n_neg = 2,
+                                               .pos = sparse,
+                                               .neg = counts};
+static const struct tg_exp_histogram fine = {.count = 10,
+                                             .sum = 1,
+                                             .has_sum = true,
+                                             .scale = 10,
+                                             .pos_offset = -3,
+                                             .n_pos = 4,
+                                             .pos = counts,
+                                             .neg_offset = 2,
+                                             .n_neg = 4,
+                                             .neg = counts};
+static const struct tg_exp_histogram finest = {.count = 10,
+                                               .sum = 1,
+                                               .has_sum = true,
+                                               .scale = INT32_MAX,
+                                               .pos_offset = -2,
+                                               .n_pos = 4,
+                                               .pos = counts};
+static const struct tg_exp_histogram coarse = {.scale = -5};
+static const struct tg_string who[] = {{"w.ho", 4}, {"me", 2}};
+static const struct tg_exemplar exemplar_items[] = {
+    {.ts_ns = 7000000,
+     .value = 0.5,
+     .has_trace = true,
+     .trace_id = "0123456789abcdef",
+     .span_id = "01234567",
+     .n_labels = 1,
+     .labels = who},
+    {.ts_ns = 8000000, .value = 1e9},
+};
+static const struct tg_exemplars exemplars = {2, exemplar_items};
+#define EX1 " ex{0.5 @7000000 30313233343536373839616263646566/3031323334353637 w_ho=me}"
+#define EX2 " ex{1000000000 @8000000}"
+
+static void points_are_written(void **state)
+{
+    (void)state;
+    const struct tg_string str = {"s", 1};
+    const struct {
+        const char *name;
+        struct tg_tag *tags;
+        uint32_t n_tags;
+        enum tg_kind kind;
+        struct tg_point p;
+        enum tg_code code;
+        const char *want;
+    } rows[] = {
+        {"up",
+         plain_tags,
+         3,
+         TG_KIND_GAUGE,
+         {.ts_ns = 1999999, .type = TG_VALUE_DOUBLE, .value.f64 = 1.5},
+         TG_OK,
+         "up{A=\"upper\",host_name=\"h\",zone=\"z\"} unknown [] d:1.5 @1000000\n"},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_COUNTER,
+         {.ts_ns = -1, .type = TG_VALUE_INT64, .value.i64 = -7},
+         TG_OK,
+         "n_total unknown [] d:-7 @-1000000\n"},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_UNKNOWN,
+         {.type = TG_VALUE_UINT64, .value.u64 = UINT64_MAX},
+         TG_OK,
+         "n unknown [] d:1.8446744073709552e+19 @0\n"},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_UNKNOWN,
+         {.type = TG_VALUE_BOOL, .value.i64 = 1},
+         TG_OK,
+         "n unknown [] d:1 @0\n"},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_UNKNOWN,
+         {.type = TG_VALUE_DOUBLE, .value.f64 = 2, .exemplars = &exemplars},
+         TG_OK,
+         "n unknown [] d:2 @0" EX1 EX2 "\n"},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_GAUGE,
+         {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
+         TG_OK,
+         "n unknown [] none @0\n"},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_UNKNOWN,
+         {.type = TG_VALUE_STRING, .value.string = &str},
+         TG_ERR_UNSUPPORTED,
+         ""},
+        {"g",
+         clash_tags,
+         6,
+         TG_KIND_GAUGE,
+         {.type = TG_VALUE_DOUBLE, .value.f64 = 1},
+         TG_OK,
+         "g{a_b=\"1;2\",a_c=\"3\",exported___name__=\"other\",le=\"4\",quantile=\"5\"}"
+         " unknown [] d:1 @0\n"},
+        {"h",
+         plain_tags,
+         3,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_HISTOGRAM, .value.histogram = &histogram, .exemplars = &exemplars},
+         TG_OK,
+         "h_bucket{A=\"upper\",host_name=\"h\",le=\"0.005\",zone=\"z\"} unknown [] d:1 @0\n"
+         "h_bucket{A=\"upper\",host_name=\"h\",le=\"1\",zone=\"z\"} unknown [] d:3 @0" EX1 "\n"
+         "h_bucket{A=\"upper\",host_name=\"h\",le=\"1000000\",zone=\"z\"} unknown [] d:6 @0\n"
+         "h_bucket{A=\"upper\",host_name=\"h\",le=\"+Inf\",zone=\"z\"} unknown [] d:10 @0" EX2 "\n"
+         "h_sum{A=\"upper\",host_name=\"h\",zone=\"z\"} unknown [] d:5.5 @0\n"
+         "h_count{A=\"upper\",host_name=\"h\",zone=\"z\"} unknown [] d:10 @0\n"},
+        {"h",
+         clash_tags,
+         6,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_HISTOGRAM, .value.histogram = &inf_histogram},
+         TG_OK,
+         "h_bucket{a_b=\"1;2\",a_c=\"3\",exported___name__=\"other\",exported_le=\"4\",le=\"1\","
+         "quantile=\"5\"} unknown [] d:1 @0\n"
+         "h_bucket{a_b=\"1;2\",a_c=\"3\",exported___name__=\"other\",exported_le=\"4\",le=\"+Inf\","
+         "quantile=\"5\"} unknown [] d:6 @0\n"
+         "h_count{a_b=\"1;2\",a_c=\"3\",exported___name__=\"other\",exported_le=\"4\","
+         "quantile=\"5\"} unknown [] d:6 @0\n"},
+        {"h",
+         NULL,
+         0,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_HISTOGRAM, .value.histogram = &odd_histogram},
+         TG_OK,
+         "h_bucket{le=\"-0.0000000025\"} unknown [] d:1 @0\n"
+         "h_bucket{le=\"10000000000000000000000\"} unknown [] d:3 @0\n"
+         "h_bucket{le=\"+Inf\"} unknown [] d:6 @0\n"
+         "h_count unknown [] d:6 @0\n"},
+        {"h",
+         NULL,
+         0,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_HISTOGRAM, .value.histogram = &bare_histogram},
+         TG_OK,
+         "h_bucket{le=\"+Inf\"} unknown [] d:3 @0\nh_count unknown [] d:3 @0\n"},
+        {"h",
+         NULL,
+         0,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
+         TG_OK,
+         "h_sum unknown [] none @0\nh_count unknown [] none @0\n"},
+        {"h", NULL, 0, TG_KIND_HISTOGRAM, {.type = TG_VALUE_DOUBLE}, TG_ERR_UNSUPPORTED, ""},
+        {"s",
+         clash_tags + 4,
+         2,
+         TG_KIND_SUMMARY,
+         {.type = TG_VALUE_SUMMARY, .value.summary = &summary},
+         TG_OK,
+         "s{exported_quantile=\"5\",le=\"4\",quantile=\"0\"} unknown [] d:1 @0\n"
+         "s{exported_quantile=\"5\",le=\"4\",quantile=\"0.99\"} unknown [] d:2.5 @0\n"
+         "s_sum{exported_quantile=\"5\",le=\"4\"} unknown [] d:8 @0\n"
+         "s_count{exported_quantile=\"5\",le=\"4\"} unknown [] d:4 @0\n"},
+        {"e",
+         plain_tags,
+         1,
+         TG_KIND_EXP_HISTOGRAM,
+         {.ts_ns = 3000000,
+          .type = TG_VALUE_EXP_HISTOGRAM,
+          .value.exp_histogram = &native,
+          .exemplars = &exemplars},
+         TG_OK,
+         "e{A=\"upper\"} exponential_histogram cumulative [] e:16 scale=8 zero=2<0.5 sum=1"
+         " +-2 [1 0 0 2 0 0 0 3] -3 [1 2] @3000000" EX1 EX2 "\n"},
+        /* -3 -2 -1 0 by fours: -1 -1 -1 0; 2 3 4 5: 0 0 1 1 */
+        {"e",
+         NULL,
+         0,
+         TG_KIND_EXP_HISTOGRAM,
+         {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &fine},
+         TG_OK,
+         "e exponential_histogram cumulative [] e:10 scale=8 zero=0<0 sum=1 +-1 [6 4] -0 [3 7] "
+         "@0\n"},
+        {"e",
+         NULL,
+         0,
+         TG_KIND_EXP_HISTOGRAM,
+         {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &finest},
+         TG_OK,
+         "e exponential_histogram cumulative [] e:10 scale=8 zero=0<0 sum=1 +-1 [3 7] -0 [] @0\n"},
+        {"e",
+         NULL,
+         0,
+         TG_KIND_EXP_HISTOGRAM,
+         {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &coarse},
+         TG_ERR_UNSUPPORTED,
+         ""},
+        {"e",
+         NULL,
+         0,
+         TG_KIND_EXP_HISTOGRAM,
+         {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
+         TG_OK,
+         "e exponential_histogram cumulative [] none @0\n"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        struct tg_buf prepared;
+        struct tg_buf out;
+        struct tg_err err = {.msg = ""};
+        const struct tg_series_desc d = {.name = rows[i].name,
+                                         .unit = "",
+                                         .name_len = (uint32_t)strlen(rows[i].name),
+                                         .kind = (uint8_t)rows[i].kind,
+                                         .n_tags = rows[i].n_tags,
+                                         .tags = rows[i].tags};
+        tg_decode_fixture_init(&f, NULL);
+        tg_buf_init(&prepared, 0);
+        tg_buf_init(&out, 0);
+        assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
+        for (int run = 0; run < 2; run++) {
+            tg_buf_reset(&out);
+            assert_int_equal(
+                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &rows[i].p),
+                rows[i].code);
+            if (tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err) != TG_OK)
+                fail_msg("row %zu: %s", i, err.msg);
+            assert_int_equal(f.d.n_rejected, 0);
+            assert_string_equal(tg_decode_text(&f), rows[i].want);
+            tg_decode_fixture_reset(&f);
+        }
+        for (uint64_t n = 1;; n++) { /* a failure leaves the buffers as they were */
+            tg_buf_deinit(&out);
+            tg_buf_init(&out, 0);
+            tg_mem_fail_at(n);
+            const enum tg_code code =
+                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &rows[i].p);
+            const bool fired = tg_mem_fail_fired();
+            tg_mem_fail_at(0);
+            assert_int_equal(code, fired ? TG_ERR_NOMEM : rows[i].code);
+            if (fired) assert_int_equal(out.len, 0);
+            if (!fired) break;
+        }
+        const size_t whole = prepared.len;
+        for (uint64_t n = 1;; n++) {
+            tg_buf_deinit(&prepared);
+            tg_buf_init(&prepared, 0);
+            tg_mem_fail_at(n);
+            const enum tg_code code = tg_rw_prepare(&d, &prepared, &err);
+            const bool fired = tg_mem_fail_fired();
+            tg_mem_fail_at(0);
+            assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
+            assert_int_equal(prepared.len, fired ? 0 : whole);
+            if (!fired) break;
+        }
+        tg_buf_deinit(&prepared);
+        tg_buf_deinit(&out);
+        tg_decode_fixture_deinit(&f);
+    }
+}
+
+/* Labels sorted, one sample: byte for byte. */
+static void the_scalar_form_is_exact(void **state)
+{
+    (void)state;
+    struct tg_buf prepared;
+    struct tg_buf out;
+    struct tg_err err;
+    uint8_t want[128];
+    const struct tg_series_desc d = {
+        .name = "up", .unit = "", .name_len = 2, .n_tags = 3, .tags = plain_tags};
+    const struct tg_point p = {
+        .ts_ns = INT64_C(1700000000123000000), .type = TG_VALUE_DOUBLE, .value.f64 = 1};
+    tg_buf_init(&prepared, 0);
+    tg_buf_init(&out, 0);
+    assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
+    const size_t len = tg_unhex("0a49"
+                                "0a0a0a0141120575707065"
+                                "72"
+                                "0a0e0a085f5f6e616d655f5f12027570"
+                                "0a0e0a09686f73745f6e616d65120168"
+                                "0a090a047a6f6e6512017a"
+                                "121009000000000000f03f10fbd095ffbc31",
+                                want);
+    assert_int_equal(out.len, len);
+    assert_memory_equal(out.data, want, len);
+    tg_buf_deinit(&prepared);
+    tg_buf_deinit(&out);
+}
+
+static void what_prometheus_cannot_take_is_refused(void **state)
+{
+    (void)state;
+    struct tg_buf b;
+    struct tg_err err;
+    struct tg_series_desc d = {.name = "n",
+                               .unit = "",
+                               .name_len = 1,
+                               .kind = TG_KIND_COUNTER,
+                               .temporality = TG_TEMPORALITY_DELTA};
+    tg_buf_init(&b, 0);
+    assert_int_equal(tg_rw_prepare(&d, &b, &err), TG_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "cumulative"));
+    d = (struct tg_series_desc){.name = "??", .unit = "", .name_len = 2};
+    assert_int_equal(tg_rw_prepare(&d, &b, &err), TG_ERR_INVALID);
+    assert_int_equal(b.len, 0);
+    const struct tg_point p = {.type = TG_VALUE_DOUBLE};
+    assert_int_equal(tg_rw_append_point(&b, NULL, 0, &p), TG_ERR_UNSUPPORTED);
+    assert_int_equal(tg_rw_append_point(&b, (const uint8_t *)"\x01\xff\xff\xff\xff", 5, &p),
+                     TG_ERR_UNSUPPORTED);
+    tg_buf_deinit(&b);
+}
+
+/* Prometheus refuses an exemplar with more than 128 characters of labels. */
+static void long_exemplar_labels_are_left_out(void **state)
+{
+    (void)state;
+    char big[100];
+    memset(big, 'x', sizeof(big));
+    const struct tg_string labels[] = {{"a", 1},           {"b", 1}, {"big", 3},
+                                       {big, sizeof(big)}, {"c", 1}, {"d", 1}};
+    const struct tg_exemplar e = {.value = 1, .has_trace = true, .n_labels = 3, .labels = labels};
+    const struct tg_exemplars ex = {1, &e};
+    const struct tg_point p = {.type = TG_VALUE_DOUBLE, .value.f64 = 1, .exemplars = &ex};
+    const struct tg_series_desc d = {.name = "m", .unit = "", .name_len = 1};
+    struct tg_decode_fixture f;
+    struct tg_buf prepared;
+    struct tg_buf out;
+    struct tg_err err;
+    tg_decode_fixture_init(&f, NULL);
+    tg_buf_init(&prepared, 0);
+    tg_buf_init(&out, 0);
+    assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
+    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
+    assert_string_equal(tg_decode_text(&f),
+                        "m unknown [] d:1 @0 ex{1 @0 00000000000000000000000000000000/"
+                        "0000000000000000 a=b}\n");
+    tg_buf_deinit(&prepared);
+    tg_buf_deinit(&out);
+    tg_decode_fixture_deinit(&f);
+}
+
+static void hits_allocate_nothing(void **state)
+{
+    (void)state;
+    struct tg_workload w;
+    struct tg_decode_fixture f;
+    struct tg_buf body;
+    struct tg_err err;
+    tg_workload_init(&w, 300, INT64_C(1700000000000000000));
+    tg_decode_fixture_init(&f, NULL);
+    tg_buf_init(&body, 0);
+    for (int run = 0; run < 3; run++) {
+        tg_buf_reset(&body);
+        tg_workload_remote_write(&w, 0, 300, &body);
+        if (run) tg_mem_fail_at(1);
+        assert_int_equal(tg_rw_decode(body.data, body.len, &f.d, &err), TG_OK);
+        assert_true(run == 0 || !tg_mem_fail_fired());
+        tg_mem_fail_at(0);
+        assert_int_equal(f.d.n_misses, run ? 0 : 300);
+        for (uint32_t i = 0; i < 300; i++) {
+            double want;
+            assert_true(tg_point_as_double(&w.points[i], &want));
+            assert_true(f.batch.points[i].value.f64 == want);
+            assert_int_equal(f.batch.points[i].ts_ns, w.points[i].ts_ns);
+        }
+        tg_decode_fixture_reset(&f);
+        tg_workload_step(&w, INT64_C(10000000000));
+    }
+    tg_buf_deinit(&body);
+    tg_decode_fixture_deinit(&f);
+    tg_workload_deinit(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decodes_what_protoc_encodes),
+        cmocka_unit_test(parts_come_in_any_order),
+        cmocka_unit_test(times_are_checked),
+        cmocka_unit_test(stale_markers_are_points_without_value),
+        cmocka_unit_test(bad_series_are_rejected_alone),
+        cmocka_unit_test(malformed_bytes_say_where),
+        cmocka_unit_test(damage_does_no_harm),
+        cmocka_unit_test(survives_every_failed_allocation),
+        cmocka_unit_test(full_table_refuses_new_series),
+        cmocka_unit_test(names_follow_the_specification),
+        cmocka_unit_test(points_are_written),
+        cmocka_unit_test(the_scalar_form_is_exact),
+        cmocka_unit_test(what_prometheus_cannot_take_is_refused),
+        cmocka_unit_test(long_exemplar_labels_are_left_out),
+        cmocka_unit_test(hits_allocate_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
