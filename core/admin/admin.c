@@ -9,7 +9,6 @@
 
 #include "core/admin/internal.h"
 #include "core/admin/json.h"
-#include "core/base/logger.h"
 #include "core/base/mem.h"
 
 void tg_admin_reply_error(struct tg_http_request *req, int status, const char *fmt, ...)
@@ -65,14 +64,10 @@ static void reload(struct tg_admin *a, struct tg_http_request *req)
     struct tg_err err = {.msg = ""};
     const enum tg_code code = tg_gateway_reload(a->gateway, &err);
     if (code != TG_OK) {
-        tg_warn("rules", "reload asked for by %s failed, the old rules stay: %s", tg_http_peer(req),
-                err.msg);
         tg_admin_reply_error(req, tg_code_class(code) == TG_CLASS_FULL ? 503 : 400, "%s", err.msg);
         return;
     }
     tg_gateway_status(a->gateway, &a->status);
-    tg_info("rules", "generation %llu is in force, reload asked for by %s",
-            (unsigned long long)a->status.generation, tg_http_peer(req));
     char text[64];
     const int n = snprintf(text, sizeof(text), "{\"generation\":%llu}\n",
                            (unsigned long long)a->status.generation);

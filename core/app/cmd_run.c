@@ -81,12 +81,9 @@ static void drain(struct runner *r, const char *name)
 
 static void reload(struct runner *r)
 {
-    struct tg_err err = {.msg = ""};
     if (r->is_draining) return;
-    if (tg_gateway_reload(r->gateway, &err) != TG_OK)
-        tg_error("rules", "reload failed, the old rules stay: %s", err.msg);
-    else
-        tg_info("rules", "reloaded");
+    tg_info("run", "SIGHUP: loading the rules anew");
+    (void)!tg_gateway_reload(r->gateway, NULL); /* says itself how it went */
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)

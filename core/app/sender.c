@@ -149,7 +149,6 @@ static void on_result(void *arg, const struct tg_http_result *r)
         if (s->config.protocol == TG_SEND_OTLP &&
             tg_otlp_decode_response(r->body, r->len, &n_rejected, &message, NULL) != TG_OK)
             n_rejected = 0;
-        s->stats.bytes += slot->body.len;
         if (n_rejected > 0) {
             (void)snprintf(text, sizeof(text), "%.*s", (int)(message.len < 400 ? message.len : 400),
                            message.len ? message.ptr : "");
@@ -165,6 +164,7 @@ static void on_result(void *arg, const struct tg_http_result *r)
         answer_text(text, sizeof(text), s->config.protocol, r);
         refuse(slot, partial_count(slot, text), text);
     }
+    if (r->status) s->stats.bytes += slot->body.len;
     end_slot(slot);
 }
 

@@ -31,7 +31,7 @@ struct tg_sender_config {
 
 struct tg_sender_stats {
     uint64_t n_requests, n_retries;
-    uint64_t bytes;      /* of bodies taken */
+    uint64_t bytes;      /* of bodies answered */
     uint64_t n_taken;    /* points acknowledged */
     uint64_t n_refused;  /* points refused for good */
     uint64_t n_given_up; /* points for which nobody had room, or nobody answered, until the end */

@@ -1,0 +1,298 @@
+/* The admin port before a real gateway: every endpoint, its mistakes, and draining. */
+#include "core/admin/admin.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/hash.h"
+#include "core/net/http_client.h"
+
+struct fixture {
+    char dir[64], log_dir[96], dead_dir[96], tags[96];
+    struct tg_arena arena;
+    struct tg_config config;
+    struct tg_backend_config backends[1];
+    const char *names[1];
+    struct tg_loop *loop;
+    struct tg_gateway *gateway;
+    struct tg_admin *admin;
+    struct tg_http_client *client;
+    /* the last answer */
+    bool done;
+    int status;
+    char body[65536];
+};
+
+static void write_tags(const struct fixture *f, const char *text)
+{
+    FILE *out = fopen(f->tags, "we");
+    assert_non_null(out);
+    assert_true(fputs(text, out) >= 0);
+    assert_int_equal(fclose(out), 0);
+}
+
+static int start(void **state)
+{
+    static struct fixture f;
+    memset(&f, 0, sizeof(f));
+    struct tg_err err = {.msg = ""};
+    tg_hash_seed(0);
+    (void)snprintf(f.dir, sizeof(f.dir), "/tmp/tg-admin-XXXXXX");
+    if (!mkdtemp(f.dir)) return -1;
+    (void)snprintf(f.log_dir, sizeof(f.log_dir), "%s/log", f.dir);
+    (void)snprintf(f.dead_dir, sizeof(f.dead_dir), "%s/dead", f.dir);
+    (void)snprintf(f.tags, sizeof(f.tags), "%s/tags.lua", f.dir);
+    write_tags(&f, "return function(series) series.tags.seen = 'yes' end\n");
+    tg_arena_init(&f.arena, 0);
+    f.names[0] = "sink";
+    struct tg_backend_config *b = &f.backends[0];
+    *b = (struct tg_backend_config){.name = "sink",
+                                    .ops = &tg_backend_influxdb,
+                                    .from_start = true,
+                                    .batch_points = 1000,
+                                    .retry_min_ms = 50,
+                                    .retry_max_ms = 1000,
+                                    .health_every_ms = 60000};
+    if (tg_options_init(&b->options, b->ops->options, &f.arena) != TG_OK ||
+        tg_options_set(&b->options, "url", "http://127.0.0.1:1", &f.arena, &err) != TG_OK ||
+        tg_options_set(&b->options, "database", "db", &f.arena, &err) != TG_OK) {
+        (void)fprintf(stderr, "%s\n", err.msg);
+        return -1;
+    }
+    f.config = (struct tg_config){
+        .dir = f.dir,
+        .http_address = "127.0.0.1:0",
+        .admin_address = "127.0.0.1:0",
+        .log = {.dir = f.log_dir,
+                .sync = TG_SYNC_NEVER,
+                .max_bytes = 16 << 20,
+                .segment_bytes = 1 << 20},
+        .rules = {.tags_path = f.tags, .backends = f.names, .n_backends = 1, .n_slots = 1},
+        .limits = {.max_series = 1000,
+                   .series_limits = tg_series_limits_default,
+                   .max_body_bytes = 1 << 20,
+                   .max_decompressed_bytes = 4 << 20,
+                   .max_inflight_body_bytes = 16 << 20,
+                   .max_header_bytes = 16384,
+                   .max_connections = 64,
+                   .header_timeout_ms = 10000,
+                   .request_timeout_ms = 10000,
+                   .idle_timeout_ms = 10000,
+                   .ack_timeout_ms = 5000,
+                   .drain_timeout_ms = 100},
+        .n_workers = 1,
+        .backends = f.backends,
+        .n_backends = 1,
+        .dead_letter_dir = f.dead_dir,
+        .max_dead_letter_bytes = 1 << 20,
+    };
+    f.loop = tg_loop_new();
+    f.client = tg_http_client_new(f.loop, NULL);
+    if (tg_gateway_start(&f.config, &f.gateway, &err) != TG_OK) {
+        (void)fprintf(stderr, "%s\n", err.msg);
+        return -1;
+    }
+    const struct tg_admin_config admin = {
+        .loop = f.loop, .address = "127.0.0.1:0", .gateway = f.gateway, .config = &f.config};
+    if (tg_admin_new(&admin, &f.admin, &err) != TG_OK) {
+        (void)fprintf(stderr, "%s\n", err.msg);
+        return -1;
+    }
+    *state = &f;
+    return 0;
+}
+
+static int stop(void **state)
+{
+    struct fixture *f = *state;
+    tg_admin_detach(f->admin);
+    tg_gateway_stop(f->gateway);
+    while (tg_admin_n_pending(f->admin)) tg_loop_once(f->loop, 100);
+    tg_http_client_free(f->client);
+    tg_admin_free(f->admin);
+    tg_loop_free(f->loop);
+    tg_arena_deinit(&f->arena);
+    char command[128];
+    (void)snprintf(command, sizeof(command), "rm -rf %s", f->dir);
+    return system(command);
+}
+
+static void on_result(void *arg, const struct tg_http_result *r)
+{
+    struct fixture *f = arg;
+    f->done = true;
+    f->status = r->status;
+    if (r->code != TG_OK) fail_msg("no answer: %s", r->message);
+    (void)snprintf(f->body, sizeof(f->body), "%.*s", (int)r->len, (const char *)r->body);
+}
+
+static int ask(struct fixture *f, const char *method, const char *path, const char *origin)
+{
+    char url[512];
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", tg_admin_port(f->admin), path);
+    const struct tg_http_client_header header = {"Origin", origin};
+    const struct tg_http_call call = {.method = method,
+                                      .url = url,
+                                      .headers = &header,
+                                      .n_headers = origin ? 1 : 0,
+                                      .body = "",
+                                      .timeout_ms = 10000};
+    struct tg_err err = {.msg = ""};
+    f->done = false;
+    if (tg_http_client_send(f->client, &call, on_result, f, &err) != TG_OK) fail_msg("%s", err.msg);
+    while (!f->done) tg_loop_once(f->loop, 100);
+    return f->status;
+}
+
+/* Two points, one of them with a new series, through the front door. */
+static void send_points(struct fixture *f)
+{
+    char url[128];
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/write", tg_gateway_http_port(f->gateway));
+    static const char lines[] = "room,floor=1 t=1.5\nroom,floor=2 t=2.5\n";
+    const struct tg_http_call call = {
+        .method = "POST", .url = url, .body = lines, .len = sizeof(lines) - 1};
+    struct tg_err err = {.msg = ""};
+    f->done = false;
+    if (tg_http_client_send(f->client, &call, on_result, f, &err) != TG_OK) fail_msg("%s", err.msg);
+    while (!f->done) tg_loop_once(f->loop, 100);
+    assert_int_equal(f->status, 204);
+}
+
+static const struct {
+    const char *method, *path, *origin;
+    int status;
+    const char *body; /* part of it */
+} requests[] = {
+    {"GET", "/healthz", NULL, 200, "ok"},
+    {"GET", "/readyz", NULL, 200, "ready"},
+    {"GET", "/metrics", NULL, 200, "tidegate_build_info{version=\""},
+    {"GET", "/metrics", NULL, 200, "\nprocess_resident_memory_bytes "},
+    {"GET", "/", NULL, 200, "<td>sink<td>influxdb"},
+    {"GET", "/", NULL, 200, ">balanced<"},
+    {"POST", "/healthz", NULL, 405, "takes GET only"},
+    {"GET", "/-/reload", NULL, 405, "takes POST only"},
+    {"GET", "/-/rewind", NULL, 405, "takes POST only"},
+    {"POST", "/api/query", NULL, 405, "takes GET only"},
+    {"DELETE", "/api/status", NULL, 405, "takes GET only"},
+    {"GET", "/nowhere", NULL, 404, "/api/status"},
+    {"GET", "/healthz/", NULL, 404, "no such page"},
+    {"GET", "/api/explain?series=up%7Ba%3D%22b%22%7D", NULL, 200, "\"seen\":\"yes\""},
+    {"GET", "/api/explain?series=up&kind=gauge", NULL, 200, "\"targets\":[\"sink\"]"},
+    {"GET", "/api/explain", NULL, 400, "say which series"},
+    {"GET", "/api/explain?series=up%7Ba", NULL, 400, "expected ="},
+    {"GET", "/api/explain?series=up&kind=gouge", NULL, 400, "did you mean \\\"gauge\\\"?"},
+    {"GET", "/api/explain?series=%7Ba%3Db%7D", NULL, 400, "has no name"},
+    {"GET", "/api/query?backend=sinc", NULL, 404, "did you mean \\\"sink\\\"?"},
+    {"GET", "/api/query?since=yesterday", NULL, 400, "since: \\\"yesterday\\\" is not a time"},
+    {"GET", "/api/query?start=2m&end=5m", NULL, 400, "end is not after start"},
+    {"GET", "/api/query?limit=0", NULL, 400, "limit: expected a number"},
+    {"GET", "/api/query?limit=10x", NULL, 400, "limit: expected a number"},
+    {"GET", "/api/query?series=up%7B", NULL, 400, "ends too early"},
+    {"GET", "/api/query?series=up&name=up", NULL, 400, "keep one"},
+    {"GET", "/api/query?tag=novalue", NULL, 400, "write name=value"},
+    {"GET", "/api/query?name=room_t", NULL, 503, "sink: "}, /* its server is away */
+    {"POST", "/-/rewind", NULL, 400, "say what and where to"},
+    {"POST", "/-/rewind?backend=sink", NULL, 400, "say what and where to"},
+    {"POST", "/-/rewind?backend=sinc&to=start", NULL, 404, "did you mean \\\"sink\\\"?"},
+    {"POST", "/-/rewind?backend=sink&to=yesterday", NULL, 400, "write start, end, a time"},
+    {"POST", "/-/rewind?backend=sink&to=pos:x", NULL, 400, "is not a position"},
+    {"POST", "/-/rewind?backend=sink&to=start", NULL, 200, "\"backend\":\"sink\",\"position\":"},
+    {"POST", "/-/rewind?backend=sink&to=5m", NULL, 200, "\"backend\":\"sink\""},
+    {"POST", "/-/reload", "http://evil.example", 403, "other sites"},
+    {"POST", "/-/reload", "null", 403, "other sites"},
+    {"GET", "/api/status", "http://evil.example", 403, "other sites"},
+};
+
+static void test_requests(void **state)
+{
+    struct fixture *f = *state;
+    send_points(f);
+    for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+        for (int twice = 0; twice < 2; twice++) {
+            const int status = ask(f, requests[i].method, requests[i].path, requests[i].origin);
+            if (status != requests[i].status || !strstr(f->body, requests[i].body))
+                fail_msg("%s %s: %d, want %d with %s; got: %s", requests[i].method,
+                         requests[i].path, status, requests[i].status, requests[i].body, f->body);
+        }
+    }
+}
+
+static json_int_t integer(const json_t *o, const char *a, const char *b)
+{
+    const json_t *v = json_object_get(json_object_get(o, a), b);
+    if (!json_is_integer(v)) fail_msg("%s.%s is no number", a, b);
+    return json_integer_value(v);
+}
+
+static void test_status(void **state)
+{
+    struct fixture *f = *state;
+    send_points(f);
+    assert_int_equal(ask(f, "GET", "/api/status", NULL), 200);
+    json_t *o = json_loads(f->body, 0, NULL);
+    assert_non_null(o);
+    const json_int_t received = integer(o, "points", "received");
+    assert_true(received >= 2);
+    const json_t *ledger =
+        json_object_get(json_array_get(json_object_get(o, "backends"), 0), "ledger");
+    assert_true(json_is_true(json_object_get(ledger, "balanced")));
+    assert_int_equal(json_integer_value(json_object_get(ledger, "received")), received);
+    assert_int_equal(json_integer_value(json_object_get(ledger, "waiting")), received);
+    assert_int_equal(integer(o, "series", "live"), 2);
+    assert_int_equal(integer(o, "log", "max_bytes"), 16 << 20);
+    json_decref(o);
+}
+
+static void test_reload(void **state)
+{
+    struct fixture *f = *state;
+    static const char good[] = "return function(series) series.tags.seen = 'again' end\n";
+    write_tags(f, "return function(series)\n  oops(\nend\n");
+    for (int twice = 0; twice < 2; twice++) {
+        assert_int_equal(ask(f, "POST", "/-/reload", NULL), 400);
+        assert_non_null(strstr(f->body, "tags.lua:"));
+        /* The old rules stay. */
+        assert_int_equal(ask(f, "GET", "/api/explain?series=up", NULL), 200);
+        assert_non_null(strstr(f->body, "\"seen\":\"yes\""));
+    }
+    write_tags(f, good);
+    assert_int_equal(ask(f, "POST", "/-/reload", NULL), 200);
+    assert_string_equal(f->body, "{\"generation\":2}\n");
+    assert_int_equal(ask(f, "GET", "/api/explain?series=up", NULL), 200);
+    assert_non_null(strstr(f->body, "\"seen\":\"again\""));
+}
+
+/* Last: after this the gateway is not asked any more. */
+static void test_draining(void **state)
+{
+    struct fixture *f = *state;
+    tg_admin_detach(f->admin);
+    assert_int_equal(ask(f, "GET", "/healthz", NULL), 200);
+    assert_int_equal(ask(f, "GET", "/readyz", NULL), 503);
+    assert_string_equal(f->body, "not ready: draining\n");
+    assert_int_equal(ask(f, "GET", "/metrics", NULL), 200);
+    static const char *const paths[] = {"/", "/api/status", "/api/query", "/api/explain?series=up"};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        assert_int_equal(ask(f, "GET", paths[i], NULL), 503);
+    assert_int_equal(ask(f, "POST", "/-/reload", NULL), 503);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_draining),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
