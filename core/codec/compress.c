@@ -21,12 +21,9 @@ static const struct {
     const char *name;
     enum tg_encoding encoding;
 } encoding_names[] = {
-    {"identity", TG_ENCODING_IDENTITY},
-    {"gzip",     TG_ENCODING_GZIP    },
-    {"x-gzip",   TG_ENCODING_GZIP    },
-    {"deflate",  TG_ENCODING_DEFLATE },
-    {"snappy",   TG_ENCODING_SNAPPY  },
-    {"zstd",     TG_ENCODING_ZSTD    },
+    {"identity", TG_ENCODING_IDENTITY}, {"gzip", TG_ENCODING_GZIP},
+    {"x-gzip", TG_ENCODING_GZIP},       {"deflate", TG_ENCODING_DEFLATE},
+    {"snappy", TG_ENCODING_SNAPPY},     {"zstd", TG_ENCODING_ZSTD},
 };
 
 enum tg_code tg_encoding_parse(const char *name, size_t len, enum tg_encoding *out,

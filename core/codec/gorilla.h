@@ -73,7 +73,7 @@ static inline bool tg_gorilla_get(struct tg_bitr *r, struct tg_gorilla *g, uint6
     const unsigned lead = (unsigned)tg_bitr_get_small(r, 6);
     const unsigned len = (unsigned)tg_bitr_get_small(r, 6) + 1;
     if (lead + len > 64) return false;
-    g->prev ^= tg_bitr_get(r, len) << (64 - lead - len);
+    g->prev ^= tg_bitr_get(r, len) << ((64 - lead - len) & 63);
     g->lead = (uint8_t)lead;
     g->len = (uint8_t)len;
     *bits = g->prev;

@@ -218,7 +218,7 @@ static enum tg_code find_series(struct decoder *s, const struct staged *f, struc
         *err = s->desc_err;
         return s->parsed_code;
     }
-    uint32_t field_len;
+    uint32_t field_len = 0;
     const char *field = unescape(s, f->field, f->field + f->field_len, true, &field_len);
     struct tg_series_desc desc = s->desc;
     desc.field_len = field_len;

@@ -215,6 +215,11 @@ const char *tg_number_scan(const char *p, const char *end, struct tg_number *n)
 
 /* ---- double to decimal ---- */
 
+static void put_text(char *out, const char *text, size_t len)
+{
+    memcpy(out, text, len);
+}
+
 /* Writes digits x 10^exp10 (digits > 0, at most 17 of them). */
 static unsigned put_decimal(char *out, uint64_t digits, int exp10)
 {
@@ -228,15 +233,15 @@ static unsigned put_decimal(char *out, uint64_t digits, int exp10)
     if (e >= 0 && e < 21) {
         put_digits(p, digits, (unsigned)n);
         if (e >= n - 1) {
-            memset(p + n, '0', (size_t)(e - n + 1));
+            memset(p + n, '0', (size_t)e + 1 - (size_t)n);
             return (unsigned)(e + 1);
         }
-        memmove(p + e + 2, p + e + 1, (size_t)(n - e - 1));
+        memmove(p + e + 2, p + e + 1, (size_t)n - (size_t)e - 1);
         p[e + 1] = '.';
         return (unsigned)(n + 1);
     }
     if (e < 0 && e >= -5) {
-        memcpy(p, "0.00000", 7);
+        put_text(p, "0.00000", 7);
         put_digits(p + 1 - e, digits, (unsigned)n);
         return (unsigned)(1 - e + n);
     }
@@ -310,7 +315,7 @@ static void shortest_slow(double v, uint64_t *digits, int *exp10)
 unsigned tg_double_format(char *out, double v)
 {
     if (isnan(v)) {
-        memcpy(out, "NaN", 3);
+        put_text(out, "NaN", 3);
         return 3;
     }
     char *p = out;
@@ -320,7 +325,7 @@ unsigned tg_double_format(char *out, double v)
     }
     if (isinf(v)) {
         if (p == out) *p++ = '+';
-        memcpy(p, "Inf", 3);
+        put_text(p, "Inf", 3);
         return 4;
     }
     if (v < 9007199254740992.0) {

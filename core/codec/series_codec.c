@@ -154,7 +154,7 @@ enum tg_code tg_series_codec_peek(const void *bytes, size_t len, enum tg_series_
 static enum tg_code begin_decode(enum tg_series_codec want, const uint8_t **p, const uint8_t *end,
                                  size_t cap, size_t *n, struct tg_err *err)
 {
-    enum tg_series_codec codec;
+    enum tg_series_codec codec = want;
     TG_TRY(get_header(p, end, &codec, n, err));
     if (codec != want)
         return tg_fail_at(err, TG_ERR_CORRUPT, 0, "encoded values: these are %s, not %s",
