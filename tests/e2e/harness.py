@@ -157,8 +157,8 @@ class Gateway:
         if self.proc and self.proc.poll() is None:
             self.proc.kill()
             self.proc.wait()
-        failed = any(err for _, err in getattr(self.case._outcome, "errors", []) or []) or (
-            getattr(getattr(self.case._outcome, "result", None), "failures", None))
+        result = self.case._outcome.result
+        failed = any(test is self.case for test, _ in result.failures + result.errors)
         if os.environ.get("TIDEGATE_E2E_VERBOSE") or failed:
             print(self.log_text(), file=sys.stderr)
         shutil.rmtree(self.dir, ignore_errors=True)
@@ -262,10 +262,10 @@ def vm_export(vm, match):
     return {k: sorted(v) for k, v in out.items()}
 
 
-def prometheus(case, scrape="", extra=()):
+def prometheus(case, scrape="", out_of_order="30d", extra=()):
     binary, port, d = need("prometheus"), free_port(), tempfile.mkdtemp(prefix="tidegate-prom-")
     with open(f"{d}/p.yml", "w") as f:
-        f.write(f"global: {{scrape_interval: 1s}}\nstorage: {{tsdb: {{out_of_order_time_window: 30d}}}}\n{scrape}")
+        f.write(f"global: {{scrape_interval: 1s}}\nstorage: {{tsdb: {{out_of_order_time_window: {out_of_order}}}}}\n{scrape}")
     return Server(case, [binary, f"--config.file={d}/p.yml", f"--storage.tsdb.path={d}/data",
                          f"--web.listen-address=127.0.0.1:{port}", "--web.enable-remote-write-receiver",
                          "--web.enable-admin-api", *extra], port, "/-/ready", 200, d)

@@ -26,7 +26,7 @@ def case(name):
         shutil.copytree(source, g.dir)
         g.config = os.path.join(g.dir, "gateway.lua")
         g.start({"TIDEGATE_HTTP": "127.0.0.1:0", "TIDEGATE_ADMIN": "127.0.0.1:0"})
-        r = g.cli("send", os.path.join(g.dir, "input.lp"), "--url", f"http://127.0.0.1:{g.http}")
+        r = g.cli("send", os.path.join(g.dir, "input.lp"), "--to", f"http://127.0.0.1:{g.http}")
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
         expected = os.path.join(source, "expected")
         for backend in (b["name"] for b in g.status()["backends"]):

@@ -119,7 +119,7 @@ remote_write:
         g.ledger("vm")
 
     def test_prometheus_as_target_and_out_of_bounds_as_dead_letters(self):
-        p = prometheus(self)
+        p = prometheus(self, out_of_order="0s")
         g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{p.port}/api/v1/write" }}').start()
         good = [((NOW - 60 + i) * 1000, float(i)) for i in range(30)]
         labels = {"__name__": "to_prom", "k": "v"}
@@ -134,7 +134,7 @@ remote_write:
         self.assertEqual(values, good + [(NOW * 1000, 100.0)])
         letters = g.dead_letters("prom")
         self.assertEqual([(x["time_ns"] // MS, x["value"]) for x in letters], [(good[3][0], 99.0)])
-        self.assertIn("duplicate", letters[0]["reason"])
+        self.assertIn("out of order", letters[0]["reason"])
 
 
 def npm_folder(name):

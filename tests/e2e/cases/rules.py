@@ -29,12 +29,12 @@ class Reload(unittest.TestCase):
         wait_for("b", lambda: times(self.b) == [2])
         self.assertIn("env=prod", self.b.lines()[0])
         self.assertEqual(times(self.a), [1])
-        self.assertEqual(g.status()["rules"]["generation"], 2)
+        self.assertEqual(g.status()["generation"], 2)
 
     def test_sighup_reloads(self):
         self.g.write_rule("routing", 'return function(series) return to("b") end')
         self.g.proc.send_signal(signal.SIGHUP)
-        wait_for("generation 2", lambda: self.g.status()["rules"]["generation"] == 2)
+        wait_for("generation 2", lambda: self.g.status()["generation"] == 2)
 
     def test_a_broken_script_leaves_the_old_rules(self):
         g = self.g
