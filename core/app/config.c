@@ -357,15 +357,24 @@ static void resolve_paths(struct loader *l, struct tg_options *options)
     for (size_t i = 0; options->specs[i].name; i++) {
         struct tg_option_value *v = &options->values[i];
         if (options->specs[i].type != TG_OPT_PATH || !v->str || v->str[0] == '/') continue;
+        /* The folder is free of symbolic links, so "../" can be taken off both sides. */
         const char *rel = v->str;
-        while (rel[0] == '.' && rel[1] == '/') rel += 2;
-        const size_t cap = strlen(l->dir) + strlen(rel) + 2;
+        size_t dir_len = strlen(l->dir);
+        for (;;) {
+            while (rel[0] == '.' && rel[1] == '/') rel += 2;
+            if (strncmp(rel, "../", 3) != 0) break;
+            rel += 3;
+            while (dir_len > 1 && l->dir[dir_len - 1] != '/') dir_len--;
+            if (dir_len > 1) dir_len--;
+        }
+        const size_t cap = dir_len + strlen(rel) + 2;
         char *abs = tg_arena_alloc(l->arena, cap);
         if (!abs) {
             l->is_nomem = true;
             return;
         }
-        (void)snprintf(abs, cap, "%s/%s", l->dir, rel);
+        (void)snprintf(abs, cap, "%.*s%s%s", (int)dir_len, l->dir,
+                       l->dir[dir_len - 1] == '/' ? "" : "/", rel);
         v->str = abs;
     }
 }

@@ -101,9 +101,9 @@ static const struct tg_option_spec limits_specs[] = {
 };
 static const struct tg_option_spec dead_letters_specs[] = {
     {"dir", TG_OPT_PATH, "data/dead", false, 0, 0, NULL,
-     "points that a backend refused for good, with its reason; a file per backend"},
+     "points that a backend refused for good, with its reason: <backend>.jsonl"},
     {"max_bytes", TG_OPT_BYTES, "256MiB", false, 64 * KIB, INT64_C(1) << 50, NULL,
-     "per backend; over it the oldest file goes"},
+     "per backend; at it the backend stalls (nothing is dropped) until the file is moved away"},
     {0},
 };
 static const struct tg_option_spec backend_specs[] = {

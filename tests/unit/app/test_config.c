@@ -203,6 +203,7 @@ static void test_whole(void **state)
                "  log = { dir = '/abs/log', sync = 'interval', sync_interval = '250ms',\n"
                "          max_bytes = 2 * gib, segment_bytes = '1GiB', keep = 3600 },\n"
                "  rules = { tags = 'tags.lua', routing = './sub/routing.lua',\n"
+               "            strategy = '../../x.lua',\n"
                "            on_error = { 'prom', 'archive' } },\n"
                "  limits = { series = 5, idle_series = '90s', tags_per_series = 7 },\n"
                "  dead_letters = { dir = 'dead', max_bytes = '1MiB' },\n"
@@ -234,7 +235,8 @@ static void test_whole(void **state)
     assert_string_equal(c.rules.tags_path, want);
     (void)snprintf(want, sizeof(want), "%s/sub/routing.lua", dir);
     assert_string_equal(c.rules.routing_path, want);
-    assert_null(c.rules.strategy_path);
+    assert_string_equal(c.rules.strategy_path, "/x.lua");
+    assert_null(c.rules.retention_path);
     assert_int_equal(c.limits.max_series, 5);
     assert_int_equal(c.limits.series_idle_s, 90);
     assert_int_equal(c.limits.series_limits.max_tags, 7);
