@@ -196,6 +196,10 @@ static void text_put_base64(struct text *t, const uint8_t *p, size_t n)
 
 static void text_put_json_string(struct text *t, const uint8_t *p, size_t n)
 {
+    if (n == 0) { /* protobuf-c gives NULL for no bytes */
+        text_put(t, "\"\"", 2);
+        return;
+    }
     static const char hex[] = "0123456789abcdef";
     size_t from = 0;
     text_put(t, "\"", 1);

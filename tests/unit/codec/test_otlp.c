@@ -424,6 +424,12 @@ static void bad_points_are_rejected_alone(void **state)
     assert_decodes(&f,
                    wrap_point(JOIN(t, real(4, 1), field(7, JOIN(text(1, "k"), field(2, deep[0]))))),
                    "m{k=\"[[[[[[[[[[[[[[[[\\\"x\\\"]]]]]]]]]]]]]]]]\"} gauge [] d:1 @100\n");
+    assert_decodes(
+        &f, /* empty key and empty text in a list */
+        wrap_point(JOIN(
+            t, real(4, 1),
+            field(7, JOIN(text(1, "k"), field(2, field(6, field(1, field(2, text(1, ""))))))))),
+        "m{k=\"{\\\"\\\":\\\"\\\"}\"} gauge [] d:1 @100\n");
     assert_decodes(&f, wrap_point(JOIN(fixed(3, INT64_MAX), real(4, 1))),
                    "m gauge [] d:1 @9223372036854775807\n");
     assert_decodes(&f, request(9, field(1, JOIN(t, fixed(6, 3), varint(10, 0)))),
