@@ -148,7 +148,9 @@ static enum tg_code read_answer(struct query *c, const json_t *root)
     const char *words = json_string_value(json_object_get(root, "error"));
     json_array_foreach(json_object_get(root, "results"), i, result)
     {
-        if (!words) words = json_string_value(json_object_get(result, "error"));
+        /* After a statement that failed, the others say "not executed": the reason is elsewhere. */
+        const char *error = json_string_value(json_object_get(result, "error"));
+        if (error && (!words || strcmp(words, "not executed") == 0)) words = error;
         json_array_foreach(json_object_get(result, "series"), k, series)
         {
             TG_TRY(read_series(c, series));

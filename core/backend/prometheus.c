@@ -2,10 +2,11 @@
  *
  * Source: "Prometheus Remote-Write 1.0 specification", section "Protocol".
  *
- * Writing again: Prometheus takes a stored sample a second time when time and value are the same,
- * and appends a request in order, so of a refused one (400) a part may have been stored; bisecting
- * it sends that part again without harm. VictoriaMetrics keeps duplicates unless told to drop
- * them (-dedup.minScrapeInterval). */
+ * Writing again (a retry after an answer that got lost): VictoriaMetrics keeps duplicates unless
+ * told to drop them (-dedup.minScrapeInterval). Prometheus accepts the newest sample of a series a
+ * second time, but older ones only with `storage.tsdb.out_of_order_time_window` set, and then
+ * stores them once; without it they are refused as out of order and become dead letters although
+ * they are stored (seen with 2.42, which also stores nothing of a request it refuses). */
 #include <string.h>
 
 #include "core/backend/http_common.h"

@@ -330,6 +330,10 @@ static void test_query(void **state)
         {{200, "{\"results\":[{\"error\":\"database not found: d\"}]}"},
          TG_ERR_INVALID,
          "database not found: d"},
+        {{200, "{\"results\":[{\"error\":\"not executed\"},{\"error\":\"database not found: e\"},"
+               "{\"error\":\"not executed\"}]}"},
+         TG_ERR_INVALID,
+         "database not found: e"},
         {{400, "{\"error\":\"error parsing query\"}"}, TG_ERR_INVALID, "error parsing query"},
         {{401, "{\"error\":\"no\"}"}, TG_ERR_UNAUTHORIZED, "no"},
         {{404}, TG_ERR_NOT_FOUND, "404"},
