@@ -195,6 +195,7 @@ static int decide_protected(lua_State *L)
         trace_step(d, TG_RULE_TAGS, 0, default_note(TG_RULE_TAGS));
     }
     vm->desc = &d->out->mapped;
+    vm->series_filled = false;
     decide_rest(L, d);
     if (++vm->n_calls % GC_EVERY == 0) (void)lua_gc(L, LUA_GCSTEP, 1);
     return 0;

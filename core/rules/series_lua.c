@@ -221,6 +221,10 @@ void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable)
     const struct tg_series_desc *d = vm->desc;
     const int which = mutable ? 0 : 1;
     lua_checkstack(L, 12);
+    if (!mutable && vm->series_filled) { /* the rules after tags.lua share one */
+        reg_get(L, &series_key[which]);
+        return;
+    }
     reg_get(L, &fields_key[which]);
     set_text(L, "name", d->name, d->name_len);
     set_text(L, "unit", d->unit ? d->unit : "", d->unit_len);
@@ -253,6 +257,7 @@ void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable)
         lua_setfield(L, -2, "__index");
         lua_pop(L, 1);
         reg_get(L, &view_key);
+        vm->series_filled = true;
     }
     lua_setfield(L, -2, "tags");
     lua_pop(L, 1);

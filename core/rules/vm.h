@@ -87,6 +87,7 @@ struct tg_vm {
 
     /* the decision in progress; borrows */
     const struct tg_series_desc *desc;
+    bool series_filled; /* the read-only series stands for desc */
     uint32_t targets;
     uint8_t order[TG_MAX_BACKENDS]; /* of the targets, as strategy.lua gets them */
     uint8_t n_order;
