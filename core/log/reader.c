@@ -8,9 +8,10 @@
 
 struct tg_log_reader {
     struct tg_log *log;
-    uint64_t pos;               /* end of what was given out */
-    uint64_t expected_no;       /* of the next point; TG_NO_NUMBER until the first record says */
-    bool rebuild;               /* the chains are not those of `pos`: enter the segment anew */
+    uint64_t pos;         /* end of what was given out */
+    uint64_t expected_no; /* of the next point; TG_NO_NUMBER until the first record says */
+    uint64_t end_no;      /* without a segment: of the end of the log, all of which is passed */
+    bool rebuild;         /* the chains are not those of `pos`: enter the segment anew */
     struct tg_log_segment *seg; /* referenced; NULL: not inside one */
     int fd;
     struct tg_segment_walk walk;
@@ -49,6 +50,8 @@ static struct tg_log_segment *locate(struct tg_log *log, uint64_t *pos, uint64_t
         /* beyond what is there: a cursor of a log whose end was lost */
         if (!atomic_load(&seg->sealed) && *pos > atomic_load(&seg->end_pos))
             *pos = atomic_load(&seg->end_pos);
+    } else if (*pos < log->end_pos) {
+        *pos = log->end_pos;
     }
     pthread_mutex_unlock(&log->mu);
     return seg;
@@ -205,6 +208,7 @@ static enum tg_code enter_at_pos(struct tg_log_reader *r, struct tg_err *err)
     struct tg_log_segment *seg = locate(r->log, &r->pos, &end_point_no);
     if (!seg) {
         if (r->expected_no == TG_NO_NUMBER) r->expected_no = end_point_no;
+        r->end_no = end_point_no;
         return TG_OK;
     }
     TG_TRY(enter(r, seg, err));
@@ -269,6 +273,13 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
         const uint32_t added = batch->n_points - before;
         code = fetch(r, added == 0, err);
         if (r->pos < read->from_pos) read->from_pos = r->pos; /* it was inside a record */
+        if (code == TG_OK && !r->seg && r->expected_no < r->end_no) {
+            /* the end of the log is gone, yet a cursor knows that it was there */
+            if (!begun) read->from_point_no = r->expected_no;
+            begun = true;
+            lost += r->end_no - r->expected_no;
+            r->expected_no = r->end_no;
+        }
         if (code != TG_OK || r->pending.type == 0) break;
         const struct tg_record *rec = &r->pending;
         if (rec->type == TG_RECORD_BLOCK) {
