@@ -34,6 +34,7 @@ struct sending {
     uint64_t n_wanted; /* points, or bytes of a file; 0 = without end */
     uint64_t n_done;   /* of what is wanted */
     bool is_terminal;
+    bool ends_at_give_up; /* a host goes on: its gateway may come back */
 };
 
 /* --- progress and summary
@@ -100,6 +101,7 @@ static bool begin(struct sending *s, const char *query)
         .query = query,
         .connections = (unsigned)connections,
         .retry_for_ms = retry_for_ms,
+        .ends_at_give_up = s->ends_at_give_up,
         .on_tick = on_tick,
         .arg = s,
         .stop = &stopped,
@@ -118,7 +120,8 @@ static int finish(struct sending *s, enum tg_code code, const struct tg_err *err
 {
     tg_sender_finish(s->sender);
     const int exit_code = summary(s);
-    if (code != TG_OK && code != TG_ERR_CANCELED)
+    /* Both were said: by the summary, or by whoever pressed Ctrl-C. */
+    if (code != TG_OK && code != TG_ERR_CANCELED && code != TG_ERR_UNAVAILABLE)
         return tg_command_failed(s->args->cmd, "%s", err->msg[0] ? err->msg : "out of memory");
     return exit_code;
 }
@@ -420,6 +423,7 @@ static int run(const struct tg_args *args)
     (void)sigaction(SIGTERM, &action, NULL);
     struct sending s = {.args = args, .protocol = TG_SEND_OTLP};
     const char *what = args->words[0];
+    s.ends_at_give_up = strcmp(what, "host") != 0;
     int code;
     if (strcmp(what, "host") == 0)
         code = send_host(&s);

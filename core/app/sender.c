@@ -270,6 +270,8 @@ enum tg_code tg_sender_submit(struct tg_sender *s, struct tg_buf *body, uint64_t
 {
     while (s->n_busy == s->config.connections && !is_stopped(s)) turn(s);
     if (s->n_busy == s->config.connections) return tg_fail(err, TG_ERR_CANCELED, "stopped");
+    if (s->config.ends_at_give_up && s->stats.n_given_up)
+        return tg_fail(err, TG_ERR_UNAVAILABLE, "%s", s->stats.message);
     struct slot *slot = s->slots;
     while (slot->busy) slot++;
     const struct tg_buf empty = slot->body;

@@ -24,6 +24,7 @@ struct tg_sender_config {
     const char *query;          /* appended to the URL ("precision=s"), or NULL */
     unsigned connections;       /* 1 to 256 */
     int64_t retry_for_ms;       /* a body is given up after this */
+    bool ends_at_give_up;       /* after that, submit fails with TG_ERR_UNAVAILABLE */
     void (*on_tick)(void *arg); /* about every 200 ms while waiting, or NULL */
     void *arg;
     const volatile bool *stop; /* when it becomes true, waiting ends and no retry begins; or NULL */

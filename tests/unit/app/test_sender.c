@@ -218,12 +218,37 @@ static void test_nobody(void **state)
     assert_non_null(strstr(t.message, "no answer: "));
 }
 
+static void test_gives_up_once(void **state)
+{
+    (void)state;
+    struct tg_sender *sender;
+    struct tg_err err = {.msg = ""};
+    const struct tg_sender_config config = {.base_url = "127.0.0.1:1",
+                                            .protocol = TG_SEND_OTLP,
+                                            .connections = 1,
+                                            .retry_for_ms = 0,
+                                            .ends_at_give_up = true};
+    assert_int_equal(tg_sender_new(&config, &sender, &err), TG_OK);
+    struct tg_buf body;
+    tg_buf_init(&body, 4096);
+    assert_int_equal(tg_sender_submit(sender, &body, 10, &err), TG_OK);
+    for (int twice = 0; twice < 2; twice++) {
+        assert_int_equal(tg_sender_submit(sender, &body, 10, &err), TG_ERR_UNAVAILABLE);
+        assert_non_null(strstr(err.msg, "no answer"));
+    }
+    tg_sender_finish(sender);
+    assert_int_equal(tg_sender_stats(sender)->n_given_up, 10);
+    tg_sender_free(sender);
+    tg_buf_deinit(&body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_nobody),
+        cmocka_unit_test(test_gives_up_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
