@@ -71,7 +71,8 @@ struct tg_backend_open {              /* what open is given */
     const char *name;                 /* configured name, borrowed for the backend's life */
     const struct tg_options *options; /* borrowed for the backend's life */
     struct tg_loop *loop;
-    uint64_t cursor_pos; /* confirmed position at open */
+    uint64_t cursor_pos;  /* confirmed position at open */
+    uint64_t log_end_pos; /* where the log ends at open; UINT64_MAX = not known */
 };
 
 struct tg_backend_ops {

@@ -715,7 +715,8 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
                                g->config->max_dead_letter_bytes, &d->dead_letters, err));
     TG_TRY(tg_log_cursor_open(g->log, c->name, c->from_start, &d->cursor, err));
     const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
-    const struct tg_backend_open how = {c->name, &c->options, d->loop, s.pos};
+    const struct tg_backend_open how = {c->name, &c->options, d->loop, s.pos,
+                                        tg_log_stats(g->log).end_pos};
     struct tg_err detail = {.msg = ""};
     const enum tg_code code = c->ops->open(&how, &d->backend, &detail);
     if (code != TG_OK) return tg_fail(err, code, "backends.%s: %s", c->name, detail.msg);

@@ -1,0 +1,471 @@
+#include "core/backend/parquet_dir.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+
+/* ---- names ---- */
+
+int32_t tg_parquet_day(int64_t ts_ns)
+{
+    const int64_t q = ts_ns / TG_PARQUET_DAY_NS;
+    return (int32_t)(ts_ns % TG_PARQUET_DAY_NS < 0 ? q - 1 : q);
+}
+
+/* Civil from days: Gregorian eras of 400 years that start on 1 March. int64 nanoseconds reach from
+ * 1677 to 2262. */
+void tg_parquet_day_name(int32_t day, char out[24])
+{
+    const int64_t z = (int64_t)day + 719468;
+    const int64_t era = (z >= 0 ? z : z - 146096) / 146097;
+    const int64_t doe = z - era * 146097;
+    const int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    const int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    const int64_t mp = (5 * doy + 2) / 153;
+    const unsigned d = (unsigned)(doy - (153 * mp + 2) / 5 + 1);
+    const unsigned m = (unsigned)(mp < 10 ? mp + 3 : mp - 9);
+    const unsigned y = (unsigned)(yoe + era * 400 + (m <= 2));
+    (void)snprintf(out, 24, "date=%04u-%02u-%02u", y % 10000, m % 100, d % 100);
+}
+
+static bool digits(const char **p, unsigned n, uint64_t *out)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < n; i++, ++*p) {
+        const uint64_t c = (uint64_t)(**p - '0');
+        if (c > 9 || v > (UINT64_MAX - c) / 10) return false;
+        v = v * 10 + c;
+    }
+    *out = v;
+    return true;
+}
+
+bool tg_parquet_day_parse(const char *name, int32_t *day)
+{
+    uint64_t y, m, d;
+    char again[24];
+    if (strncmp(name, "date=", 5) != 0) return false;
+    const char *p = name + 5;
+    if (!digits(&p, 4, &y) || *p++ != '-' || !digits(&p, 2, &m) || *p++ != '-' ||
+        !digits(&p, 2, &d) || *p)
+        return false;
+    const int64_t yy = (int64_t)y - (m <= 2);
+    const int64_t era = yy / 400;
+    const int64_t yoe = yy - era * 400;
+    const int64_t doy = (153 * ((int64_t)m + (m > 2 ? -3 : 9)) + 2) / 5 + (int64_t)d - 1;
+    *day = (int32_t)(era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468);
+    tg_parquet_day_name(*day, again);
+    return strcmp(again, name) == 0; /* the 31st of February is none */
+}
+
+void tg_parquet_file_name(const struct tg_parquet_name *n, char out[64])
+{
+    if (n->part)
+        (void)snprintf(out, 64, "%020" PRIu64 "-%020" PRIu64 "-%u.parquet", n->from, n->to,
+                       n->part);
+    else
+        (void)snprintf(out, 64, "%020" PRIu64 "-%020" PRIu64 ".parquet", n->from, n->to);
+}
+
+bool tg_parquet_file_parse(const char *name, struct tg_parquet_name *n)
+{
+    const char *p = name;
+    char again[64];
+    uint64_t part = 0;
+    if (!digits(&p, 20, &n->from) || *p++ != '-' || !digits(&p, 20, &n->to)) return false;
+    if (*p == '-') {
+        char *end;
+        part = strtoull(p + 1, &end, 10);
+        p = end;
+    }
+    n->part = (uint32_t)part;
+    tg_parquet_file_name(n, again);
+    return strcmp(again, name) == 0;
+}
+
+/* ---- walking ---- */
+
+static bool ends_with(const char *s, const char *suffix)
+{
+    const size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && strcmp(s + n - k, suffix) == 0;
+}
+
+struct list {
+    struct tg_buf *out;
+    enum tg_code code;
+    int32_t first, last;
+};
+
+static void on_day(void *arg, const char *name, const struct tg_fs_stat *st)
+{
+    struct list *l = arg;
+    int32_t day;
+    if (l->code == TG_OK && st->is_dir && tg_parquet_day_parse(name, &day) && day >= l->first &&
+        day <= l->last)
+        l->code = tg_buf_append(l->out, &day, sizeof(day));
+}
+
+static int day_cmp(const void *a, const void *b)
+{
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+enum tg_code tg_parquet_dir_days(const struct tg_parquet_dir *d, int32_t first, int32_t last,
+                                 struct tg_buf *out, struct tg_err *err)
+{
+    struct list l = {out, TG_OK, first, last};
+    const size_t before = out->len;
+    const int rc = d->fs->list(d->fs->self, d->path, on_day, &l);
+    if (rc < 0) return tg_fail_errno(err, -rc, "cannot list %s", d->path);
+    if (l.code != TG_OK) return tg_fail(err, l.code, "out of memory while listing %s", d->path);
+    if (out->len > before)
+        qsort(out->data + before, (out->len - before) / sizeof(int32_t), sizeof(int32_t), day_cmp);
+    return TG_OK;
+}
+
+static void on_name(void *arg, const char *name, const struct tg_fs_stat *st)
+{
+    struct list *l = arg;
+    if (l->code == TG_OK && !st->is_dir) l->code = tg_buf_append(l->out, name, strlen(name) + 1);
+}
+
+static enum tg_code day_path(const struct tg_parquet_dir *d, int32_t day, char out[TG_PATH_MAX],
+                             struct tg_err *err)
+{
+    char name[24];
+    tg_parquet_day_name(day, name);
+    return tg_fs_join(out, d->path, name, err);
+}
+
+/* All names in a day's folder, each NUL-terminated, in no order. */
+static enum tg_code names_of(const struct tg_parquet_dir *d, const char *path, struct tg_buf *out,
+                             struct tg_err *err)
+{
+    struct list l = {.out = out, .code = TG_OK};
+    const int rc = d->fs->list(d->fs->self, path, on_name, &l);
+    if (rc == -ENOENT) return TG_OK; /* just removed */
+    if (rc < 0) return tg_fail_errno(err, -rc, "cannot list %s", path);
+    if (l.code != TG_OK) return tg_fail(err, l.code, "out of memory while listing %s", path);
+    return TG_OK;
+}
+
+static int name_cmp(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, int32_t day, struct tg_buf *out,
+                                  struct tg_err *err)
+{
+    char path[TG_PATH_MAX], file[TG_PATH_MAX];
+    struct tg_buf names;
+    const char **sorted = NULL;
+    size_t n = 0, at = 0;
+    tg_buf_init(&names, 0);
+    enum tg_code code = day_path(d, day, path, err);
+    if (code == TG_OK) code = names_of(d, path, &names, err);
+    for (size_t i = 0; i < names.len; i++) n += names.data[i] == 0;
+    if (code == TG_OK && n) {
+        sorted = tg_reallocarray(NULL, n, sizeof(*sorted));
+        if (!sorted) code = tg_fail(err, TG_ERR_NOMEM, "out of memory while listing %s", path);
+    }
+    if (sorted) {
+        for (size_t i = 0; i < n; i++) {
+            sorted[i] = (const char *)names.data + at;
+            at += strlen(sorted[i]) + 1;
+        }
+        qsort(sorted, n, sizeof(*sorted), name_cmp);
+    }
+    for (size_t i = 0; i < n && code == TG_OK; i++) {
+        if (sorted[i][0] == '.' || !ends_with(sorted[i], ".parquet")) continue;
+        code = tg_fs_join(file, path, sorted[i], err);
+        if (code == TG_OK) code = tg_buf_append(out, file, strlen(file) + 1);
+    }
+    tg_free(sorted);
+    tg_buf_deinit(&names);
+    return code;
+}
+
+/* Calls fn for every file that any delivery wrote, until it fails. `path` is of the folder. */
+typedef enum tg_code (*file_fn)(struct tg_parquet_dir *d, const char *path, const char *name,
+                                const struct tg_parquet_name *n, void *arg, struct tg_err *err);
+
+static enum tg_code each_in_day(struct tg_parquet_dir *d, int32_t day, file_fn fn, void *arg,
+                                bool *changed, struct tg_err *err)
+{
+    char path[TG_PATH_MAX];
+    struct tg_buf names;
+    TG_TRY(day_path(d, day, path, err));
+    tg_buf_init(&names, 0);
+    enum tg_code code = names_of(d, path, &names, err);
+    for (size_t at = 0; at < names.len && code == TG_OK;) {
+        const char *name = (const char *)names.data + at;
+        struct tg_parquet_name n = {0, 0, 0};
+        at += strlen(name) + 1;
+        const bool is_tmp = name[0] == '.' && ends_with(name, ".tmp");
+        if (is_tmp || tg_parquet_file_parse(name, &n))
+            code = fn(d, path, name, is_tmp ? NULL : &n, arg, err);
+    }
+    if (code == TG_OK && *changed) {
+        const int rc = d->fs->sync_dir(d->fs->self, path);
+        if (rc < 0) code = tg_fail_errno(err, -rc, "cannot sync %s", path);
+        *changed = false;
+    }
+    tg_buf_deinit(&names);
+    return code;
+}
+
+static enum tg_code each_file(struct tg_parquet_dir *d, file_fn fn, void *arg, bool *changed,
+                              struct tg_err *err)
+{
+    struct tg_buf days;
+    tg_buf_init(&days, 0);
+    enum tg_code code = tg_parquet_dir_days(d, INT32_MIN, INT32_MAX, &days, err);
+    for (size_t i = 0; i < days.len / sizeof(int32_t) && code == TG_OK; i++) {
+        int32_t day;
+        memcpy(&day, days.data + i * sizeof(day), sizeof(day));
+        code = each_in_day(d, day, fn, arg, changed, err);
+    }
+    tg_buf_deinit(&days);
+    return code;
+}
+
+static enum tg_code remove_file(const struct tg_parquet_dir *d, const char *path, const char *name,
+                                struct tg_err *err)
+{
+    char file[TG_PATH_MAX];
+    TG_TRY(tg_fs_join(file, path, name, err));
+    const int rc = d->fs->unlink(d->fs->self, file);
+    if (rc < 0 && rc != -ENOENT) return tg_fail_errno(err, -rc, "cannot remove %s", file);
+    return TG_OK;
+}
+
+/* ---- open ---- */
+
+struct cleaning {
+    uint64_t from, log_end_pos;
+    bool changed;
+    uint32_t n_tmp, n_again, n_foreign;
+};
+
+static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const char *name,
+                              const struct tg_parquet_name *n, void *arg, struct tg_err *err)
+{
+    struct cleaning *c = arg;
+    if (!n) {
+        c->n_tmp++;
+        c->changed = true;
+        return remove_file(d, path, name, err);
+    }
+    if (n->to > c->log_end_pos) {
+        char renamed[128], from[TG_PATH_MAX], to[TG_PATH_MAX];
+        (void)snprintf(renamed, sizeof(renamed), "log%" PRId64 "-%s",
+                       tg_clock_wall_ns() / 1000000000, name);
+        TG_TRY(tg_fs_join(from, path, name, err));
+        TG_TRY(tg_fs_join(to, path, renamed, err));
+        const int rc = d->fs->rename(d->fs->self, from, to);
+        if (rc < 0) return tg_fail_errno(err, -rc, "cannot rename %s", from);
+        c->n_foreign++;
+        c->changed = true;
+        return TG_OK;
+    }
+    if (n->from < d->floor || n->to <= c->from) return TG_OK;
+    tg_info("parquet", "%s/%s will be delivered again: removed", path, name);
+    c->n_again++;
+    c->changed = true;
+    return remove_file(d, path, name, err);
+}
+
+enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *fs, const char *path,
+                                 uint64_t cursor_pos, uint64_t log_end_pos, struct tg_err *err)
+{
+    char lock[TG_PATH_MAX];
+    memset(d, 0, sizeof(*d));
+    d->fs = fs;
+    d->path = path;
+    d->lock = -1;
+    d->floor = d->max_to = cursor_pos;
+    TG_TRY(tg_fs_mkdirs(fs, path, err));
+    TG_TRY(tg_fs_join(lock, path, ".lock", err));
+    d->lock = fs->lock(fs->self, lock);
+    if (d->lock == -EWOULDBLOCK)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "%s is in use by another backend or gateway: give each its own dir", path);
+    if (d->lock < 0) return tg_fail_errno(err, -d->lock, "cannot lock %s", lock);
+    struct cleaning c = {.from = cursor_pos, .log_end_pos = log_end_pos};
+    const enum tg_code code = each_file(d, clean_one, &c, &c.changed, err);
+    if (c.n_tmp) tg_info("parquet", "%s: %u unfinished files removed", path, c.n_tmp);
+    if (c.n_foreign)
+        tg_warn("parquet",
+                "%s: %u files are of a log that is gone (they reach past its end); kept as log*-*",
+                path, c.n_foreign);
+    if (code != TG_OK) tg_parquet_dir_close(d);
+    return code;
+}
+
+void tg_parquet_dir_close(struct tg_parquet_dir *d)
+{
+    if (d->lock >= 0) (void)d->fs->close(d->fs->self, d->lock);
+    d->lock = -1;
+    tg_free(d->due);
+    d->due = NULL;
+    d->n_due = d->due_cap = 0;
+}
+
+enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from, struct tg_err *err)
+{
+    if (d->max_to <= from) return TG_OK;
+    struct cleaning c = {.from = from, .log_end_pos = UINT64_MAX};
+    TG_TRY(each_file(d, clean_one, &c, &c.changed, err));
+    d->max_to = from;
+    return TG_OK;
+}
+
+/* ---- rewind ---- */
+
+struct span {
+    uint64_t pos, low, high; /* of the files that hold both sides of pos */
+    uint64_t max_to;
+};
+
+static enum tg_code span_one(struct tg_parquet_dir *d, const char *path, const char *name,
+                             const struct tg_parquet_name *n, void *arg, struct tg_err *err)
+{
+    struct span *s = arg;
+    (void)d;
+    (void)path;
+    (void)name;
+    (void)err;
+    if (!n) return TG_OK;
+    if (n->to > s->max_to) s->max_to = n->to;
+    if (n->from < s->pos && s->pos < n->to) {
+        if (n->from < s->low) s->low = n->from;
+        if (n->to > s->high) s->high = n->to;
+    }
+    return TG_OK;
+}
+
+enum tg_code tg_parquet_dir_rewind(struct tg_parquet_dir *d, uint64_t *pos, uint64_t oldest_pos,
+                                   struct tg_err *err)
+{
+    bool forward = false, changed = false;
+    uint64_t at = *pos;
+    for (;;) {
+        struct span s = {at, at, at, 0};
+        TG_TRY(each_file(d, span_one, &s, &changed, err));
+        if (s.low == at) {
+            d->floor = *pos = at;
+            d->max_to = s.max_to;
+            return TG_OK;
+        }
+        /* once forward always forward, so that this ends */
+        if (s.low < oldest_pos) forward = true;
+        at = forward ? s.high : s.low;
+    }
+}
+
+/* ---- retention ---- */
+
+static struct tg_parquet_due *find_due(const struct tg_parquet_dir *d, int32_t day, uint32_t *at)
+{
+    uint32_t lo = 0, hi = d->n_due;
+    while (lo < hi) {
+        const uint32_t mid = lo + (hi - lo) / 2;
+        if (d->due[mid].day < day)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *at = lo;
+    return lo < d->n_due && d->due[lo].day == day ? &d->due[lo] : NULL;
+}
+
+/* Without memory nothing is noted: the day is then looked into every time. */
+static void set_due(struct tg_parquet_dir *d, int32_t day, int64_t ns)
+{
+    uint32_t at;
+    struct tg_parquet_due *due = find_due(d, day, &at);
+    if (due) {
+        due->ns = ns;
+        return;
+    }
+    if (d->n_due == d->due_cap) {
+        const uint32_t cap = d->due_cap ? d->due_cap * 2 : 64;
+        struct tg_parquet_due *more = tg_reallocarray(d->due, cap, sizeof(*more));
+        if (!more) return;
+        d->due = more;
+        d->due_cap = cap;
+    }
+    memmove(&d->due[at + 1], &d->due[at], (d->n_due - at) * sizeof(*d->due));
+    d->due[at] = (struct tg_parquet_due){day, ns};
+    d->n_due++;
+}
+
+void tg_parquet_dir_note_due(struct tg_parquet_dir *d, int32_t day, int64_t ns)
+{
+    uint32_t at;
+    struct tg_parquet_due *due = find_due(d, day, &at);
+    /* a day not looked into yet stays so */
+    if (due && ns < due->ns) due->ns = ns;
+}
+
+static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t now_ns,
+                               tg_parquet_expiry_fn expiry, void *arg, uint64_t *n_removed,
+                               struct tg_err *err)
+{
+    char path[TG_PATH_MAX];
+    struct tg_buf files;
+    int64_t first = INT64_MAX;
+    uint64_t n = 0;
+    TG_TRY(day_path(d, day, path, err));
+    tg_buf_init(&files, 0);
+    enum tg_code code = tg_parquet_dir_files(d, day, &files, err);
+    for (size_t at = 0; at < files.len && code == TG_OK;) {
+        const char *file = (const char *)files.data + at;
+        at += strlen(file) + 1;
+        const int64_t ns = expiry(arg, file);
+        if (ns > now_ns) {
+            first = ns < first ? ns : first;
+            continue;
+        }
+        const int rc = d->fs->unlink(d->fs->self, file);
+        if (rc < 0 && rc != -ENOENT) code = tg_fail_errno(err, -rc, "cannot remove %s", file);
+        n++;
+    }
+    tg_buf_deinit(&files);
+    TG_TRY(code);
+    *n_removed += n;
+    set_due(d, day, first);
+    if (n == 0) return TG_OK;
+    /* fails, harmlessly, while anything is in it */
+    if (d->fs->rmdir(d->fs->self, path) < 0) (void)d->fs->sync_dir(d->fs->self, path);
+    return TG_OK;
+}
+
+enum tg_code tg_parquet_dir_expire(struct tg_parquet_dir *d, int64_t now_ns,
+                                   tg_parquet_expiry_fn expiry, void *arg, uint64_t *n_removed,
+                                   struct tg_err *err)
+{
+    struct tg_buf days;
+    *n_removed = 0;
+    tg_buf_init(&days, 0);
+    enum tg_code code = tg_parquet_dir_days(d, INT32_MIN, INT32_MAX, &days, err);
+    for (size_t i = 0; i < days.len / sizeof(int32_t) && code == TG_OK; i++) {
+        int32_t day;
+        uint32_t at;
+        memcpy(&day, days.data + i * sizeof(day), sizeof(day));
+        const struct tg_parquet_due *due = find_due(d, day, &at);
+        if (!due || due->ns <= now_ns)
+            code = expire_day(d, day, now_ns, expiry, arg, n_removed, err);
+    }
+    tg_buf_deinit(&days);
+    return code;
+}

@@ -1,0 +1,89 @@
+/* parquet_dir.h: the folder of a Parquet backend: names, what must go, what has expired.
+ *
+ *   dir/.lock                                    held while the backend is open
+ *   dir/date=2026-01-31/<from>-<to>.parquet      log positions of the delivery, 20 digits each
+ *                       <from>-<to>-<part>.parquet    a part of a delivery that was split
+ *                       .<name>.tmp              being written; removed at open
+ *                       log<seconds>-<name>      written from a log that is gone (see open)
+ *                       <name>.damaged           found damaged by a query, set aside
+ *
+ * Exactly once. Deliveries come in log order, so a file that reaches past the start of the next one
+ * is of a delivery that was not confirmed, or comes again after a rewind. `floor` is where the
+ * cursor was put last (at open, or by a rewind): files from there on that reach past the delivery
+ * at hand are removed before it is written (tg_parquet_dir_make_room). Files from before the floor
+ * are never removed by that: their points may be in no log any more.
+ *
+ * Threading: one thread at a time.
+ */
+#ifndef TG_BACKEND_PARQUET_DIR_H
+#define TG_BACKEND_PARQUET_DIR_H
+
+#include "core/base/buf.h"
+#include "core/base/fs.h"
+
+#define TG_PARQUET_DAY_NS (INT64_C(86400) * 1000000000)
+
+struct tg_parquet_name { /* of a file */
+    uint64_t from, to;
+    uint32_t part;
+};
+
+struct tg_parquet_dir {
+    const struct tg_fs *fs; /* borrows */
+    const char *path;       /* borrows */
+    int lock;
+    uint64_t floor;
+    uint64_t max_to; /* no file from `floor` on reaches past this */
+    /* retention: days ascending, with the time at which the first file of the day expires */
+    struct tg_parquet_due {
+        int32_t day;
+        int64_t ns;
+    } * due;
+    uint32_t n_due, due_cap;
+};
+
+/* Makes and locks the folder, removes temporary files and what will be delivered again: files from
+ * `cursor_pos` on. Files that reach past `log_end_pos` (UINT64_MAX = not known) are of a log that
+ * was lost or replaced: nothing brings their points back, so they are kept under another name.
+ * TG_ERR_IO, TG_ERR_INVALID when another process has it. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *fs,
+                                               const char *path, uint64_t cursor_pos,
+                                               uint64_t log_end_pos, struct tg_err *err);
+void tg_parquet_dir_close(struct tg_parquet_dir *d);
+
+/* Before a delivery from `from` is written. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from,
+                                                    struct tg_err *err);
+/* A rewind to *pos: a file that holds points from before and after it can only be replaced whole,
+ * so *pos moves back to its start; or forward to its end when the log does not reach back that far.
+ * Removes nothing: that is for the next make_room or open. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_rewind(struct tg_parquet_dir *d, uint64_t *pos,
+                                                 uint64_t oldest_pos, struct tg_err *err);
+
+/* The day (UTC, since 1970) of a time, and "date=YYYY-MM-DD". */
+int32_t tg_parquet_day(int64_t ts_ns);
+void tg_parquet_day_name(int32_t day, char out[24]);
+/* false when it is not such a folder's name. */
+bool tg_parquet_day_parse(const char *name, int32_t *day);
+void tg_parquet_file_name(const struct tg_parquet_name *n, char out[64]);
+bool tg_parquet_file_parse(const char *name, struct tg_parquet_name *n);
+
+/* Days with a folder in [first, last], ascending, appended as int32_t. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_days(const struct tg_parquet_dir *d, int32_t first,
+                                               int32_t last, struct tg_buf *out,
+                                               struct tg_err *err);
+/* Paths of a day's Parquet files in order of their names, appended NUL-terminated. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, int32_t day,
+                                                struct tg_buf *out, struct tg_err *err);
+
+/* A file that expires at ns (INT64_MAX = never) came to the day's folder. */
+void tg_parquet_dir_note_due(struct tg_parquet_dir *d, int32_t day, int64_t ns);
+/* When the file expires; INT64_MAX when never or not known. */
+typedef int64_t (*tg_parquet_expiry_fn)(void *arg, const char *path);
+/* Removes expired files, and days that became empty. A day is looked into when its first file is
+ * due, or when nothing is known of it yet. *n_removed counts files. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_expire(struct tg_parquet_dir *d, int64_t now_ns,
+                                                 tg_parquet_expiry_fn expiry, void *arg,
+                                                 uint64_t *n_removed, struct tg_err *err);
+
+#endif
