@@ -314,6 +314,25 @@ static void pieces_are_merged(void **state)
     tg_decode_fixture_deinit(&f);
 }
 
+/* Attributes in three runs: each counts. */
+static void split_attributes_all_count(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    struct tg_err err;
+    struct bytes points = none();
+    tg_decode_fixture_init(&f, NULL);
+    for (unsigned i = 0; i < 8; i++)
+        points = JOIN(points, field(1, JOIN(key_value(7, "a", i & 1 ? "1" : "0"), fixed(3, 100),
+                                            key_value(7, "b", i & 2 ? "1" : "0"), real(4, 1.5),
+                                            key_value(7, "c", i & 4 ? "1" : "0"))));
+    const struct bytes b = request(5, points);
+    assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
+    assert_int_equal(f.batch.n_points, 8);
+    assert_int_equal(tg_table_stats(f.table).n_series, 8);
+    tg_decode_fixture_deinit(&f);
+}
+
 static void same_tags_of_other_levels_are_other_series(void **state)
 {
     (void)state;
@@ -326,16 +345,17 @@ static void same_tags_of_other_levels_are_other_series(void **state)
         JOIN(request(5, field(1, good_point())),
              field(1, JOIN(field(1, key_value(1, "k", "v")), field(2, metric))),
              field(1, field(2, JOIN(field(1, key_value(3, "k", "v")), metric))),
+             field(1, field(2, metric)),
              wrap_sum(field(1, good_point())), /* a gauge too: a sum without temporality */
              wrap_sum(JOIN(field(1, good_point()), varint(2, 1))),
              wrap_sum(JOIN(field(1, good_point()), varint(2, 2))),
              wrap_sum(JOIN(field(1, good_point()), varint(2, 2), varint(3, 1))),
              wrap_metric(JOIN(text(1, "m"), text(3, "u"), field(5, field(1, good_point())))));
     assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
-    assert_int_equal(f.batch.n_points, 8);
-    for (uint32_t i = 0; i < 8; i++)
-        for (uint32_t k = i + 1; k < 8; k++) {
-            const bool same = i == 0 && k == 3;
+    assert_int_equal(f.batch.n_points, 9);
+    for (uint32_t i = 0; i < 9; i++)
+        for (uint32_t k = i + 1; k < 9; k++) {
+            const bool same = i == 0 && k == 4;
             assert_int_equal(f.batch.points[i].series == f.batch.points[k].series, same);
         }
     tg_decode_fixture_deinit(&f);
@@ -856,6 +876,7 @@ int main(void)
         cmocka_unit_test(decodes_what_protoc_encodes),
         cmocka_unit_test(fields_come_in_any_order),
         cmocka_unit_test(pieces_are_merged),
+        cmocka_unit_test(split_attributes_all_count),
         cmocka_unit_test(same_tags_of_other_levels_are_other_series),
         cmocka_unit_test(bad_points_are_rejected_alone),
         cmocka_unit_test(headers_may_be_bad_too),

@@ -840,18 +840,22 @@ static void the_scalar_form_is_exact(void **state)
     struct tg_buf out;
     struct tg_err err;
     uint8_t want[128];
+    /* by key host.name sorts first, as a label last */
+    struct tg_tag tags[] = {TAG("A", "upper"), TAG("host.name", "h"), TAG("host0", "x"),
+                            TAG("zone", "z")};
     const struct tg_series_desc d = {
-        .name = "up", .unit = "", .name_len = 2, .n_tags = 3, .tags = plain_tags};
+        .name = "up", .unit = "", .name_len = 2, .n_tags = 4, .tags = tags};
     const struct tg_point p = {
         .ts_ns = INT64_C(1700000000123000000), .type = TG_VALUE_DOUBLE, .value.f64 = 1};
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
     assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
     assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
-    const size_t len = tg_unhex("0a49"
+    const size_t len = tg_unhex("0a55"
                                 "0a0a0a0141120575707065"
                                 "72"
                                 "0a0e0a085f5f6e616d655f5f12027570"
+                                "0a0a0a05686f737430120178"
                                 "0a0e0a09686f73745f6e616d65120168"
                                 "0a090a047a6f6e6512017a"
                                 "121009000000000000f03f10fbd095ffbc31",
