@@ -81,7 +81,7 @@ static const struct tg_option_spec limits_specs[] = {
      "one request after decompression (413 over it)"},
     {"inflight", TG_OPT_BYTES, "512MiB", false, KIB, INT64_C(1) << 50, NULL,
      "request bodies held at once (503 over it)"},
-    {"headers", TG_OPT_BYTES, "16KiB", false, KIB, MIB, NULL,
+    {"headers", TG_OPT_BYTES, "16KiB", false, KIB, 64 * KIB, NULL,
      "headers of one request (431 over it)"},
     {"connections", TG_OPT_INT, "4096", false, 1, 1000000, NULL,
      "open connections of senders (503 over it)"},

@@ -2,6 +2,7 @@
  *
  *   tg_http_server  listener, limits, pools, lists of connections          (http_server.c)
  *   tg_http_conn    one socket: bytes in, replies out, deadlines           (http_conn.c)
+ *                   what a request may look like, and refusals             (http_parse.c)
  *   tg_http_request one request: header strings, body, caller data         (http_request.c)
  *
  * A request outlives its connection while a handler holds it, and outlives the server likewise; a
@@ -100,7 +101,7 @@ struct tg_http_conn {
     bool close_after; /* no further request is taken */
     bool counted;     /* in n_connections (not one of the extra ones that are told 503) */
     bool in_trailer, is_chunked, is_complete;
-    uint8_t last_part;     /* which parser callback came last: enum in http_conn.c */
+    uint8_t last_part;     /* which parser callback came last: enum in http_parse.c */
     uint32_t header_bytes; /* of this request, consumed so far; then trailer bytes */
     uint64_t body_left;    /* of a body with Content-Length */
     uint64_t deadline_ms;  /* monotonic; 0 = none */
@@ -165,6 +166,15 @@ void tg_http_server_adopt(struct tg_http_server *s, int fd, const char *peer);
 void tg_http_conn_close(struct tg_http_conn *c); /* now; memory goes at the next turn */
 void tg_http_conn_bury(struct tg_http_conn *c);  /* frees a closed one */
 void tg_http_conn_resume(struct tg_http_conn *c);
+void tg_http_conn_send_continue(struct tg_http_conn *c); /* may close c */
+
+/* Notes a refusal; the first one counts. Returns -1, for the parser's callbacks. */
+int tg_http_conn_refuse(struct tg_http_conn *c, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Feeds header or chunked body to the parser. Returns how many bytes it took; notes a refusal. */
+size_t tg_http_conn_parse(struct tg_http_conn *c, const char *p, size_t n);
+/* Appends to the request's body. false: refused, and noted. */
+bool tg_http_conn_append_body(struct tg_http_conn *c, const char *at, size_t len);
 
 void tg_http_server_want_turn(struct tg_http_server *s);
 void tg_http_server_enter(struct tg_http_server *s);

@@ -323,7 +323,7 @@ enum tg_code tg_http_server_new(struct tg_loop *loop, const struct tg_http_serve
     *out = NULL;
     if (config->max_header_bytes > TG_HTTP_MAX_HEADER_LIMIT)
         return tg_fail(err, TG_ERR_INVALID,
-                       "limits.header of %u bytes is over the most possible, %d",
+                       "limits.headers of %u bytes is over the most possible, %d",
                        config->max_header_bytes, TG_HTTP_MAX_HEADER_LIMIT);
     if (config->max_body_bytes > SIZE_MAX / 4)
         return tg_fail(err, TG_ERR_INVALID,

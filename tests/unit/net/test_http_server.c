@@ -456,7 +456,7 @@ static void test_header_limits(void **state)
         while (n < 1024 + (size_t)over - 4) bytes[n++] = 'x';
         memcpy(bytes + n, "\r\n\r\n", 5);
         const struct exchange e = {"header size", bytes, over ? "431" : "200", over,
-                                   over ? "over the limit of 1024 bytes (limits.header)" : NULL};
+                                   over ? "over the limit of 1024 bytes (limits.headers)" : NULL};
         run_exchange(&f, &e, false);
         run_exchange(&f, &e, true);
     }
@@ -553,7 +553,7 @@ static void test_large_bodies(void **state)
     assert_int_equal(a.n, 1);
     assert_int_equal(a.status[0], 503);
     assert_non_null(strstr((char *)a.text.data, "Retry-After: 1\r\n"));
-    assert_non_null(strstr((char *)a.text.data, "limits.inflight_body"));
+    assert_non_null(strstr((char *)a.text.data, "limits.inflight"));
     tg_buf_deinit(&a.text);
     (void)close(two);
     tg_http_reply_text(f.held[0], 200, "ok");
@@ -608,13 +608,13 @@ static void test_deadlines(void **state)
          "POST / HTTP/1.1\r\n" HOST "Content-Length: 100000\r\n\r\n",
          "x",
          "408",
-         "limits.body_timeout",
+         "limits.request_timeout",
          {.body_timeout_ms = 60}},
         {"chunk trickle",
          "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n",
          "1\r\nx\r\n",
          "408",
-         "limits.body_timeout",
+         "limits.request_timeout",
          {.body_timeout_ms = 60}},
         {"idle after a request",
          "GET / HTTP/1.1\r\n" HOST "\r\n",
