@@ -67,8 +67,9 @@ TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, st
  *   exponential histogram    a native histogram, merged down to schema 8 when finer
  * Times are cut to milliseconds. Exemplars go along (a histogram's with the bucket they fall in).
  *
- * TG_ERR_UNSUPPORTED: text, scale under -4, or a value that does not fit the series' kind. After a
- * failure `out` is as before. */
+ * TG_ERR_UNSUPPORTED: text, a value that does not fit the series' kind, an exponential histogram of
+ * scale under -4 or whose count is not the sum of its buckets (Prometheus answers 500 to it). After
+ * a failure `out` is as before. */
 TG_MUST_CHECK enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared,
                                               uint32_t len, const struct tg_point *p);
 

@@ -393,6 +393,18 @@ static enum tg_code put_buckets(struct tg_buf *out, uint32_t number, const uint6
     return tg_wire_close(out, deltas);
 }
 
+/* Prometheus (2.42) answers 500 to a histogram whose count is not what its buckets hold, and a 500
+ * is retried for ever: such a one must not be sent. Observations of NaN are in no bucket; they show
+ * in the sum. */
+static bool is_consistent(const struct tg_exp_histogram *h)
+{
+    uint64_t sum = h->zero_count;
+    bool over = false;
+    for (uint32_t i = 0; i < h->n_pos; i++) over |= __builtin_add_overflow(sum, h->pos[i], &sum);
+    for (uint32_t i = 0; i < h->n_neg; i++) over |= __builtin_add_overflow(sum, h->neg[i], &sum);
+    return !over && (h->has_sum && isnan(h->sum) ? h->count >= sum : h->count == sum);
+}
+
 static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uint32_t len,
                                   const struct tg_point *p)
 {
@@ -400,7 +412,7 @@ static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uin
     static const struct tg_exp_histogram none = {.count = 0};
     const bool is_stale = p->type == TG_VALUE_NONE;
     const struct tg_exp_histogram *h = is_stale ? &none : p->value.exp_histogram;
-    if (h->scale < MIN_SCHEMA) return TG_ERR_UNSUPPORTED;
+    if (h->scale < MIN_SCHEMA || !is_consistent(h)) return TG_ERR_UNSUPPORTED;
     const int32_t over = h->scale > MAX_SCHEMA ? h->scale - MAX_SCHEMA : 0;
     const unsigned shift = over > 40 ? 40 : (unsigned)over; /* int32 indexes are 0 or -1 by then */
     size_t body;

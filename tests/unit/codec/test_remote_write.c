@@ -560,7 +560,7 @@ static const struct tg_quantile quantiles[] = {{0, 1}, {0.99, 2.5}};
 static const struct tg_summary summary = {
     .count = 4, .sum = 8, .n_quantiles = 2, .quantiles = quantiles};
 static const uint64_t sparse[] = {1, 0, 0, 2, 0, 0, 0, 3};
-static const struct tg_exp_histogram native = {.count = 16,
+static const struct tg_exp_histogram native = {.count = 11,
                                                .zero_count = 2,
                                                .sum = 1,
                                                .zero_threshold = 0.5,
@@ -572,7 +572,7 @@ static const struct tg_exp_histogram native = {.count = 16,
                                                .n_neg = 2,
                                                .pos = sparse,
                                                .neg = counts};
-static const struct tg_exp_histogram fine = {.count = 10,
+static const struct tg_exp_histogram fine = {.count = 20,
                                              .sum = 1,
                                              .has_sum = true,
                                              .scale = 10,
@@ -589,6 +589,9 @@ static const struct tg_exp_histogram finest = {.count = 10,
                                                .pos_offset = -2,
                                                .n_pos = 4,
                                                .pos = counts};
+static const struct tg_exp_histogram wrong = {.count = 9, .n_pos = 4, .pos = counts};
+static const struct tg_exp_histogram with_nan = {
+    .count = 12, .sum = NAN, .has_sum = true, .n_pos = 4, .pos = counts};
 static const struct tg_exp_histogram coarse = {.scale = -5};
 static const struct tg_string who[] = {{"w.ho", 4}, {"me", 2}};
 static const struct tg_exemplar exemplar_items[] = {
@@ -743,7 +746,7 @@ static void points_are_written(void **state)
           .value.exp_histogram = &native,
           .exemplars = &exemplars},
          TG_OK,
-         "e{A=\"upper\"} exponential_histogram cumulative [] e:16 scale=8 zero=2<0.5 sum=1"
+         "e{A=\"upper\"} exponential_histogram cumulative [] e:11 scale=8 zero=2<0.5 sum=1"
          " +-2 [1 0 0 2 0 0 0 3] -3 [1 2] @3000000" EX1 EX2 "\n"},
         /* -3 -2 -1 0 by fours: -1 -1 -1 0; 2 3 4 5: 0 0 1 1 */
         {"e",
@@ -752,7 +755,7 @@ static void points_are_written(void **state)
          TG_KIND_EXP_HISTOGRAM,
          {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &fine},
          TG_OK,
-         "e exponential_histogram cumulative [] e:10 scale=8 zero=0<0 sum=1 +-1 [6 4] -0 [3 7] "
+         "e exponential_histogram cumulative [] e:20 scale=8 zero=0<0 sum=1 +-1 [6 4] -0 [3 7] "
          "@0\n"},
         {"e",
          NULL,
@@ -768,6 +771,21 @@ static void points_are_written(void **state)
          {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &coarse},
          TG_ERR_UNSUPPORTED,
          ""},
+        {"e",
+         NULL,
+         0,
+         TG_KIND_EXP_HISTOGRAM,
+         {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &wrong},
+         TG_ERR_UNSUPPORTED,
+         ""},
+        {"e",
+         NULL,
+         0,
+         TG_KIND_EXP_HISTOGRAM,
+         {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &with_nan},
+         TG_OK,
+         "e exponential_histogram cumulative [] e:12 scale=0 zero=0<0 sum=nan +0 [1 2 3 4] -0 []"
+         " @0\n"},
         {"e",
          NULL,
          0,
