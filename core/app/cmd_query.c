@@ -57,6 +57,15 @@ static void value_text(char *out, size_t cap, const json_t *row)
 {
     const json_t *v = json_object_get(row, "value");
     const char *unit = json_string_value(json_object_get(row, "unit"));
+    char bytes[64];
+    /* UCUM: "1" and "{thread}" are no units but say what is counted; "By" is easier to read so. */
+    if (!unit || strcmp(unit, "1") == 0 || unit[0] == '{') unit = "";
+    if (strcmp(unit, "By") == 0 && json_is_number(v) && number(v) >= 1024) {
+        char text[32];
+        (void)snprintf(bytes, sizeof(bytes), "By (%s)",
+                       tg_format_bytes(text, sizeof(text), (uint64_t)number(v)));
+        unit = bytes;
+    }
     if (json_is_integer(v))
         (void)snprintf(out, cap, "%" JSON_INTEGER_FORMAT " %s", json_integer_value(v), unit);
     else if (json_is_real(v))
