@@ -432,7 +432,7 @@ static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t no
         const char *file = (const char *)files.data + at;
         at += strlen(file) + 1;
         const int64_t ns = expiry(arg, file);
-        if (ns > now_ns) {
+        if (ns == INT64_MAX || ns > now_ns) {
             first = ns < first ? ns : first;
             continue;
         }

@@ -317,6 +317,20 @@ static int sim_unlink(void *self, const char *path)
     LEAVE(0);
 }
 
+static int sim_rmdir(void *self, const char *path)
+{
+    const size_t len = strlen(path);
+    ENTER(self);
+    for (const struct sim_name *n = s->names; n; n = n->next)
+        if (n->node && strncmp(n->path, path, len) == 0 && n->path[len] == '/') LEAVE(-ENOTEMPTY);
+    if (!op(s)) LEAVE(-EIO);
+    struct sim_name *n = find_name(s, path);
+    if (!n || !n->node) LEAVE(-ENOENT);
+    if (!n->node->is_dir) LEAVE(-ENOTDIR);
+    n->node = NULL;
+    LEAVE(0);
+}
+
 static int sim_mkdir(void *self, const char *path)
 {
     ENTER(self);
@@ -394,7 +408,7 @@ static void set_ops(struct sim_fs *s)
                            .stat = sim_stat,
                            .rename = sim_rename,
                            .unlink = sim_unlink,
-                           .rmdir = sim_unlink,
+                           .rmdir = sim_rmdir,
                            .mkdir = sim_mkdir,
                            .sync_dir = sim_sync_dir,
                            .list = sim_list,

@@ -1,0 +1,785 @@
+/* The Parquet backend on a file system in memory: folders by date, exactly once over failures,
+ * restarts and rewinds, queries, retention. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/backend/backend.h"
+#include "core/backend/parquet.h"
+#include "core/backend/parquet_dir.h"
+#include "core/base/clock.h"
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "tests/support/parquet_sample.h"
+#include "tests/support/sim_fs.h"
+
+/* Rows of tables leave out what is zero. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
+#define DAY_NS TG_PARQUET_DAY_NS
+#define T0     (INT64_C(19675) * DAY_NS) /* 2023-11-14 */
+
+static const struct tg_backend_ops *const ops = &tg_backend_parquet;
+
+struct bench { /* what a test works with */
+    struct sim_fs *sim;
+    struct tg_loop *loop;
+    struct tg_arena arena;
+    struct tg_options options;
+    struct tg_backend *b;
+    struct tg_write_result result;
+    unsigned n_results, n_rows, n_ends, stop_after;
+    enum tg_code end_code, health_code;
+    char end_message[256];
+    int64_t times[4096];
+    double values[4096];
+    char names[256];
+};
+
+static enum tg_code open_at(struct bench *t, uint64_t cursor, uint64_t log_end, struct tg_err *err)
+{
+    const struct tg_backend_open how = {.name = "archive",
+                                        .options = &t->options,
+                                        .loop = t->loop,
+                                        .cursor_pos = cursor,
+                                        .log_end_pos = log_end};
+    t->b = NULL;
+    return ops->open(&how, &t->b, err);
+}
+
+static void must_open(struct bench *t, uint64_t cursor, uint64_t log_end)
+{
+    struct tg_err err = {.msg = ""};
+    if (open_at(t, cursor, log_end, &err) != TG_OK) fail_msg("%s", err.msg);
+}
+
+static void start(struct bench *t, const char *compression)
+{
+    struct tg_err err = {.msg = ""};
+    memset(t, 0, sizeof(*t));
+    t->sim = sim_fs_new(7);
+    tg_backend_parquet_set_fs(&t->sim->fs);
+    t->loop = tg_loop_new();
+    tg_arena_init(&t->arena, 0);
+    assert_int_equal(tg_options_init(&t->options, ops->options, &t->arena), TG_OK);
+    assert_int_equal(tg_options_set(&t->options, "dir", "/data/pq", &t->arena, &err), TG_OK);
+    if (compression)
+        assert_int_equal(tg_options_set(&t->options, "compression", compression, &t->arena, &err),
+                         TG_OK);
+    assert_int_equal(tg_options_complete(&t->options, &err), TG_OK);
+    assert_int_equal(t->sim->fs.mkdir(t->sim->fs.self, "/data"), 0);
+}
+
+static void end(struct bench *t)
+{
+    ops->close(t->b);
+    tg_loop_free(t->loop);
+    tg_arena_deinit(&t->arena);
+    sim_fs_free(t->sim);
+    tg_backend_parquet_set_fs(NULL);
+}
+
+static void on_write(void *arg, const struct tg_write_result *r)
+{
+    struct bench *t = arg;
+    t->result = *r;
+    t->n_results++;
+}
+
+/* One series "m" with tag host=a; n values, one per step. */
+struct points {
+    struct tg_sample sample;
+    struct tg_delivery_point d[4096];
+    uint32_t n;
+};
+
+static void points_init(struct points *p)
+{
+    memset(p, 0, sizeof(*p));
+    tg_sample_init(&p->sample);
+}
+
+static void points_deinit(struct points *p)
+{
+    tg_sample_deinit(&p->sample);
+}
+
+static void points_add(struct points *p, const char *name, int64_t ts, double value)
+{
+    static const char *const tags[] = {"host=a"};
+    uint32_t len;
+    const uint8_t *series = tg_sample_series(&p->sample, name, 0, TG_KIND_GAUGE,
+                                             TG_TEMPORALITY_NONE, "", tags, 1, NULL, &len);
+    tg_sample_add(&p->sample, series, len, ts, TG_VALUE_DOUBLE)->point.value.f64 = value;
+}
+
+static struct tg_delivery delivery(struct points *p, uint64_t from, uint64_t to, uint32_t part,
+                                   const struct tg_plan *plan)
+{
+    for (uint32_t i = 0; i < p->sample.n; i++) {
+        const struct tg_sample_point *s = &p->sample.points[i];
+        p->d[i] = (struct tg_delivery_point){&s->point, plan, s->series, s->series_len};
+    }
+    return (struct tg_delivery){p->d, p->sample.n, from, to, part};
+}
+
+static void write_delivery(struct bench *t, const struct tg_delivery *d)
+{
+    const unsigned before = t->n_results;
+    ops->write(t->b, d, on_write, t);
+    assert_int_equal(t->n_results, before); /* never before write returned */
+    while (t->n_results == before) tg_loop_once(t->loop, 100);
+    assert_int_equal(t->n_results, before + 1);
+}
+
+/* Writes one point "m" of the day + the position in ns: the point is known by its time. */
+static void write_range(struct bench *t, uint64_t from, uint64_t to, enum tg_write_outcome want)
+{
+    static struct points p;
+    points_init(&p);
+    for (uint64_t at = from; at < to; at++) points_add(&p, "m", T0 + (int64_t)at, (double)at);
+    const struct tg_delivery d = delivery(&p, from, to, 0, NULL);
+    write_delivery(t, &d);
+    if (t->result.outcome != want) fail_msg("outcome %d: %s", t->result.outcome, t->result.message);
+    points_deinit(&p);
+}
+
+static bool on_row(void *arg, const struct tg_query_row *row)
+{
+    struct bench *t = arg;
+    assert_true(t->n_rows < 4096);
+    assert_null(row->point->series);
+    t->times[t->n_rows] = row->point->ts_ns;
+    t->values[t->n_rows] = row->point->value.f64;
+    (void)snprintf(t->names, sizeof(t->names), "%.*s", (int)row->series->name_len,
+                   row->series->name);
+    t->n_rows++;
+    return t->stop_after == 0 || t->n_rows < t->stop_after;
+}
+
+static void on_end(void *arg, enum tg_code code, const struct tg_err *err)
+{
+    struct bench *t = arg;
+    t->n_ends++;
+    t->end_code = code;
+    (void)snprintf(t->end_message, sizeof(t->end_message), "%s", err ? err->msg : "");
+}
+
+static void query(struct bench *t, struct tg_query q)
+{
+    if (q.end_ns == 0) q.end_ns = INT64_MAX;
+    if (q.max_rows == 0) q.max_rows = 4096;
+    t->n_rows = t->n_ends = 0;
+    ops->query_range(t->b, &q, on_row, on_end, t);
+    assert_int_equal(t->n_ends, 1);
+}
+
+static int time_cmp(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Exactly the points of positions [from, to), each once. */
+static void expect_range(struct bench *t, uint64_t from, uint64_t to)
+{
+    query(t, (struct tg_query){.start_ns = INT64_MIN});
+    if (t->end_code != TG_OK) fail_msg("%s", t->end_message);
+    qsort(t->times, t->n_rows, sizeof(*t->times), time_cmp);
+    assert_int_equal(t->n_rows, to - from);
+    for (uint32_t i = 0; i < t->n_rows; i++)
+        assert_int_equal(t->times[i], T0 + (int64_t)from + (int64_t)i);
+}
+
+static unsigned n_files(struct bench *t, const char *suffix)
+{
+    char name[256];
+    unsigned n = 0;
+    while (sim_fs_nth(t->sim, suffix, n, name)) n++;
+    return n;
+}
+
+/* ---- names ---- */
+
+static void test_day_names(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t ts;
+        const char *want;
+    } cases[] = {
+        {0, "date=1970-01-01"},          {-1, "date=1969-12-31"},
+        {DAY_NS - 1, "date=1970-01-01"}, {DAY_NS, "date=1970-01-02"},
+        {T0, "date=2023-11-14"},         {INT64_C(951782400000000000), "date=2000-02-29"},
+        {INT64_MAX, "date=2262-04-11"},  {INT64_MIN, "date=1677-09-21"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char name[24];
+        int32_t day;
+        tg_parquet_day_name(tg_parquet_day(cases[i].ts), name);
+        assert_string_equal(name, cases[i].want);
+        assert_true(tg_parquet_day_parse(name, &day));
+        assert_int_equal(day, tg_parquet_day(cases[i].ts));
+    }
+    for (int32_t d = tg_parquet_day(INT64_MIN); d <= tg_parquet_day(INT64_MAX); d++) {
+        char name[24];
+        int32_t day;
+        tg_parquet_day_name(d, name);
+        assert_true(tg_parquet_day_parse(name, &day) && day == d);
+    }
+    static const char *const bad[] = {"",           "date=",           "date=2023-1-1",
+                                      "date=x",     "date=2023-02-29", "date=2023-13-01",
+                                      "2023-01-01", "date=2023-01-00", "date=2023-01-011"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        int32_t day;
+        assert_false(tg_parquet_day_parse(bad[i], &day));
+    }
+}
+
+static void test_file_names(void **state)
+{
+    (void)state;
+    static const struct tg_parquet_name good[] = {
+        {0, 1, 0}, {7, UINT64_MAX, 0}, {UINT64_MAX, UINT64_MAX, UINT32_MAX}, {5, 6, 2}};
+    static const char *const bad[] = {
+        "",
+        "x.parquet",
+        "00000000000000000000-00000000000000000001.parque",
+        "00000000000000000000-00000000000000000001-0.parquet",
+        "00000000000000000000-00000000000000000001-.parquet",
+        "99999999999999999999-00000000000000000001.parquet",
+        "log1-00000000000000000000-00000000000000000001.parquet",
+        "00000000000000000000-00000000000000000001.parquet.damaged",
+    };
+    for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        char name[64];
+        struct tg_parquet_name n;
+        tg_parquet_file_name(&good[i], name);
+        assert_true(tg_parquet_file_parse(name, &n));
+        assert_true(n.from == good[i].from && n.to == good[i].to && n.part == good[i].part);
+    }
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        struct tg_parquet_name n;
+        assert_false(tg_parquet_file_parse(bad[i], &n));
+    }
+}
+
+/* ---- writing and reading ---- */
+
+static void test_write_and_query(void **state)
+{
+    (void)state;
+    static const char *const compressions[] = {NULL, "zstd", "snappy", "none"};
+    for (size_t c = 0; c < 4; c++) {
+        static struct bench t;
+        static struct points p;
+        static const struct tg_tag host = {"host", "a", 4, 1, 0}, no_host = {"host", "b", 4, 1, 0};
+        char path[256];
+        start(&t, compressions[c]);
+        must_open(&t, 0, 0);
+        points_init(&p);
+        for (int i = 0; i < 10; i++) {
+            points_add(&p, "m", T0 + i, i);
+            points_add(&p, "n", T0 + DAY_NS * (i % 3), i);
+        }
+        const struct tg_delivery d = delivery(&p, 10, 30, 0, NULL);
+        write_delivery(&t, &d);
+        assert_int_equal(t.result.outcome, TG_WRITE_OK);
+        assert_int_equal(n_files(&t, ".parquet"), 3);
+        assert_int_equal(n_files(&t, ".tmp"), 0);
+        assert_true(sim_fs_nth(t.sim, ".parquet", 0, path));
+        assert_string_equal(
+            path, "/data/pq/date=2023-11-14/00000000000000000010-00000000000000000030.parquet");
+
+        query(&t, (struct tg_query){.start_ns = INT64_MIN});
+        assert_int_equal(t.n_rows, 20);
+        query(&t, (struct tg_query){.name = "m", .start_ns = T0 + 2, .end_ns = T0 + 5});
+        assert_int_equal(t.n_rows, 3);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(t.times[i], T0 + 2 + i);
+            assert_true(t.values[i] == 2 + i);
+        }
+        assert_string_equal(t.names, "m");
+        query(&t,
+              (struct tg_query){.name = "n", .start_ns = T0 + DAY_NS, .end_ns = T0 + 2 * DAY_NS});
+        assert_int_equal(t.n_rows, 3);
+        query(&t, (struct tg_query){.tags = &host, .n_tags = 1, .start_ns = INT64_MIN});
+        assert_int_equal(t.n_rows, 20);
+        query(&t, (struct tg_query){.tags = &no_host, .n_tags = 1, .start_ns = INT64_MIN});
+        assert_int_equal(t.n_rows, 0);
+        query(&t, (struct tg_query){.start_ns = INT64_MIN, .max_rows = 7});
+        assert_int_equal(t.n_rows, 7);
+        t.stop_after = 2;
+        query(&t, (struct tg_query){.start_ns = INT64_MIN});
+        assert_int_equal(t.n_rows, 2);
+        t.stop_after = 0;
+        query(&t, (struct tg_query){.start_ns = 5, .end_ns = 5});
+        assert_int_equal(t.n_rows, 0);
+        assert_int_equal(t.end_code, TG_OK);
+        points_deinit(&p);
+        end(&t);
+    }
+}
+
+static void test_many_days_in_one_delivery(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct points p;
+    start(&t, "snappy");
+    must_open(&t, 0, 0);
+    points_init(&p);
+    for (int i = 0; i < 600; i++) points_add(&p, "m", T0 + (i * 7 % 200) * DAY_NS + i, i);
+    points_add(&p, "m", INT64_MIN, 1);
+    points_add(&p, "m", INT64_MAX - 1, 2);
+    const struct tg_delivery d = delivery(&p, 0, 602, 0, NULL);
+    for (int twice = 0; twice < 2; twice++) {
+        write_delivery(&t, &d);
+        assert_int_equal(t.result.outcome, TG_WRITE_OK);
+        assert_int_equal(n_files(&t, ".parquet"), 202);
+        query(&t, (struct tg_query){.start_ns = INT64_MIN});
+        assert_int_equal(t.n_rows, 602);
+    }
+    points_deinit(&p);
+    end(&t);
+}
+
+static void test_parts(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct points p;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    points_init(&p);
+    points_add(&p, "m", T0 + 1, 1);
+    points_add(&p, "m", T0 + 2, 2);
+    p.sample.points[1].series = (const uint8_t *)"junk"; /* refused: the caller bisects */
+    p.sample.points[1].series_len = 4;
+    struct tg_delivery d = delivery(&p, 5, 9, 0, NULL);
+    for (int twice = 0; twice < 2; twice++) {
+        write_delivery(&t, &d);
+        assert_int_equal(t.result.outcome, TG_WRITE_REFUSED);
+        assert_int_not_equal(t.result.message[0], 0);
+        assert_int_equal(n_files(&t, ".parquet"), 0);
+        assert_int_equal(n_files(&t, ".tmp"), 0);
+    }
+    d.n_points = 1;
+    d.part = 1;
+    write_delivery(&t, &d);
+    assert_int_equal(t.result.outcome, TG_WRITE_OK);
+    d.points++;
+    d.part = 2;
+    write_delivery(&t, &d);
+    assert_int_equal(t.result.outcome, TG_WRITE_REFUSED);
+    p.sample.points[1].series = p.sample.points[0].series;
+    p.sample.points[1].series_len = p.sample.points[0].series_len;
+    d = delivery(&p, 5, 9, 3, NULL);
+    d.points++;
+    d.n_points = 1;
+    write_delivery(&t, &d);
+    assert_int_equal(t.result.outcome, TG_WRITE_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 2);
+    expect_range(&t, 1, 3);
+    points_deinit(&p);
+    end(&t);
+}
+
+/* ---- exactly once ---- */
+
+static void reopen(struct bench *t, uint64_t cursor, uint64_t log_end)
+{
+    ops->close(t->b);
+    must_open(t, cursor, log_end);
+}
+
+static void test_restart(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    write_range(&t, 10, 20, TG_WRITE_OK);
+    write_range(&t, 20, 30, TG_WRITE_OK);
+    /* the cursor was saved before the last two: they come again, cut otherwise */
+    reopen(&t, 10, 50);
+    expect_range(&t, 0, 10);
+    write_range(&t, 10, 25, TG_WRITE_OK);
+    write_range(&t, 25, 50, TG_WRITE_OK);
+    expect_range(&t, 0, 50);
+    reopen(&t, 50, 50);
+    expect_range(&t, 0, 50);
+    /* a cursor that was lost starts at what the log still has: nothing may be lost for that */
+    reopen(&t, 15, 50);
+    expect_range(&t, 0, 25);
+    write_range(&t, 15, 50, TG_WRITE_OK);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.n_rows, 60); /* ten points are there twice */
+    end(&t);
+}
+
+static void test_log_replaced(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    write_range(&t, 10, 20, TG_WRITE_OK);
+    /* the operator removed the log's folder: positions begin again */
+    reopen(&t, 0, 0);
+    expect_range(&t, 0, 20);
+    assert_int_equal(n_files(&t, "00000000000000000010-00000000000000000020.parquet"), 1);
+    write_range(&t, 0, 10, TG_WRITE_OK); /* new data under the old positions */
+    assert_int_equal(n_files(&t, ".parquet"), 3);
+    reopen(&t, 10, 10);
+    assert_int_equal(n_files(&t, ".parquet"), 3);
+    end(&t);
+}
+
+static void test_rewind(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t ask, oldest, want;
+    } cases[] = {
+        {0, 0, 0},   {10, 0, 10},  {30, 0, 30},  {35, 0, 35}, /* past the end: as it is */
+        {15, 0, 10}, {29, 10, 20}, {15, 12, 20}, {25, 21, 30}, {20, 20, 20}, {5, 5, 10},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        static struct bench t;
+        struct tg_err err = {.msg = ""};
+        uint64_t pos = cases[i].ask;
+        start(&t, NULL);
+        must_open(&t, 0, 0);
+        for (uint64_t at = 0; at < 30; at += 10) write_range(&t, at, at + 10, TG_WRITE_OK);
+        assert_int_equal(ops->rewound(t.b, &pos, cases[i].oldest, &err), TG_OK);
+        assert_int_equal(pos, cases[i].want);
+        expect_range(&t, 0, 30); /* nothing is gone before it comes again */
+        if (i % 2) reopen(&t, pos < 30 ? pos : 30, 30);
+        for (uint64_t at = pos; at < 30; at += 4)
+            write_range(&t, at, at + 4 < 30 ? at + 4 : 30, TG_WRITE_OK);
+        expect_range(&t, 0, 30);
+        write_range(&t, 30, 40, TG_WRITE_OK);
+        expect_range(&t, 0, 40);
+        end(&t);
+    }
+}
+
+/* A rewind that did not happen after all (the cursor could not be saved) takes nothing away. */
+static void test_rewind_that_failed(void **state)
+{
+    (void)state;
+    static struct bench t;
+    struct tg_err err = {.msg = ""};
+    uint64_t pos = 0;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    write_range(&t, 10, 20, TG_WRITE_OK);
+    assert_int_equal(ops->rewound(t.b, &pos, 0, &err), TG_OK);
+    write_range(&t, 20, 30, TG_WRITE_OK);
+    expect_range(&t, 0, 30);
+    end(&t);
+}
+
+/* Every operation of the file system fails once, then the delivery comes again: each point once. */
+static void test_failures(void **state)
+{
+    (void)state;
+    for (uint64_t nth = 1;; nth++) {
+        static struct bench t;
+        static struct points p;
+        start(&t, NULL);
+        must_open(&t, 0, 0);
+        write_range(&t, 0, 3, TG_WRITE_OK);
+        points_init(&p);
+        for (int i = 3; i < 9; i++) points_add(&p, "m", T0 + i, i);
+        points_add(&p, "late", T0 - DAY_NS, 1);
+        points_add(&p, "late", T0 + DAY_NS, 2);
+        struct tg_delivery d = delivery(&p, 3, 11, 0, NULL);
+        t.sim->stop_at = t.sim->n_ops + nth;
+        write_delivery(&t, &d);
+        const bool failed = t.result.outcome != TG_WRITE_OK;
+        if (failed) assert_int_equal(t.result.outcome, TG_WRITE_RETRY);
+        if (failed) assert_int_not_equal(t.result.message[0], 0);
+        t.sim->stop_at = 0;
+        /* meanwhile the rules changed: the point of the day before is not for us any more */
+        d.points = &p.d[0];
+        d.n_points = 6;
+        if (nth % 3 == 0) { /* or the machine went down */
+            sim_fs_power_loss(t.sim, nth % 2 ? SIM_LOSE_ALL : SIM_KEEP_SOME);
+            reopen(&t, 3, 11);
+        }
+        write_delivery(&t, &d);
+        assert_int_equal(t.result.outcome, TG_WRITE_OK);
+        expect_range(&t, 0, 9);
+        points_deinit(&p);
+        end(&t);
+        if (!failed) break;
+        assert_true(nth < 200);
+    }
+}
+
+static void test_disk_full(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, "none");
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 3, TG_WRITE_OK);
+    t.sim->capacity = sim_fs_used(t.sim) + 100;
+    for (int twice = 0; twice < 2; twice++) {
+        write_range(&t, 3, 9, TG_WRITE_RETRY);
+        assert_non_null(strstr(t.result.message, strerror(ENOSPC)));
+        assert_int_equal(n_files(&t, ".tmp"), 0);
+    }
+    t.sim->capacity = 0;
+    write_range(&t, 3, 9, TG_WRITE_OK);
+    expect_range(&t, 0, 9);
+    end(&t);
+}
+
+static void test_power_loss_keeps_what_was_confirmed(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        static struct bench t;
+        start(&t, NULL);
+        must_open(&t, 0, 0);
+        write_range(&t, 0, 10, TG_WRITE_OK);
+        write_range(&t, 10, 20, TG_WRITE_OK);
+        sim_fs_power_loss(t.sim, (enum sim_loss)i);
+        reopen(&t, 20, 20);
+        expect_range(&t, 0, 20);
+        end(&t);
+    }
+}
+
+static void test_open_cleans_up(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct bench second;
+    struct tg_err err = {.msg = ""};
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    assert_true(sim_fs_put(t.sim, "/data/pq/date=2023-11-14/.x.parquet.tmp", "half", 4));
+    assert_true(sim_fs_put(t.sim, "/data/pq/date=2023-11-14/notes.txt", "mine", 4));
+    assert_true(sim_fs_put(t.sim, "/data/pq/notes.txt", "mine", 4));
+    assert_int_equal(t.sim->fs.mkdir(t.sim->fs.self, "/data/pq/other"), 0);
+    reopen(&t, 10, 10);
+    assert_int_equal(n_files(&t, ".tmp"), 0);
+    assert_int_equal(n_files(&t, "notes.txt"), 2);
+    expect_range(&t, 0, 10);
+    /* one folder, one backend */
+    second = t;
+    assert_int_equal(open_at(&second, 0, 0, &err), TG_ERR_INVALID);
+    assert_non_null(strstr(err.msg, "/data/pq is in use"));
+    expect_range(&t, 0, 10);
+    end(&t);
+}
+
+/* ---- damage ---- */
+
+static void test_damaged_file_is_set_aside(void **state)
+{
+    (void)state;
+    static struct bench t;
+    char path[256];
+    size_t len;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    write_range(&t, 10, 20, TG_WRITE_OK);
+    write_range(&t, 20, 30, TG_WRITE_OK);
+    assert_true(sim_fs_nth(t.sim, ".parquet", 1, path));
+    uint8_t *bytes = sim_fs_bytes(t.sim, path, &len);
+    bytes[len - 1] ^= 1;
+    sim_fs_settle(t.sim, path);
+    assert_true(sim_fs_put(t.sim, "/data/pq/date=2023-11-14/empty.parquet", "", 0));
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_ERR_CORRUPT);
+    assert_non_null(strstr(t.end_message, "set aside"));
+    assert_int_equal(t.n_rows, 20); /* the others are there */
+    assert_int_equal(n_files(&t, ".damaged"), 2);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_OK);
+    assert_int_equal(t.n_rows, 20);
+    t.sim->eio_reads = true; /* not damage: nothing is set aside */
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_ERR_IO);
+    assert_int_equal(n_files(&t, ".damaged"), 2);
+    t.sim->eio_reads = false;
+    end(&t);
+}
+
+/* ---- upkeep ---- */
+
+static void test_retention(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct points p;
+    struct tg_err err = {.msg = ""};
+    struct tg_plan *short_plan = calloc(1, sizeof(*short_plan));
+    struct tg_plan *long_plan = calloc(1, sizeof(*long_plan));
+    short_plan->keep_ms = 3600 * 1000;
+    long_plan->keep_ms = 7200 * 1000;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    points_init(&p);
+    points_add(&p, "m", T0 + 1, 1);
+    points_add(&p, "m", T0 + 2, 2);
+    struct tg_delivery d = delivery(&p, 0, 2, 0, short_plan); /* expires after an hour */
+    write_delivery(&t, &d);
+    d = delivery(&p, 2, 4, 0, short_plan);
+    p.d[1].plan = long_plan; /* the longest keep of a file counts */
+    write_delivery(&t, &d);
+    d = delivery(&p, 4, 6, 0, short_plan);
+    p.d[0].plan = NULL; /* for ever */
+    write_delivery(&t, &d);
+    static const int64_t hour = INT64_C(3600) * 1000000000;
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(ops->apply_retention(t.b, T0 + hour + 1, &err), TG_OK);
+        assert_int_equal(n_files(&t, ".parquet"), 3);
+    }
+    assert_int_equal(ops->apply_retention(t.b, T0 + hour + 2, &err), TG_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 2);
+    reopen(&t, 6, 6);
+    assert_int_equal(ops->apply_retention(t.b, T0 + 2 * hour + 2, &err), TG_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 1);
+    assert_int_equal(ops->apply_retention(t.b, INT64_MAX, &err), TG_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 1);
+
+    /* a day that is empty goes, and comes again when needed */
+    points_deinit(&p);
+    points_init(&p);
+    points_add(&p, "m", T0 - DAY_NS, 1);
+    d = delivery(&p, 6, 7, 0, short_plan);
+    write_delivery(&t, &d);
+    assert_int_equal(ops->apply_retention(t.b, T0, &err), TG_OK);
+    struct tg_fs_stat st;
+    assert_int_equal(t.sim->fs.stat(t.sim->fs.self, "/data/pq/date=2023-11-13", &st), -ENOENT);
+    d = delivery(&p, 7, 8, 0, short_plan);
+    write_delivery(&t, &d);
+    assert_int_equal(t.result.outcome, TG_WRITE_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 2);
+    points_deinit(&p);
+    end(&t);
+    free(short_plan);
+    free(long_plan);
+}
+
+static void on_health(void *arg, enum tg_code code, const char *message)
+{
+    struct bench *t = arg;
+    t->health_code = code;
+    (void)snprintf(t->end_message, sizeof(t->end_message), "%s", message);
+}
+
+static void test_health(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    ops->health(t.b, on_health, &t);
+    assert_int_equal(t.health_code, TG_OK);
+    t.sim->stop_at = t.sim->n_ops + 1;
+    ops->health(t.b, on_health, &t);
+    assert_int_equal(t.health_code, TG_ERR_IO);
+    assert_non_null(strstr(t.end_message, "/data/pq"));
+    t.sim->stop_at = 0;
+    end(&t);
+    ops->close(NULL);
+}
+
+static void test_prepare(void **state)
+{
+    (void)state;
+    struct tg_tag tag = {"k", "v", 1, 1, 0};
+    const struct tg_series_desc d = {
+        .name = "m", .unit = "", .name_len = 1, .n_tags = 1, .tags = &tag};
+    struct tg_buf a, b;
+    struct tg_err err;
+    tg_buf_init(&a, 0);
+    tg_buf_init(&b, 0);
+    assert_int_equal(ops->prepare(NULL, &d, &a, &err), TG_OK);
+    assert_int_equal(tg_series_desc_encode(&d, &b), TG_OK);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    tg_buf_deinit(&a);
+    tg_buf_deinit(&b);
+}
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct points p;
+    struct tg_err err;
+    tg_log_set_level(TG_LOG_ERROR);
+    start(&t, NULL);
+    points_init(&p);
+    for (int i = 0; i < 30; i++) points_add(&p, "m", T0 + i + i % 3 * DAY_NS, i);
+    const struct tg_delivery d = delivery(&p, 0, 30, 0, NULL);
+    for (uint64_t nth = 1;; nth++) {
+        tg_mem_fail_at(nth);
+        enum tg_code code = open_at(&t, 0, UINT64_MAX, &err);
+        assert_true(code == TG_OK || code == TG_ERR_NOMEM);
+        if (code == TG_OK) {
+            write_delivery(&t, &d);
+            if (t.result.outcome != TG_WRITE_OK) assert_int_equal(t.result.outcome, TG_WRITE_RETRY);
+            query(&t, (struct tg_query){.start_ns = INT64_MIN});
+            if (t.end_code != TG_OK) assert_int_equal(t.end_code, TG_ERR_NOMEM);
+            code = ops->apply_retention(t.b, T0, &err);
+            assert_true(code == TG_OK || code == TG_ERR_NOMEM);
+        }
+        const bool fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        ops->close(t.b);
+        t.b = NULL;
+        if (!fired) break;
+    }
+    assert_int_equal(t.result.outcome, TG_WRITE_OK);
+    assert_int_equal(t.n_rows, 30);
+    points_deinit(&p);
+    end(&t);
+}
+
+int main(void)
+{
+    tg_hash_seed(1);
+    tg_log_set_level(TG_LOG_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_day_names),
+        cmocka_unit_test(test_file_names),
+        cmocka_unit_test(test_write_and_query),
+        cmocka_unit_test(test_many_days_in_one_delivery),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_log_replaced),
+        cmocka_unit_test(test_rewind),
+        cmocka_unit_test(test_rewind_that_failed),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_power_loss_keeps_what_was_confirmed),
+        cmocka_unit_test(test_open_cleans_up),
+        cmocka_unit_test(test_damaged_file_is_set_aside),
+        cmocka_unit_test(test_retention),
+        cmocka_unit_test(test_health),
+        cmocka_unit_test(test_prepare),
+        cmocka_unit_test(test_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
