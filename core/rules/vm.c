@@ -11,7 +11,11 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 
-enum { BOOT_BYTES = 24 << 10 }; /* lua_newstate takes about half of it */
+enum {
+    BOOT_BYTES = 24 << 10, /* lua_newstate takes about half of it */
+    FREE_OBJECT_BYTES = 4096,
+    BYTES_PER_STEP = 64,
+};
 
 const char *const tg_rule_names[TG_RULES] = {"tags", "routing", "strategy", "retention"};
 
@@ -62,6 +66,10 @@ static void *vm_alloc(void *ud, void *p, size_t old_size, size_t new_size)
             vm->refused = true;
             return NULL;
         }
+        /* Work on large values happens inside single instructions: charge it by the byte, or a
+         * hundred of them would run before the hook looks. */
+        if (vm->in_call && new_size > FREE_OBJECT_BYTES)
+            vm->steps_left -= (int64_t)(new_size / BYTES_PER_STEP);
     }
     void *q = vm_realloc(vm, p, old_size, new_size);
     if (!q) {

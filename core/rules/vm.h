@@ -3,11 +3,12 @@
  *   tg_vm_new -> [ allocator cap | hook: instructions, ms ] -> env (allow-list) -> 4 functions
  *
  * Private to core/rules. Three guards hold for every call into operator code:
- *   instructions  a count hook every TG_VM_HOOK_EVERY instructions; library functions that work in
- *                 proportion to their input (patterns, sort) charge their steps to the same sum
- *   milliseconds  looked at in the same hook
- *   bytes         the allocator refuses beyond max_bytes, and during a call any single object over
- *                 TG_VM_MAX_OBJECT_BYTES, which bounds the time one C function can take
+ *   - instructions: a count hook every TG_VM_HOOK_EVERY of them. Library functions that work in
+ *     proportion to their input (patterns, sort) and values over 4 KiB are charged to the same sum.
+ *   - milliseconds: looked at in the same hook.
+ *   - bytes: the allocator refuses beyond max_bytes, and during a call any single object over
+ *     TG_VM_MAX_OBJECT_BYTES, which bounds the time one C function can take.
+ *
  * Once a guard has tripped it stays tripped: the hook is re-armed at every instruction and raises
  * again until the call has been left, and the pcall that rules have passes such errors on, so that
  * a rule cannot swallow them.
