@@ -140,7 +140,7 @@ static void make_requests(struct requests *r, const char *value_format, bool man
         tg_buf_init(&r->text[q], 0);
         for (int i = 0; i < LINES_PER_REQUEST; i++) {
             const int s = q * LINES_PER_REQUEST + i;
-            char value[40];
+            char value[128];
             const int whole = (int)(rng() % 100);
             (void)snprintf(value, sizeof(value), "%.*g", value_format[0] - '0' + 10,
                            (double)whole + (double)(rng() % 10000) / 9999);
