@@ -32,10 +32,10 @@ static int render(const struct tg_cursor_state *s, char out[FILE_MAX_BYTES])
 {
     int n = snprintf(out, FILE_MAX_BYTES,
                      "tidegate cursor 1\npos %" PRIu64 "\npoint_no %" PRIu64
-                     "\nfirst_point_no %" PRIu64 "\ndelivered %" PRIu64 "\nelsewhere %" PRIu64
+                     "\nfirst_point_no %" PRIu64 "\nreplay_until_no %" PRIu64 "\ndelivered %" PRIu64 "\nelsewhere %" PRIu64
                      "\ndead %" PRIu64 "\nlost %" PRIu64 "\n",
-                     s->pos, s->point_no, s->first_point_no, s->n_delivered, s->n_elsewhere,
-                     s->n_dead, s->n_lost);
+                     s->pos, s->point_no, s->first_point_no, s->replay_until_no,
+                     s->n_delivered, s->n_elsewhere, s->n_dead, s->n_lost);
     n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, out, (size_t)n));
     return n;
@@ -46,9 +46,10 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
     memset(s, 0, sizeof(*s));
     if (sscanf(text,
                "tidegate cursor 1 pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
+               " replay_until_no %" SCNu64
                " delivered %" SCNu64 " elsewhere %" SCNu64 " dead %" SCNu64 " lost %" SCNu64,
-               &s->pos, &s->point_no, &s->first_point_no, &s->n_delivered, &s->n_elsewhere,
-               &s->n_dead, &s->n_lost) != 7)
+               &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no,
+               &s->n_delivered, &s->n_elsewhere, &s->n_dead, &s->n_lost) != 8)
         return false;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
     return (size_t)render(s, again) == len && memcmp(again, text, len) == 0;
@@ -289,13 +290,13 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
     pthread_mutex_lock(&log->mu);
     struct tg_log_cursor *c = find(log, name);
     const bool taken = c && c->opened;
-    pthread_mutex_unlock(&log->mu);
-    if (taken) return tg_fail(err, TG_ERR_INVALID, "the cursor %s is open already", name);
-    if (c && !c->lost) {
+    if (c && !taken && !c->lost) {
         c->opened = true;
         *out = c;
-        return TG_OK;
     }
+    pthread_mutex_unlock(&log->mu);
+    if (taken) return tg_fail(err, TG_ERR_INVALID, "the cursor %s is open already", name);
+    if (*out) return TG_OK;
     struct tg_cursor_state s;
     if (from_start || c) {
         TG_TRY(oldest(log, &s, err));
@@ -323,8 +324,10 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
         }
         return code;
     }
+    pthread_mutex_lock(&log->mu);
     c->lost = false;
     c->opened = true;
+    pthread_mutex_unlock(&log->mu);
     *out = c;
     return TG_OK;
 }

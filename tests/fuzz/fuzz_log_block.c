@@ -56,7 +56,9 @@ static void decode_raw(const uint8_t *data, size_t size)
         dec.next_min = 0;
         tg_batch_reset(&batch);
     }
-    (void)tg_block_decode(&dec, entries, N_SERIES, data, size, NULL, &info, &lost, NULL);
+    const enum tg_code code =
+        tg_block_decode(&dec, entries, N_SERIES, data, size, NULL, &info, &lost, NULL);
+    check(code == TG_OK || code == TG_ERR_CORRUPT);
     tg_batch_deinit(&batch);
 }
 
