@@ -8,7 +8,7 @@
  *   core.duration("5m") -> 300000 | nil, message
  */
 #include <lauxlib.h>
-#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,9 +38,23 @@ static int tgl_rules_gc(lua_State *L)
     return 0;
 }
 
-static int no_memory(lua_State *L)
+/* luaL_error, declared as what it is: it does not return. */
+static _Noreturn void raise(lua_State *L, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+static _Noreturn void raise(lua_State *L, const char *fmt, ...)
 {
-    return luaL_error(L, "out of memory");
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    (void)luaL_error(L, "%s", text);
+    __builtin_unreachable();
+}
+
+static _Noreturn void no_memory(lua_State *L)
+{
+    raise(L, "out of memory");
 }
 
 /* The string at field `name` of the table at 1, or NULL. Stays on the stack. */
@@ -52,7 +66,7 @@ static const char *field_text(lua_State *L, const char *name, size_t *len)
         return NULL;
     }
     if (lua_type(L, -1) != LUA_TSTRING)
-        (void)luaL_error(L, "%s must be a text, not a %s", name, luaL_typename(L, -1));
+        raise(L, "%s must be a text, not a %s", name, luaL_typename(L, -1));
     return lua_tolstring(L, -1, len);
 }
 
@@ -85,7 +99,7 @@ static uint32_t read_on_error(lua_State *L, const struct lua_rules *r)
         const char *name = luaL_checkstring(L, -1);
         unsigned b = 0;
         while (b < r->n_backends && strcmp(r->backends[b], name) != 0) b++;
-        if (b == r->n_backends) (void)luaL_error(L, "on_error names no backend: %s", name);
+        if (b == r->n_backends) raise(L, "on_error names no backend: %s", name);
         mask |= UINT32_C(1) << b;
         lua_pop(L, 1);
     }
@@ -138,7 +152,7 @@ static const char *tag_text(lua_State *L, struct lua_rules *r, int index, uint32
     } else {
         lua_pushvalue(L, index);
         s = lua_tolstring(L, -1, &n);
-        if (!s) (void)luaL_error(L, "a tag is a %s; tags are texts", luaL_typename(L, index));
+        if (!s) raise(L, "a tag is a %s; tags are texts", luaL_typename(L, index));
     }
     char *copy = tg_arena_strndup(&r->arena, s, n);
     if (!copy) no_memory(L);
@@ -155,7 +169,7 @@ static uint8_t origin_of(lua_State *L, int origins, const char *key)
     const char *name = lua_isnil(L, -1) ? "point" : luaL_checkstring(L, -1);
     uint8_t o = 0;
     while (o < 3 && strcmp(names[o], name) != 0) o++;
-    if (o == 3) (void)luaL_error(L, "origin %s is not one of point, scope, resource", name);
+    if (o == 3) raise(L, "origin %s is not one of point, scope, resource", name);
     lua_pop(L, 1);
     return o;
 }
@@ -174,7 +188,7 @@ static void read_tags(lua_State *L, struct lua_rules *r, struct tg_series_desc *
     if (!d->tags) no_memory(L);
     for (lua_pushnil(L); lua_next(L, tags); lua_pop(L, 1)) {
         struct tg_tag *t = &d->tags[d->n_tags++];
-        if (lua_type(L, -2) != LUA_TSTRING) (void)luaL_error(L, "tag keys are texts");
+        if (lua_type(L, -2) != LUA_TSTRING) raise(L, "tag keys are texts");
         t->key = tag_text(L, r, lua_gettop(L) - 1, &t->key_len);
         t->value = tag_text(L, r, lua_gettop(L), &t->value_len);
         t->origin = origin_of(L, origins, t->key);
@@ -191,10 +205,10 @@ static void read_kind(lua_State *L, struct tg_series_desc *d)
         if (strcmp(kind, tg_kind_name((enum tg_kind)k)) == 0) return;
     }
     if (kind)
-        (void)luaL_error(L,
-                         "kind %s is not one of unknown, gauge, counter, histogram, "
-                         "exponential_histogram, summary",
-                         kind);
+        raise(L,
+              "kind %s is not one of unknown, gauge, counter, histogram, "
+              "exponential_histogram, summary",
+              kind);
 }
 
 static const char *arena_text(lua_State *L, struct lua_rules *r, const char *s, size_t len)
@@ -213,11 +227,11 @@ static void read_name(lua_State *L, struct lua_rules *r, struct tg_series_desc *
     if (field) {
         size_t m_len;
         const char *m = field_text(L, "measurement", &m_len);
-        if (!m || field_len == 0) (void)luaL_error(L, "field needs a measurement, and a name");
+        if (!m || field_len == 0) raise(L, "field needs a measurement, and a name");
         lua_pushfstring(L, "%s_%s", m, field);
         name = lua_tolstring(L, -1, &len);
     }
-    if (!name) (void)luaL_error(L, "a series needs a name: decide{ name = \"...\" }");
+    if (!name) raise(L, "a series needs a name: decide{ name = \"...\" }");
     d->name = arena_text(L, r, name, len);
     d->name_len = (uint32_t)len;
     d->field_len = (uint32_t)field_len;
@@ -350,7 +364,7 @@ static int tgl_rules_decide(lua_State *L)
         return tgl_fail(L, &err);
     struct tg_decision out;
     struct tg_rules_trace trace;
-    if (tg_rules_decide(r->rules, 0, &d, &r->arena, &out, &trace) != TG_OK) return no_memory(L);
+    if (tg_rules_decide(r->rules, 0, &d, &r->arena, &out, &trace) != TG_OK) no_memory(L);
     push_plan(L, r, &out, &trace);
     return 1;
 }

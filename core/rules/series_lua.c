@@ -378,6 +378,7 @@ int tgl_series_note(const struct tg_vm *vm, const struct tg_series_desc *mapped,
             memcmp(was->value, is->value, was->value_len) == 0)
             continue;
         const struct tg_tag *t = is ? is : was;
+        if (!t) break; /* cannot be: one of the two lists has an entry left */
         int line = 0;
         for (uint32_t k = 0; k < vm->n_tag_lines; k++)
             if (strlen(vm->tag_lines[k].key) == t->key_len &&
