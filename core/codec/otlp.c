@@ -106,7 +106,7 @@ static void path_of(const struct walk *w, const uint8_t *at, char *out, size_t c
     struct tg_wire in = tg_wire_of(w->base, w->len);
     size_t n = (size_t)snprintf(out, cap, "request");
     for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-        struct tg_wire_field f;
+        struct tg_wire_field f = {.tag = 0};
         unsigned index = 0;
         bool is_found = false;
         while (!is_found && in.p < in.end && tg_wire_next(&in, &f)) {

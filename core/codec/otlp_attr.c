@@ -214,7 +214,8 @@ static void text_put_json_string(struct text *t, const uint8_t *p, size_t n)
         case '\r': esc[1] = 'r'; break;
         case '\t': esc[1] = 't'; break;
         default:
-            memcpy(esc + 1, "u00", 3);
+            esc[1] = 'u';
+            esc[2] = esc[3] = '0';
             esc[4] = hex[p[i] >> 4];
             esc[5] = hex[p[i] & 15];
             esc_len = 6;

@@ -296,7 +296,7 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
     static const char what[] = "summary point";
     struct tg_summary s = {.count = 0};
     struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f;
+    struct tg_wire_field f = {.tag = 0};
     while (w.p < w.end) {
         if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
@@ -414,7 +414,7 @@ enum tg_code tg_otlp_parse_exemplars(struct tg_otlp_reader *r, const uint8_t *ms
                                      struct tg_err *err)
 {
     struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f;
+    struct tg_wire_field f = {.tag = 0};
     uint32_t n = 0;
     *out = NULL;
     while (w.p < w.end && tg_wire_next(&w, &f)) n += f.tag == BYTES(number);
@@ -426,7 +426,7 @@ enum tg_code tg_otlp_parse_exemplars(struct tg_otlp_reader *r, const uint8_t *ms
     w = tg_wire_of(msg, len);
     while (w.p < w.end && tg_wire_next(&w, &f)) {
         if (f.tag != BYTES(number)) continue;
-        bool usable;
+        bool usable = false;
         TG_TRY(read_exemplar(r, &f, &items[n], &usable, err));
         n += usable;
     }

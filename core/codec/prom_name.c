@@ -122,10 +122,7 @@ static bool has_word(const struct tg_series_desc *d, const char *want, size_t wa
 static void put_word(struct tg_buf *out, size_t start, const char *word, size_t len)
 {
     if (len == 0) return;
-    if (out->len > start)
-        tg_buf_put_u8(out, '_');
-    else if (is_digit(word[0]))
-        tg_buf_put_u8(out, '_');
+    if (out->len > start || is_digit(word[0])) tg_buf_put_u8(out, '_');
     tg_buf_put(out, word, len);
 }
 

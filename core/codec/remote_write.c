@@ -244,19 +244,24 @@ static inline enum tg_code push_pending(struct walk *w, struct tg_hash128 key, c
 }
 
 /* Room for one more point, or the call fails. */
-static inline enum tg_code push_point(struct walk *w, struct tg_point **out, struct tg_err *err)
+static inline enum tg_code reserve_point(struct walk *w, struct tg_err *err)
 {
     const enum tg_code code = tg_batch_reserve(w->batch, 1);
     if (UNLIKELY(code != TG_OK))
         return tg_fail(err, code, "the request does not fit one batch (%u points%s)",
                        w->batch->n_points, code == TG_ERR_NOMEM ? "; out of memory" : "");
+    return TG_OK;
+}
+
+/* Room is reserved; the caller sets time, value and type. */
+static inline struct tg_point *push_point(struct walk *w)
+{
     struct tg_point *p = tg_batch_push(w->batch);
     p->series = NULL;
     p->start_ns = 0;
     p->exemplars = NULL;
     p->flags = 0;
-    *out = p;
-    return TG_OK;
+    return p;
 }
 
 static bool time_of(struct walk *w, uint64_t ms, int64_t *ts_ns)
@@ -315,8 +320,8 @@ static inline enum tg_code put_sample(struct walk *w, const uint8_t *msg, size_t
     if (UNLIKELY(!read_usual_sample(msg, len, &bits, &ms)))
         TG_TRY(read_sample(w, msg, len, &bits, &ms, err));
     if (UNLIKELY(!time_of(w, ms, &ts_ns))) return TG_OK;
-    struct tg_point *p = NULL;
-    TG_TRY(push_point(w, &p, err));
+    TG_TRY(reserve_point(w, err));
+    struct tg_point *p = push_point(w);
     p->ts_ns = ts_ns;
     p->value.u64 = bits;
     p->type = TG_VALUE_DOUBLE;
@@ -535,10 +540,11 @@ static enum tg_code put_histogram(struct walk *w, const uint8_t *msg, size_t len
             code = fill_buckets(w, msg, len, 11, &n.pos, &n.h.pos_offset, &n.h.n_pos, &n.h.pos, &e);
         if (code == TG_OK)
             code = fill_buckets(w, msg, len, 8, &n.neg, &n.h.neg_offset, &n.h.n_neg, &n.h.neg, &e);
-        if (code == TG_OK && !(keep = tg_arena_alloc(&w->batch->arena, sizeof(*keep))))
-            code = tg_fail(&e, TG_ERR_NOMEM,
-                           "out of memory: the batch's arena or the memory limit is used up");
-        if (code != TG_OK) {
+        if (code == TG_OK) keep = tg_arena_alloc(&w->batch->arena, sizeof(*keep));
+        if (code == TG_OK && !keep)
+            (void)tg_fail(&e, TG_ERR_NOMEM,
+                          "out of memory: the batch's arena or the memory limit is used up");
+        if (!keep) {
             tg_decode_reject(w->d, 1, &e);
             return TG_OK;
         }
@@ -546,8 +552,8 @@ static enum tg_code put_histogram(struct walk *w, const uint8_t *msg, size_t len
         n.h.scale = n.schema;
         *keep = n.h;
     }
-    struct tg_point *p = NULL;
-    TG_TRY(push_point(w, &p, err));
+    TG_TRY(reserve_point(w, err));
+    struct tg_point *p = push_point(w);
     p->ts_ns = ts_ns;
     p->type = is_stale ? TG_VALUE_NONE : TG_VALUE_EXP_HISTOGRAM;
     p->flags = is_stale ? TG_POINT_NO_VALUE : 0;

@@ -97,7 +97,7 @@ static inline void look_up(struct bench *b, struct tg_hash128 key, struct tg_ser
 static void probe_otlp_points(struct bench *b, struct tg_wire data, struct tg_hash128 metric,
                               const struct tg_point **at, bool learn)
 {
-    struct tg_wire_field f;
+    struct tg_wire_field f = {.tag = 0};
     while (data.p < data.end && tg_wire_next(&data, &f)) {
         if (f.tag != TG_WIRE_TAG(1, TG_WIRE_BYTES)) continue;
         const uint8_t *p = f.data;
@@ -124,7 +124,10 @@ static void probe_otlp(struct bench *b, const struct tg_buf *in, bool learn)
 {
     const struct tg_point *at = b->batch.points;
     struct tg_wire request = tg_wire_of(in->data, in->len);
-    struct tg_wire_field r, s, m, f;
+    struct tg_wire_field r = {.tag = 0};
+    struct tg_wire_field s = r;
+    struct tg_wire_field m = r;
+    struct tg_wire_field f = r;
     while (request.p < request.end && tg_wire_next(&request, &r)) {
         struct tg_wire resource = tg_wire_of(r.data, r.len);
         struct tg_hash128 h = {1, 1};
@@ -156,7 +159,7 @@ static void probe_remote_write(struct bench *b, const struct tg_buf *in, bool le
 {
     const struct tg_point *at = b->batch.points;
     struct tg_wire request = tg_wire_of(in->data, in->len);
-    struct tg_wire_field f;
+    struct tg_wire_field f = {.tag = 0};
     while (request.p < request.end && tg_wire_next(&request, &f)) {
         const uint8_t *p = f.data;
         const uint8_t *const end = f.data + f.len;

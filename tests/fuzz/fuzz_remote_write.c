@@ -52,6 +52,13 @@ static bool same_side(struct side a, struct side b)
            (a.n == 0 || memcmp(a.counts, b.counts, a.n * 8) == 0);
 }
 
+static uint64_t bits_of(double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    return bits;
+}
+
 static bool same_value(const struct tg_point *a, const struct tg_point *b)
 {
     if (a->type != TG_VALUE_EXP_HISTOGRAM || b->type != a->type) {
@@ -64,8 +71,8 @@ static bool same_value(const struct tg_point *a, const struct tg_point *b)
     const struct tg_exp_histogram *x = a->value.exp_histogram;
     const struct tg_exp_histogram *y = b->value.exp_histogram;
     return a->ts_ns == b->ts_ns && x->count == y->count && x->zero_count == y->zero_count &&
-           memcmp(&x->sum, &y->sum, 8) == 0 && x->scale == y->scale &&
-           memcmp(&x->zero_threshold, &y->zero_threshold, 8) == 0 &&
+           bits_of(x->sum) == bits_of(y->sum) && x->scale == y->scale &&
+           bits_of(x->zero_threshold) == bits_of(y->zero_threshold) &&
            same_side(trim(x->pos_offset, x->pos, x->n_pos),
                      trim(y->pos_offset, y->pos, y->n_pos)) &&
            same_side(trim(x->neg_offset, x->neg, x->n_neg), trim(y->neg_offset, y->neg, y->n_neg));

@@ -374,10 +374,9 @@ static void bad_points_are_rejected_alone(void **state)
         deep[1] = field(i % 2 ? 5 : 6, i % 2 ? field(1, deep[1])
                                              : field(1, JOIN(text(1, "k"), field(2, deep[1]))));
     }
-    struct bytes bounds_down = none();
     const double down[] = {5, 1};
     const uint64_t three[] = {1, 1, 1};
-    bounds_down = JOIN(t, field(6, raw(three, 24)), field(7, raw(down, 16)));
+    const struct bytes bounds_down = JOIN(t, field(6, raw(three, 24)), field(7, raw(down, 16)));
     const struct {
         const char *name;
         uint32_t data_number;

@@ -441,7 +441,7 @@ static void full_table_refuses_new_series(void **state)
         assert_int_equal(f.d.n_rejected, 18);
         assert_int_equal(f.d.first_code, TG_ERR_FULL);
         for (uint32_t i = 0; i < 18; i++) {
-            assert_true(f.batch.points[i].value.f64 == (double)(i / 2 * 2));
+            assert_int_equal((int64_t)f.batch.points[i].value.f64, i / 2 * 2);
             assert_int_equal(f.batch.points[i].ts_ns, (i / 2 * 2 + i % 2) * 1000000);
         }
         tg_decode_fixture_reset(&f);
@@ -505,7 +505,8 @@ static void names_follow_the_specification(void **state)
                 assert_int_equal(b.len, 3);
                 continue;
             }
-            if (b.len - 3 != strlen(rows[i].want) || memcmp(b.data + 3, rows[i].want, b.len - 3))
+            if (b.len - 3 != strlen(rows[i].want) ||
+                memcmp(b.data + 3, rows[i].want, b.len - 3) != 0)
                 fail_msg("%s [%s]: got %.*s, want %s", rows[i].name, rows[i].unit, (int)b.len - 3,
                          (const char *)b.data + 3, rows[i].want);
         }
@@ -956,7 +957,7 @@ static void hits_allocate_nothing(void **state)
         tg_mem_fail_at(0);
         assert_int_equal(f.d.n_misses, run ? 0 : 300);
         for (uint32_t i = 0; i < 300; i++) {
-            double want;
+            double want = 0;
             assert_true(tg_point_as_double(&w.points[i], &want));
             assert_true(f.batch.points[i].value.f64 == want);
             assert_int_equal(f.batch.points[i].ts_ns, w.points[i].ts_ns);
