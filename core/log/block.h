@@ -8,6 +8,9 @@
  * points, newest time (zigzag), arena bytes a reader needs, u8 column flags, base start time
  * (zigzag).
  *
+ * A point's type stands with its targets (point.h) in a palette of the block; the bits of targets
+ * are named by the segment's targets record (segment.h).
+ *
  * Columns of small integers hold the difference from what was expected (reference: the previous one
  * + 1; distance: the same as before), as nothing when all are zero, as (gap, value) pairs when few
  * are not, as bits otherwise: a steady scrape costs a few bytes per block.

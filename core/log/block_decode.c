@@ -120,9 +120,16 @@ static bool get_codes(const uint8_t **pos, const uint8_t *end, struct tg_block_s
             (v & TG_CODE_TYPE_MASK) >= TG_VALUE_TYPES)
             return false;
         s->palette[i] = (uint16_t)v;
+        v = 0;
+        if ((s->palette[i] & TG_CODE_ROUTED) && (!tg_varint_get(pos, end, &v) || v > UINT32_MAX))
+            return false;
+        s->palette_targets[i] = (uint32_t)v;
     }
     if (n_palette == 1) {
-        for (uint32_t i = 0; i < n; i++) s->codes[i] = s->palette[0];
+        for (uint32_t i = 0; i < n; i++) {
+            s->codes[i] = s->palette[0];
+            s->targets[i] = s->palette_targets[0];
+        }
         return true;
     }
     struct tg_bitr r;
@@ -132,6 +139,7 @@ static bool get_codes(const uint8_t **pos, const uint8_t *end, struct tg_block_s
         const uint64_t k = tg_bitr_get_small(&r, bits);
         if (k >= n_palette) return false;
         s->codes[i] = s->palette[k];
+        s->targets[i] = s->palette_targets[k];
     }
     if (r.overrun) return false;
     *pos = bits_end(&r);
@@ -258,7 +266,9 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
         p.value.u64 = 0;
         p.exemplars = NULL;
         p.type = (uint8_t)type;
-        p.flags = (uint8_t)(code >> TG_CODE_FLAGS_SHIFT);
+        p.flags = (uint8_t)(code >> TG_CODE_FLAGS_SHIFT & TG_CODE_FLAGS_MASK);
+        p.routed = code & TG_CODE_ROUTED;
+        p.targets = s->targets[i];
         switch (type) {
         case TG_VALUE_DOUBLE:
             if (!get_double(r, &window, c, restart, good, &p.value.u64)) return TG_ERR_CORRUPT;

@@ -107,20 +107,31 @@ static unsigned bits_for(uint32_t n) /* to tell n things apart */
     return n <= 1 ? 0 : 32U - (unsigned)__builtin_clz(n - 1);
 }
 
-/* Types: the distinct codes, then per point which one. */
+static inline bool is_palette(const struct tg_block_scratch *s, uint32_t k, uint32_t i)
+{
+    return s->palette[k] == s->codes[i] && s->palette_targets[k] == s->targets[i];
+}
+
+/* Types: the distinct codes with their targets, then per point which one. */
 static void put_codes(struct tg_buf *out, struct tg_block_scratch *s, uint32_t n)
 {
     uint32_t n_palette = 0, last = 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (n_palette == 0 || s->palette[last] != s->codes[i]) {
-            for (last = 0; last < n_palette && s->palette[last] != s->codes[i]; last++) {
+        if (n_palette == 0 || !is_palette(s, last, i)) {
+            last = 0;
+            while (last < n_palette && !is_palette(s, last, i)) last++;
+            if (last == n_palette) {
+                s->palette[n_palette] = s->codes[i];
+                s->palette_targets[n_palette++] = s->targets[i];
             }
-            if (last == n_palette) s->palette[n_palette++] = s->codes[i];
         }
         s->diff[i] = last;
     }
     tg_buf_put_varint(out, n_palette);
-    for (uint32_t i = 0; i < n_palette; i++) tg_buf_put_varint(out, s->palette[i]);
+    for (uint32_t i = 0; i < n_palette; i++) {
+        tg_buf_put_varint(out, s->palette[i]);
+        if (s->palette[i] & TG_CODE_ROUTED) tg_buf_put_varint(out, s->palette_targets[i]);
+    }
     if (n_palette == 1) return;
     struct tg_bitw w;
     tg_bitw_init(&w, out);
@@ -263,7 +274,7 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
     /* header | 2 columns | codes | large | bits */
     const size_t bits_bytes =
         (size_t)n * (2 * TG_DELTA_MAX_BITS + 1 + 2 + TG_GORILLA_MAX_BITS + 8) / 8;
-    const enum tg_code room = tg_buf_reserve(out, 128 + 2 * diffs_bound(n) + (size_t)n * 6 +
+    const enum tg_code room = tg_buf_reserve(out, 128 + 2 * diffs_bound(n) + (size_t)n * 10 +
                                                       large->len + bits_bytes + 4 * TG_BITS_SLACK);
     if (room != TG_OK) return tg_fail(err, room, "no memory to encode a block of the log");
 
@@ -296,8 +307,10 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
     for (uint32_t i = 0; i < n; i++) {
         const struct tg_point *p = &points[i];
         struct tg_chain *c = &e->chains[refs[i]];
-        s->codes[i] = (uint16_t)(p->type | (p->exemplars ? TG_CODE_EXEMPLARS : 0) |
-                                 p->flags << TG_CODE_FLAGS_SHIFT);
+        s->codes[i] =
+            (uint16_t)(p->type | (p->exemplars ? TG_CODE_EXEMPLARS : 0) |
+                       p->flags << TG_CODE_FLAGS_SHIFT | (p->routed ? TG_CODE_ROUTED : 0));
+        s->targets[i] = p->routed ? p->targets : 0;
         const bool first = c->last_block == TG_CHAIN_NO_BLOCK;
         const bool restart = first || c->last_block < e->floor || c->type != p->type ||
                              c->length >= TG_BLOCK_CHAIN_MAX - 1;

@@ -30,11 +30,13 @@ enum {
     TG_SCALE_MAX = 12,
     TG_SCALE_XOR = 0xff,
 
-    /* a point's code: type, whether exemplars follow, flags */
+    /* a point's code: type, whether exemplars follow, flags, whether its targets are known */
     TG_CODE_TYPE_MASK = 15,
     TG_CODE_EXEMPLARS = 16,
     TG_CODE_FLAGS_SHIFT = 5,
-    TG_CODE_MAX = 255 << TG_CODE_FLAGS_SHIFT | 31
+    TG_CODE_FLAGS_MASK = 255,
+    TG_CODE_ROUTED = 1 << 13,
+    TG_CODE_MAX = TG_CODE_ROUTED | TG_CODE_FLAGS_MASK << TG_CODE_FLAGS_SHIFT | 31
 };
 
 /* Scratch columns of one block. */
@@ -43,9 +45,11 @@ struct tg_block_scratch {
     uint32_t refs[TG_BLOCK_MAX_POINTS];
     uint32_t dists[TG_BLOCK_MAX_POINTS];
     uint16_t codes[TG_BLOCK_MAX_POINTS];
+    uint32_t targets[TG_BLOCK_MAX_POINTS];
     int64_t times[TG_BLOCK_MAX_POINTS];
     uint8_t same[TG_BLOCK_MAX_POINTS];
     uint16_t palette[TG_BLOCK_MAX_POINTS];
+    uint32_t palette_targets[TG_BLOCK_MAX_POINTS];
 };
 
 extern const double tg_block_pow10[TG_SCALE_MAX + 1];

@@ -32,10 +32,10 @@ static int render(const struct tg_cursor_state *s, char out[FILE_MAX_BYTES])
 {
     int n = snprintf(out, FILE_MAX_BYTES,
                      "tidegate cursor 1\npos %" PRIu64 "\npoint_no %" PRIu64
-                     "\nfirst_point_no %" PRIu64 "\nreplay_until_no %" PRIu64 "\ndelivered %" PRIu64 "\nelsewhere %" PRIu64
-                     "\ndead %" PRIu64 "\nlost %" PRIu64 "\n",
-                     s->pos, s->point_no, s->first_point_no, s->replay_until_no,
-                     s->n_delivered, s->n_elsewhere, s->n_dead, s->n_lost);
+                     "\nfirst_point_no %" PRIu64 "\nreplay_until_no %" PRIu64 "\ndelivered %" PRIu64
+                     "\nelsewhere %" PRIu64 "\ndead %" PRIu64 "\nlost %" PRIu64 "\n",
+                     s->pos, s->point_no, s->first_point_no, s->replay_until_no, s->n_delivered,
+                     s->n_elsewhere, s->n_dead, s->n_lost);
     n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, out, (size_t)n));
     return n;
@@ -46,10 +46,10 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
     memset(s, 0, sizeof(*s));
     if (sscanf(text,
                "tidegate cursor 1 pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
-               " replay_until_no %" SCNu64
-               " delivered %" SCNu64 " elsewhere %" SCNu64 " dead %" SCNu64 " lost %" SCNu64,
-               &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no,
-               &s->n_delivered, &s->n_elsewhere, &s->n_dead, &s->n_lost) != 8)
+               " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64
+               " dead %" SCNu64 " lost %" SCNu64,
+               &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no, &s->n_delivered,
+               &s->n_elsewhere, &s->n_dead, &s->n_lost) != 8)
         return false;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
     return (size_t)render(s, again) == len && memcmp(again, text, len) == 0;
@@ -122,20 +122,18 @@ static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
     return code;
 }
 
-void tg_log_cursors_flush(struct tg_log *log)
+bool tg_log_cursors_flush(struct tg_log *log)
 {
     for (;;) {
         pthread_mutex_lock(&log->mu);
-        const uint64_t now = tg_clock_mono_ms();
         struct tg_log_cursor *c = log->cursors;
-        while (c && !(c->opened && c->dirty && now - c->written_ms >= TG_LOG_CURSOR_MS))
-            c = c->next;
+        while (c && !(c->opened && c->dirty)) c = c->next;
         pthread_mutex_unlock(&log->mu);
-        if (!c) return;
+        if (!c) return true;
         struct tg_err err;
         if (persist(c, &err) != TG_OK) {
             tg_warn("log", "cursor %s: %s", c->name, err.msg);
-            return;
+            return false;
         }
     }
 }
@@ -298,15 +296,15 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
     if (taken) return tg_fail(err, TG_ERR_INVALID, "the cursor %s is open already", name);
     if (*out) return TG_OK;
     struct tg_cursor_state s;
-    if (from_start || c) {
-        TG_TRY(oldest(log, &s, err));
-    } else {
-        memset(&s, 0, sizeof(s));
-        pthread_mutex_lock(&log->mu);
+    memset(&s, 0, sizeof(s));
+    if (from_start || c) TG_TRY(oldest(log, &s, err));
+    pthread_mutex_lock(&log->mu);
+    if (!from_start && !c) {
         s.pos = log->end_pos;
         s.point_no = s.first_point_no = log->end_point_no;
-        pthread_mutex_unlock(&log->mu);
     }
+    s.replay_until_no = log->end_point_no;
+    pthread_mutex_unlock(&log->mu);
     const bool is_new = !c;
     if (!c && !(c = add(log, name))) return tg_fail(err, TG_ERR_NOMEM, "no memory for a cursor");
     pthread_mutex_lock(&log->mu);

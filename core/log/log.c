@@ -62,6 +62,8 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     log->segment_bytes = config->segment_bytes ? config->segment_bytes : UINT64_C(64) << 20;
     if (log->segment_bytes > log->max_bytes / 8) log->segment_bytes = log->max_bytes / 8;
     log->segment_ms = config->segment_ms ? config->segment_ms : 3600000;
+    log->targets = config->targets;
+    log->n_targets = config->n_targets;
     log->keep_ms = config->keep_ms ? config->keep_ms : 86400000;
     log->queue_cap = config->queue_batches ? config->queue_batches : 1024;
     log->max_queue_points = config->queue_points ? config->queue_points : UINT64_C(4) << 20;
@@ -269,8 +271,8 @@ static void *run(void *arg)
             const uint64_t now = tg_clock_mono_ms();
             if (cursors && cursors_due_ms == UINT64_MAX) cursors_due_ms = now + TG_LOG_CURSOR_MS;
             if (now >= cursors_due_ms) {
-                tg_log_cursors_flush(log);
-                cursors_due_ms = UINT64_MAX;
+                cursors_due_ms =
+                    tg_log_cursors_flush(log) ? UINT64_MAX : now + TG_LOG_CURSOR_RETRY_MS;
             }
             if (reclaim) {
                 pthread_mutex_lock(&log->commit_mu);

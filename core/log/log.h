@@ -51,6 +51,10 @@ struct tg_log_config {
     uint64_t queue_points;  /* and in points; 0 = 4 Mi */
     const struct tg_fs *fs; /* NULL = the real one; borrowed */
     struct tg_table *table; /* borrowed */
+    /* names of the bits of tg_point.targets, borrowed for the log's life; none: no point is routed
+     */
+    const char *const *targets;
+    unsigned n_targets; /* up to TG_MAX_BACKENDS */
 };
 
 struct tg_log;
@@ -146,6 +150,9 @@ struct tg_cursor_state {
     uint64_t pos;
     uint64_t point_no;
     uint64_t first_point_no;
+    /* Points before this number were logged before the cursor was made, or were passed already and
+     * rewound: they go where the rules in force say, not where they were routed when accepted. */
+    uint64_t replay_until_no;
     uint64_t n_delivered, n_elsewhere, n_dead,
         n_lost; /* elsewhere: not routed to this backend, or dropped by rule */
 };

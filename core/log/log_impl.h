@@ -31,6 +31,7 @@ enum {
     TG_LOG_DAMAGED_BYTES = 64 << 20,  /* kept in damaged/; more is only counted */
     TG_LOG_RESERVE_BYTES = 128 << 10, /* given up when cursors do not fit on a full disk */
     TG_LOG_CURSOR_MS = 200,
+    TG_LOG_CURSOR_RETRY_MS = 5000,
     TG_LOG_GROUP_SERIES = 64, /* series in one record */
     TG_LOG_GROUP_BYTES = 64 << 10
 };
@@ -92,6 +93,8 @@ struct tg_log {
     struct tg_table *table;
     enum tg_log_sync sync;
     uint32_t sync_interval_ms, segment_ms, keep_ms;
+    const char *const *targets; /* borrowed: names of the bits of tg_point.targets */
+    unsigned n_targets;
     uint64_t max_bytes, segment_bytes;
     int lock_fd;
 
@@ -159,7 +162,8 @@ void tg_log_cursors_free(struct tg_log *log);
 uint64_t tg_log_cursors_min_pos(
     const struct tg_log *log); /* under mu; UINT64_MAX without cursors */
 void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no);
-void tg_log_cursors_flush(struct tg_log *log); /* those that have waited */
+/* Writes all that have changed. false: the disk refused, try again later. */
+bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);
 
 /* log.c */

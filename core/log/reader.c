@@ -18,6 +18,9 @@ struct tg_log_reader {
     struct tg_record pending; /* read, but not given out yet; type 0: none */
     struct tg_log_dict *dict;
     struct tg_block_decoder decoder;
+    uint32_t target_bits[TG_MAX_BACKENDS]; /* by bit in this segment: the bit of that name now */
+    unsigned n_target_bits;                /* 0: what the bits mean is not known */
+    bool targets_same;                     /* the bits mean what they mean now */
     struct tg_buf scratch;
     struct tg_arena arena;
 };
@@ -57,12 +60,52 @@ static struct tg_log_segment *locate(struct tg_log *log, uint64_t *pos, uint64_t
     return seg;
 }
 
+/* Learns what the bits of targets mean in this segment. */
+static enum tg_code take_targets(struct tg_log_reader *r, const struct tg_record *rec)
+{
+    const struct tg_log *log = r->log;
+    const uint8_t *p = rec->payload, *const end = p + rec->len;
+    uint64_t n;
+    r->n_target_bits = 0;
+    r->targets_same = false;
+    if (!tg_varint_get(&p, end, &n) || n > TG_MAX_BACKENDS) return TG_ERR_CORRUPT;
+    bool same = n == log->n_targets;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t len;
+        if (!tg_varint_get(&p, end, &len) || len > (uint64_t)(end - p)) return TG_ERR_CORRUPT;
+        r->target_bits[i] = 0; /* a backend that is no more */
+        for (unsigned k = 0; k < log->n_targets; k++)
+            if (strlen(log->targets[k]) == len && memcmp(log->targets[k], p, (size_t)len) == 0)
+                r->target_bits[i] = UINT32_C(1) << k;
+        same &= r->target_bits[i] == UINT32_C(1) << i;
+        p += len;
+    }
+    if (p != end) return TG_ERR_CORRUPT;
+    r->n_target_bits = (unsigned)n;
+    r->targets_same = same;
+    return TG_OK;
+}
+
+static void translate_targets(const struct tg_log_reader *r, struct tg_point *points, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t now = 0;
+        if (r->n_target_bits == 0) points[i].routed = false;
+        for (uint32_t left = points[i].targets; left; left &= left - 1) {
+            const unsigned bit = (unsigned)__builtin_ctz(left);
+            if (bit < r->n_target_bits) now |= r->target_bits[bit];
+        }
+        points[i].targets = now;
+    }
+}
+
 /* Takes one record into account. With batch == NULL chains and series are only followed. */
 static enum tg_code take_block(struct tg_log_reader *r, const struct tg_record *rec,
                                struct tg_batch *batch, uint64_t *lost, struct tg_err *err)
 {
     struct tg_block_info info;
     uint32_t n_lost;
+    const uint32_t before = batch ? batch->n_points : 0;
     const enum tg_code code = tg_block_decode(&r->decoder, r->dict->entries, r->dict->n,
                                               rec->payload, rec->len, batch, &info, &n_lost, err);
     if (code == TG_ERR_CORRUPT) {
@@ -71,6 +114,8 @@ static enum tg_code take_block(struct tg_log_reader *r, const struct tg_record *
         return TG_OK;
     }
     TG_TRY(code);
+    if (batch && !r->targets_same)
+        translate_targets(r, batch->points + before, batch->n_points - before);
     if (info.first_point_no > r->expected_no) *lost += info.first_point_no - r->expected_no;
     *lost += n_lost;
     r->expected_no = info.first_point_no + info.n_points;
@@ -88,6 +133,9 @@ static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *
                             rec->payload, rec->len, err);
         if (code != TG_ERR_CORRUPT) return code;
         tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
+    } else if (rec->type == TG_RECORD_TARGETS) {
+        if (take_targets(r, rec) != TG_OK)
+            tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
     } else if (rec->type == TG_RECORD_COMMIT && tg_varint_get(&p, p + rec->len, &no) &&
                no <= r->seg->limit_point_no) {
         if (r->expected_no != TG_NO_NUMBER && no > r->expected_no) *lost += no - r->expected_no;
@@ -118,6 +166,13 @@ static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, s
         if (r->fd < 0) {
             const int e = -r->fd;
             r->fd = -1;
+            if (e == ENOENT && atomic_load(&seg->sealed)) {
+                /* removed under us: the gap in the numbers counts it */
+                tg_warn("log", "%s is gone: what it held is lost to this reader", path);
+                r->pos = atomic_load(&seg->end_pos);
+                leave(r);
+                return TG_OK;
+            }
             code = tg_fail_errno(err, e, "cannot open %s", path);
         }
     }
@@ -126,6 +181,8 @@ static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, s
         return code;
     }
     tg_block_decoder_reset(&r->decoder);
+    r->n_target_bits = 0;
+    r->targets_same = false;
     tg_segment_walk_init(&r->walk, log->fs, r->fd, seg->start_pos, seg->start_pos);
     if (r->pos < r->walk.pos) {
         if (r->expected_no == TG_NO_NUMBER) r->expected_no = seg->first_point_no;
@@ -235,8 +292,9 @@ static enum tg_code fetch(struct tg_log_reader *r, bool may_leave, struct tg_err
 {
     while (r->pending.type == 0) {
         if (!r->seg || r->rebuild) {
+            const uint64_t pos = r->pos;
             TG_TRY(enter_at_pos(r, err));
-            if (!r->seg) return TG_OK;
+            if (!r->seg && r->pos == pos) return TG_OK;
             continue;
         }
         const bool sealed =

@@ -36,6 +36,8 @@ enum tg_record_type {
         1,               /* u8 flags (1 = zstd), first reference, n, raw length, n x (len, bytes) */
     TG_RECORD_BLOCK = 2, /* core/log/block.h */
     TG_RECORD_COMMIT = 3, /* point number after the commit: the loss of its last block is seen */
+    TG_RECORD_TARGETS =
+        4 /* n, n x (len, name): what the bits of points' targets mean from here on */
 };
 
 struct tg_segment_header {

@@ -286,6 +286,26 @@ uint64_t tg_log_seal_due_ms(const struct tg_log *log)
     return log->w.active ? log->w.begun_ms + log->segment_ms : UINT64_MAX;
 }
 
+/* Says what the bits of targets mean: the configuration may be another one when this is read. */
+static enum tg_code put_targets(struct tg_log *log)
+{
+    struct tg_log_writer *w = &log->w;
+    if (log->n_targets == 0) return TG_OK;
+    size_t room = TG_FRAME_BYTES + TG_VARINT_MAX;
+    for (unsigned i = 0; i < log->n_targets; i++) room += TG_VARINT_MAX + strlen(log->targets[i]);
+    TG_TRY(tg_buf_reserve(&w->out, room));
+    const uint64_t pos = out_pos(w);
+    const size_t frame = tg_frame_begin(&w->out);
+    tg_buf_put_varint(&w->out, log->n_targets);
+    for (unsigned i = 0; i < log->n_targets; i++) {
+        const size_t len = strlen(log->targets[i]);
+        tg_buf_put_varint(&w->out, len);
+        tg_buf_put(&w->out, log->targets[i], len);
+    }
+    tg_frame_end(&w->out, frame, pos, TG_RECORD_TARGETS);
+    return TG_OK;
+}
+
 /* Starts the commit's bytes with a segment header when there is no segment. */
 static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segment,
                           struct tg_err *err)
@@ -317,6 +337,10 @@ static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segm
     };
     tg_segment_header_put(&h, w->out.data);
     w->out.len = TG_SEGMENT_HEADER_BYTES;
+    if (put_targets(log) != TG_OK) {
+        tg_free(seg);
+        return tg_fail(err, TG_ERR_NOMEM, "no memory for a segment of the log");
+    }
     *fresh_segment = seg;
     return TG_OK;
 }

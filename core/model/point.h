@@ -115,6 +115,8 @@ struct tg_point {
     const struct tg_exemplars *exemplars; /* NULL = none */
     uint8_t type;                         /* enum tg_value_type */
     uint8_t flags;                        /* TG_POINT_* */
+    bool routed;      /* `targets` is set: decoders leave both alone, the pipe sets them */
+    uint32_t targets; /* backends (bit = number) it was routed to when it was accepted */
 };
 
 struct tg_guard;

@@ -283,10 +283,11 @@ static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
             return tg_fail_errno(err, errno, "cannot read the size of %s", d->path);
     }
     if (d->max_bytes && (uint64_t)st.st_size + d->pending.len > d->max_bytes)
-        return tg_fail(err, TG_ERR_FULL,
-                       "%s is at its limit of %llu bytes (dead_letters.max_bytes); deal with it and "
-                       "move it away",
-                       d->path, (unsigned long long)d->max_bytes);
+        return tg_fail(
+            err, TG_ERR_FULL,
+            "%s is at its limit of %llu bytes (dead_letters.max_bytes); deal with it and "
+            "move it away",
+            d->path, (unsigned long long)d->max_bytes);
     for (size_t done = 0; done < d->pending.len;) {
         const ssize_t n = write(d->fd, d->pending.data + done, d->pending.len - done);
         if (n < 0 && errno == EINTR) continue;

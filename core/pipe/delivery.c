@@ -4,6 +4,11 @@
  * ──► IDLE │ retry └────► BACKOFF (capped, jittered, Retry-After) ──► WRITING STALLED: as BACKOFF,
  * but what is in the way is on our side (dead letters full, log unreadable, no memory)
  *
+ * Routing: a point goes where it was routed when it was accepted, whatever the rules say by then:
+ * cursors pass it at different times, so with the rules of each moment an edit could make all of
+ * them skip it. Its form (tags) follows the rules in force, and a rule that now drops the series
+ * drops it. Points from before the cursor was made, or rewound, go by the rules in force alone.
+ *
  * Order: one write at a time, ranges of a batch in log order, so points of a series arrive in
  * order.
  */
@@ -21,6 +26,8 @@ enum {
     MAX_RETRY_AFTER_MS = 10 * 60 * 1000,
     RETENTION_EVERY_MS = 60 * 1000,
     TICK_MS = 1000,
+    ADHOC_SLOTS = 4096, /* a power of two */
+    MAX_ADHOC_BYTES = 64 << 20,
     WAITED_LINGER_MS = 100, /* while a sender waits for this cursor */
     MAX_NORMALISE_POINTS = 1,
 };
@@ -104,10 +111,15 @@ static enum tg_code keep_dict(struct tg_delivery_loop *d, struct tg_log_dict *di
 /* Reads until the batch is full or the log's end is reached. */
 static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 {
-    const uint32_t max = d->config->batch_points;
+    uint32_t max = d->config->batch_points;
     struct tg_guard *guard = tg_table_guard(d->gateway->table);
+    /* A batch is all replay or none of it: a replay ends where a record does. */
+    const uint64_t until_no = tg_log_cursor_get(d->cursor).replay_until_no;
+    d->replay = d->span.from_point_no < until_no;
+    if (d->replay && until_no - d->span.from_point_no < max)
+        max = (uint32_t)(until_no - d->span.from_point_no);
     d->end_reached = false;
-    while (d->batch.n_points < max) {
+    while (d->batch.n_points < max && !(d->replay && d->span.to_point_no >= until_no)) {
         struct tg_log_read read;
         struct tg_log_dict *dict = NULL;
         const int ticket = tg_guard_enter(guard);
@@ -203,12 +215,71 @@ static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
     return TG_OK;
 }
 
-/* Picks this backend's points of d->range under the rules now in force. Inside the guard. */
+struct adhoc {
+    const struct tg_series *series;
+    const uint8_t *bytes;
+    uint32_t len;
+};
+
+/* Runs rules and prepare for a series whose plan holds no bytes for this backend. */
+static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_series *s,
+                                struct tg_err *err)
+{
+    struct tg_series_desc desc;
+    struct tg_decision decision;
+    struct tg_arena *arena = &d->decider.arena;
+    tg_buf_reset(&d->adhoc_scratch);
+    enum tg_code code = tg_table_describe(d->gateway->table, s, &desc, arena);
+    if (code == TG_OK)
+        code = tg_rules_decide(d->gateway->rules, d->decider.slot, &desc, arena, &decision, NULL);
+    if (code != TG_OK)
+        (void)tg_fail(err, code, "out of memory (limits.memory)");
+    else
+        code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
+    tg_arena_reset(arena);
+    return code;
+}
+
+/* The bytes of a series that was routed here when its point was accepted, but is not any more.
+ * TG_ERR_NOMEM; *bytes NULL when the backend cannot take it. */
+static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
+                                  const uint8_t **bytes, uint32_t *len)
+{
+    if (!d->adhoc) d->adhoc = tg_calloc(ADHOC_SLOTS, sizeof(*d->adhoc));
+    if (!d->adhoc) return TG_ERR_NOMEM;
+    struct adhoc *slot = &d->adhoc[s->hash.lo & (ADHOC_SLOTS - 1)];
+    if (slot->series != s) {
+        struct tg_err err;
+        const enum tg_code code = prepare_now(d, s, &err);
+        if (code == TG_ERR_NOMEM) return code;
+        uint8_t *copy = NULL;
+        if (code == TG_OK) {
+            copy = tg_arena_alloc(&d->adhoc_arena, d->adhoc_scratch.len);
+            if (!copy) return TG_ERR_NOMEM;
+            if (d->adhoc_scratch.len) memcpy(copy, d->adhoc_scratch.data, d->adhoc_scratch.len);
+        }
+        *slot = (struct adhoc){s, copy, (uint32_t)d->adhoc_scratch.len};
+    }
+    *bytes = slot->bytes;
+    *len = slot->len;
+    return TG_OK;
+}
+
+static void forget_adhoc(struct tg_delivery_loop *d)
+{
+    if (!d->adhoc) return;
+    tg_arena_deinit(&d->adhoc_arena);
+    tg_free(d->adhoc);
+    d->adhoc = NULL;
+}
+
+/* Picks this backend's points of d->range. Inside the guard. */
 static enum tg_code select_points(struct tg_delivery_loop *d)
 {
     const uint32_t bit = UINT32_C(1) << d->index;
     const uint64_t generation = tg_rules_generation(d->gateway->rules);
     TG_TRY(reserve_points(d, d->range.hi - d->range.lo));
+    forget_adhoc(d); /* of the attempt before: the rules may have changed */
     uint32_t n = 0;
     d->n_elsewhere = 0;
     d->n_unprepared = 0;
@@ -216,12 +287,15 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         const struct tg_point *p = &d->batch.points[i];
         const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
         if (!plan) return TG_ERR_NOMEM;
-        if (!(plan->targets & bit)) {
+        const uint32_t targets = p->routed && !d->replay ? p->targets : plan->targets;
+        if (!(targets & bit) || plan->targets == 0) {
             d->n_elsewhere++;
             continue;
         }
         uint32_t len;
         const uint8_t *prepared = tg_plan_prepared(plan, d->index, &len);
+        if (!prepared && !(plan->targets & bit))
+            TG_TRY(prepare_adhoc(d, p->series, &prepared, &len));
         if (!prepared) {
             d->unprepared[d->n_unprepared++] = i;
             continue;
@@ -239,26 +313,6 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
     return TG_OK;
 }
 
-/* Why the backend cannot take this series: asks it again, as this is not worth keeping with every
- * plan. */
-static void explain_unprepared(struct tg_delivery_loop *d, const struct tg_series *s,
-                               struct tg_err *err)
-{
-    struct tg_series_desc desc;
-    struct tg_decision decision;
-    struct tg_buf scratch;
-    struct tg_arena arena;
-    (void)tg_fail(err, TG_ERR_REFUSED, "the backend has no form for this series");
-    tg_buf_init(&scratch, 1 << 20);
-    tg_arena_init(&arena, 1 << 20);
-    if (tg_table_describe(d->gateway->table, s, &desc, &arena) == TG_OK &&
-        tg_rules_decide(d->gateway->rules, d->decider.slot, &desc, &arena, &decision, NULL) ==
-            TG_OK)
-        (void)d->config->ops->prepare(d->backend, &decision.mapped, &scratch, err);
-    tg_arena_deinit(&arena);
-    tg_buf_deinit(&scratch);
-}
-
 /* Dead-letters what the range's attempt leaves behind. */
 static enum tg_code bury(struct tg_delivery_loop *d, const struct tg_write_result *r,
                          struct tg_err *err)
@@ -268,8 +322,9 @@ static enum tg_code bury(struct tg_delivery_loop *d, const struct tg_write_resul
     enum tg_code code = TG_OK;
     for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
         const struct tg_point *p = &d->batch.points[d->unprepared[i]];
-        struct tg_err why;
-        explain_unprepared(d, p->series, &why);
+        /* asked again for its reason, as that is not worth keeping with every plan */
+        struct tg_err why = {.msg = "the backend has no form for this series"};
+        (void)prepare_now(d, p->series, &why);
         code = tg_dead_letters_add(d->dead_letters, table, p, why.msg, err);
     }
     for (uint32_t i = 0; n_skipped && i < d->delivery.n_points && code == TG_OK; i++)
@@ -445,6 +500,7 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
     /* Keeps point_no - first = delivered + elsewhere + dead + lost; modulo 2^64, see
      * tg_gateway_status. */
     s.first_point_no -= s.point_no - to.point_no;
+    if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
     s.pos = to.pos;
     s.point_no = to.point_no;
     TG_TRY(tg_log_cursor_set(d->cursor, &s, true, err));
@@ -700,6 +756,8 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     (void)pthread_mutex_init(&d->error_lock, NULL);
     atomic_store(&d->healthy, true);
     tg_batch_init(&d->batch, NULL, 0, MAX_BATCH_ARENA_BYTES);
+    tg_arena_init(&d->adhoc_arena, MAX_ADHOC_BYTES);
+    tg_buf_init(&d->adhoc_scratch, 1 << 20);
     tg_decider_init(&d->decider, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + index);
     d->wake_item = (struct tg_loop_item){.fn = on_wake, .arg = d};
@@ -788,6 +846,8 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_free(d->points);
     tg_free(d->origin);
     tg_free(d->unprepared);
+    forget_adhoc(d);
+    tg_buf_deinit(&d->adhoc_scratch);
     for (size_t i = 0; i < sizeof(d->metrics) / sizeof(*d->metrics); i++)
         tg_metric_unregister(&d->metrics[i]);
     (void)pthread_mutex_destroy(&d->error_lock);

@@ -109,35 +109,35 @@ static void register_metrics(struct tg_gateway *g)
         uint64_t (*read)(void *);
         enum tg_metric_type type;
     } all[] = {
-        {"tidegate_series",                    "Live series.",                                    read_series,            TG_METRIC_GAUGE  },
-        {"tidegate_raw_keys",                  "Raw keys remembered.",                            read_raw_keys,          TG_METRIC_GAUGE  },
-        {"tidegate_series_created_total",      "Series first seen.",                              read_created,           TG_METRIC_COUNTER},
-        {"tidegate_series_evicted_total",      "Idle series that left.",                          read_evicted,
-         TG_METRIC_COUNTER                                                                                                                 },
-        {"tidegate_series_refused_total",      "New series refused at limits.series.",            read_refused,
-         TG_METRIC_COUNTER                                                                                                                 },
-        {"tidegate_log_bytes",                 "Bytes of all segments.",                          read_log_bytes,         TG_METRIC_GAUGE  },
-        {"tidegate_log_segments",              "Segments kept.",                                  read_log_segments,      TG_METRIC_GAUGE  },
-        {"tidegate_log_points_total",          "Points appended since the log began.",            read_log_points,
-         TG_METRIC_COUNTER                                                                                                                 },
-        {"tidegate_log_queued_points",         "Points waiting for the log thread.",              read_log_queued,
-         TG_METRIC_GAUGE                                                                                                                   },
-        {"tidegate_log_commits_total",         "Group commits.",                                  read_log_commits,       TG_METRIC_COUNTER},
-        {"tidegate_log_syncs_total",           "fdatasync calls on segments.",                    read_log_syncs,
-         TG_METRIC_COUNTER                                                                                                                 },
-        {"tidegate_log_sync_failures_total",   "fdatasync calls that failed.",                    read_log_sync_failures,
-         TG_METRIC_COUNTER                                                                                                                 },
-        {"tidegate_log_refused_total",         "Batches refused because queue or log were full.",
-         read_log_refused,                                                                                                TG_METRIC_COUNTER},
-        {"tidegate_log_full",                  "1 while the log refuses new data.",               read_log_full,          TG_METRIC_GAUGE  },
+        {"tidegate_series", "Live series.", read_series, TG_METRIC_GAUGE},
+        {"tidegate_raw_keys", "Raw keys remembered.", read_raw_keys, TG_METRIC_GAUGE},
+        {"tidegate_series_created_total", "Series first seen.", read_created, TG_METRIC_COUNTER},
+        {"tidegate_series_evicted_total", "Idle series that left.", read_evicted,
+         TG_METRIC_COUNTER},
+        {"tidegate_series_refused_total", "New series refused at limits.series.", read_refused,
+         TG_METRIC_COUNTER},
+        {"tidegate_log_bytes", "Bytes of all segments.", read_log_bytes, TG_METRIC_GAUGE},
+        {"tidegate_log_segments", "Segments kept.", read_log_segments, TG_METRIC_GAUGE},
+        {"tidegate_log_points_total", "Points appended since the log began.", read_log_points,
+         TG_METRIC_COUNTER},
+        {"tidegate_log_queued_points", "Points waiting for the log thread.", read_log_queued,
+         TG_METRIC_GAUGE},
+        {"tidegate_log_commits_total", "Group commits.", read_log_commits, TG_METRIC_COUNTER},
+        {"tidegate_log_syncs_total", "fdatasync calls on segments.", read_log_syncs,
+         TG_METRIC_COUNTER},
+        {"tidegate_log_sync_failures_total", "fdatasync calls that failed.", read_log_sync_failures,
+         TG_METRIC_COUNTER},
+        {"tidegate_log_refused_total", "Batches refused because queue or log were full.",
+         read_log_refused, TG_METRIC_COUNTER},
+        {"tidegate_log_full", "1 while the log refuses new data.", read_log_full, TG_METRIC_GAUGE},
         {"tidegate_log_damaged_records_total", "Damaged records met in the log's files.",
-         read_log_damaged,                                                                                                TG_METRIC_COUNTER},
-        {"tidegate_rules_generation",          "Rule generation in force.",                       read_generation,
-         TG_METRIC_GAUGE                                                                                                                   },
-        {"tidegate_rules_decisions_total",     "Series decided.",                                 read_decisions,         TG_METRIC_COUNTER},
-        {"tidegate_rules_errors_total",        "Decisions in which a rule failed.",               read_rule_errors,
-         TG_METRIC_COUNTER                                                                                                                 },
-        {"tidegate_memory_bytes",              "Heap held by the gateway.",                       read_memory,            TG_METRIC_GAUGE  },
+         read_log_damaged, TG_METRIC_COUNTER},
+        {"tidegate_rules_generation", "Rule generation in force.", read_generation,
+         TG_METRIC_GAUGE},
+        {"tidegate_rules_decisions_total", "Series decided.", read_decisions, TG_METRIC_COUNTER},
+        {"tidegate_rules_errors_total", "Decisions in which a rule failed.", read_rule_errors,
+         TG_METRIC_COUNTER},
+        {"tidegate_memory_bytes", "Heap held by the gateway.", read_memory, TG_METRIC_GAUGE},
     };
     tg_metric_register(&g->dropped, TG_METRIC_COUNTER, "tidegate_points_dropped_total",
                        "Points dropped by rule at ingest.", NULL);
@@ -232,6 +232,8 @@ static enum tg_code open_log(struct tg_gateway *g, struct tg_err *err)
 {
     struct tg_log_config lc = g->config->log;
     lc.table = g->table;
+    lc.targets = g->config->rules.backends;
+    lc.n_targets = g->config->rules.n_backends;
     TG_TRY(tg_log_open(&lc, &g->log, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         tg_log_on_append(g->log, tg_delivery_wake, &g->deliveries[i]);

@@ -85,6 +85,7 @@ struct tg_delivery_loop {
     uint32_t n_dicts, cap_dicts;
     struct tg_log_read span; /* what the batch covers */
     struct tg_delivery_counts done;
+    bool replay;    /* `span` goes by the rules in force: see delivery.c, Routing */
     bool has_batch; /* `span` is under way: not to be read again */
     uint64_t
         first_read_ms; /* when the batch got its first point: linger counts from here; 0 = none */
@@ -102,6 +103,9 @@ struct tg_delivery_loop {
     uint32_t cap_points;
     uint32_t n_elsewhere;
     uint32_t part;
+    struct tg_arena adhoc_arena; /* one attempt's: bytes for series not routed here any more */
+    struct tg_buf adhoc_scratch;
+    struct adhoc *adhoc; /* ADHOC_SLOTS of them, by series; NULL until needed */
     int ticket;          /* of the guard during a write */
     unsigned n_failures; /* in a row */
 

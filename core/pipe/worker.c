@@ -29,6 +29,8 @@ static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struc
         if (plan->targets == 0) continue;
         wait |= plan->wait;
         if (kept != i) b->points[kept] = b->points[i];
+        b->points[kept].routed = true;
+        b->points[kept].targets = plan->targets;
         kept++;
     }
     tg_metric_add(&w->gateway->dropped, b->n_points - kept);

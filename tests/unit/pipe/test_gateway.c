@@ -388,31 +388,6 @@ static void test_acknowledgement_waits_for_cursors_until_the_deadline(void **sta
     assert_seen(1, 1, 4, 1);
 }
 
-static void test_restart_continues_and_rules_in_force_then_decide(void **state)
-{
-    struct fixture *f = *state;
-    start(f);
-    atomic_store(&sinks[0].down, true);
-    atomic_store(&sinks[1].down, true);
-    post_range(f, 1, 300, "");
-    stop(f);
-    assert_seen(0, 1, 300, 0);
-    write_file(f->routing, "return function(s) return to('b') end");
-    atomic_store(&sinks[0].down, false);
-    atomic_store(&sinks[1].down, false);
-    start(f);
-    wait_empty(f, 0);
-    wait_empty(f, 1);
-    assert_seen(0, 1, 300, 0);
-    assert_seen(1, 1, 300, 1);
-    assert_int_equal(ledger(f, 0).elsewhere, 300);
-    stop(f);
-    start(f);
-    post_range(f, 301, 310, "");
-    wait_empty(f, 1);
-    assert_seen(1, 1, 310, 1);
-}
-
 struct rewound {
     _Atomic bool done;
     enum tg_code code;
@@ -436,6 +411,60 @@ static enum tg_code rewind_backend(struct fixture *f, unsigned backend, enum tg_
     assert_int_equal(tg_gateway_rewind(f->g, backend, to, value, on_rewind, &r, &err), TG_OK);
     while (!atomic_load(&r.done)) (void)usleep(1000);
     return r.code;
+}
+
+/* What is waiting at a restart goes where it was routed when it was accepted, in the form that the
+ * rules in force then give it; a rule that drops it by then drops it; a rewind goes by the rules in
+ * force alone. */
+static void test_restart_with_other_rules(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    atomic_store(&sinks[0].down, true);
+    post_range(f, 1, 300, "");
+    post_range(f, 301, 310, ",later=dropped");
+    wait_empty(f, 1); /* b passed them all while they were for a and b */
+    stop(f);
+    assert_seen(0, 1, 310, 0);
+    write_file(
+        f->routing,
+        "return function(s) if s.tags.later then return drop('late') end\nreturn to('b') end");
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    assert_seen(0, 1, 300, 1);
+    assert_seen(0, 301, 310, 0);
+    assert_int_equal(ledger(f, 0).elsewhere, 10);
+    post_range(f, 311, 320, "");
+    wait_empty(f, 0);
+    wait_empty(f, 1);
+    assert_seen(0, 311, 320, 0);
+    assert_seen(1, 1, 320, 1);
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_START, 0), TG_OK);
+    wait_empty(f, 0);
+    assert_seen(0, 1, 300, 1);
+}
+
+/* Backends are numbered by name: another configuration, other numbers, the same routing. */
+static void test_restart_with_other_backends(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    atomic_store(&sinks[0].down, true);
+    atomic_store(&sinks[1].down, true);
+    post_range(f, 1, 50, ",only=b");
+    post_range(f, 51, 80, ",only=a");
+    stop(f);
+    atomic_store(&sinks[1].down, false);
+    f->backends[0] = f->backends[1]; /* b alone, now number 0 */
+    f->names[0] = "b";
+    f->backends[0].name = "b";
+    f->config.n_backends = f->config.rules.n_backends = 1;
+    start(f);
+    wait_empty(f, 0);
+    assert_seen(1, 1, 50, 1);
+    assert_seen(1, 51, 80, 0);
+    assert_seen(0, 1, 80, 0);
 }
 
 static void test_rewind(void **state)
@@ -542,8 +571,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_routes_drops_and_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_acknowledgement_waits_for_cursors_until_the_deadline,
                                         setup, teardown),
-        cmocka_unit_test_setup_teardown(test_restart_continues_and_rules_in_force_then_decide,
-                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restart_with_other_rules, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restart_with_other_backends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_everything_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_start_fails_with_a_message_and_leaves_nothing, setup,
