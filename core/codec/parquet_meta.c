@@ -10,13 +10,13 @@
 void tg_pq_page_header_write(struct tg_thriftw *w, const struct tg_pq_page_header *h)
 {
     tg_thriftw_begin(w);
-    tg_thriftw_i32(w, 1, h->type);
+    tg_thriftw_i32(w, 1, (int32_t)h->type);
     tg_thriftw_i32(w, 2, (int32_t)h->uncompressed_bytes);
     tg_thriftw_i32(w, 3, (int32_t)h->compressed_bytes);
     if (h->has_crc) tg_thriftw_i32(w, 4, (int32_t)h->crc);
     tg_thriftw_struct(w, h->type == TG_PQ_DATA_PAGE ? 5 : 7);
     tg_thriftw_i32(w, 1, (int32_t)h->n_values);
-    tg_thriftw_i32(w, 2, h->encoding);
+    tg_thriftw_i32(w, 2, (int32_t)h->encoding);
     if (h->type == TG_PQ_DATA_PAGE) {
         tg_thriftw_i32(w, 3, TG_PQ_RLE);
         tg_thriftw_i32(w, 4, TG_PQ_RLE);
@@ -245,7 +245,7 @@ static void chunk_write(struct tg_thriftw *w, unsigned id, const struct tg_pq_ch
     tg_thriftw_list(w, 3, TG_THRIFT_BINARY, col->n_path);
     for (unsigned i = 0; i < col->n_path; i++)
         tg_thriftw_item_binary(w, col->path[i], strlen(col->path[i]));
-    tg_thriftw_i32(w, 4, c->codec);
+    tg_thriftw_i32(w, 4, (int32_t)c->codec);
     tg_thriftw_i64(w, 5, (int64_t)c->n_values);
     tg_thriftw_i64(w, 6, (int64_t)c->uncompressed_bytes);
     tg_thriftw_i64(w, 7, (int64_t)c->compressed_bytes);

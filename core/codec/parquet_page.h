@@ -22,11 +22,11 @@
 struct tg_parquet_limits {   /* of the reader; zero = the default */
     uint64_t max_page_bytes; /* decompressed; 512 MiB */
     uint32_t max_entries;    /* in one page; 16 Mi */
+    bool ignore_checksums;   /* for fuzzing: reach what lies behind them */
 };
 
 struct tg_pq_column_reader {
     const uint8_t *file; /* borrows */
-    uint64_t data_bytes; /* of the file before the footer */
     const struct tg_pq_column *column;
     const struct tg_pq_chunk *chunk;
     struct tg_parquet_limits limits;
@@ -59,7 +59,7 @@ void tg_pq_column_reader_deinit(struct tg_pq_column_reader *r);
 
 /* Starts on a chunk; the page list is in `arena`, all is borrowed. TG_ERR_CORRUPT, TG_ERR_NOMEM. */
 TG_MUST_CHECK enum tg_code tg_pq_column_reader_open(struct tg_pq_column_reader *r,
-                                                    const uint8_t *file, uint64_t data_bytes,
+                                                    const uint8_t *file,
                                                     enum tg_pq_column_id column,
                                                     const struct tg_pq_row_group *group,
                                                     const struct tg_parquet_limits *limits,

@@ -487,8 +487,8 @@ static enum tg_code scan_group(struct tg_parquet_reader *r, const uint8_t *file,
     tg_arena_reset(&r->group_arena);
     r->has_series = false;
     for (unsigned i = 0; i < TG_PQ_COLUMNS; i++)
-        TG_TRY(tg_pq_column_reader_open(&r->columns[i], file, r->data_bytes,
-                                        (enum tg_pq_column_id)i, g, &r->limits, &r->group_arena));
+        TG_TRY(tg_pq_column_reader_open(&r->columns[i], file, (enum tg_pq_column_id)i, g,
+                                        &r->limits, &r->group_arena));
     struct tg_pq_column_reader *time = &r->columns[TG_PQC_TIME];
     uint64_t checked_until = 0; /* pages up to here may match */
     for (uint64_t row = 0; row < g->n_rows && !*enough; row++) {

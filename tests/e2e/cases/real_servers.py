@@ -176,7 +176,10 @@ class OpenTelemetrySdk(unittest.TestCase):
                                text=True, timeout=60)
             self.assertEqual(r.returncode, 0, r.stderr)
             rows = [json.loads(line) for line in r.stdout.splitlines()]
-            self.assertEqual(self.simplify(rows), self.simplify(want), reader)
+            seen = want
+            if reader == "duckdb":  # shows TIMESTAMP(NANOS, UTC) in whole microseconds
+                seen = [dict(w, time=str(int(w["time"]) // 1000 * 1000)) for w in want]
+            self.assertEqual(self.simplify(rows), self.simplify(seen), reader)
 
     @staticmethod
     def simplify(rows):

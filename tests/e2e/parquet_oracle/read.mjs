@@ -1,69 +1,71 @@
-// Reads Parquet files of the gateway with an independent reader and prints one line of JSON per row,
-// all values exact: doubles as the 16 hex digits of their bits, integers as decimal strings, strings
-// as hex of their UTF-8 bytes. The C side prints its points the same way.
+// Reads the gateway's Parquet files with an independent reader and prints one line of JSON per row.
 //
-//   node read.mjs duckdb|hyparquet FILE...
+//   node read.mjs [--reader duckdb|hyparquet] [--exact] FILE...
+//
+// Plain form: strings as they are, tags as an object, integers as decimal strings, doubles as numbers. With --exact all
+// is comparable byte by byte: doubles as the 16 hex digits of their bits, strings as hex of their bytes, tags in order.
+//
+// What the readers cannot show: DuckDB reads TIMESTAMP(NANOS, UTC) as TIMESTAMPTZ of whole microseconds (cut towards
+// zero); hyparquet gives doubles as JavaScript numbers, in which a signalling NaN becomes a quiet one.
+import { pathToFileURL } from "node:url";
 
-const doubles = new DataView(new ArrayBuffer(8));
-const f64 = (v) => {
-  if (v === null || v === undefined) return null;
-  doubles.setFloat64(0, v);
-  return doubles.getBigUint64(0).toString(16).padStart(16, "0");
+const view = new DataView(new ArrayBuffer(8));
+const none = (v) => v === null || v === undefined;
+const bits = (v) => {
+  view.setFloat64(0, v);
+  return view.getBigUint64(0).toString(16).padStart(16, "0");
 };
-const int = (v) => (v === null || v === undefined ? null : BigInt(v).toString());
-const hex = (v) => (v === null || v === undefined ? null : Buffer.from(v).toString("hex"));
-const flag = (v) => (v === null || v === undefined ? null : v ? "1" : "0");
-const list = (each) => (v) => (v === null || v === undefined ? null : Array.from(v, each));
-const tags = (v) => v.map(([key, value]) => ({ k: hex(key), v: hex(value) }));
+const text = (v) => (typeof v === "string" ? v : Buffer.from(v).toString("utf8"));
+const hex = (v) => Buffer.from(v).toString("hex");
+const int = (v) => BigInt(v).toString();
+const list = (each) => (v) => Array.from(v, each);
 
-// in the order in which the C side prints them
-const columns = {
-  time: int, start_time: int, name: hex, field: hex, kind: hex, unit: hex, temporality: hex, tags, tag_origins: hex,
-  value: f64, value_int: int, value_uint: int, value_bool: flag, value_string: hex,
-  count: int, sum: f64, min: f64, max: f64, bounds: list(f64), bucket_counts: list(int),
-  scale: int, zero_count: int, zero_threshold: f64, positive_offset: int, positive_counts: list(int),
-  negative_offset: int, negative_counts: list(int), quantiles: list(f64), quantile_values: list(f64),
-  flags: int, exemplars: hex,
+const forms = {
+  plain: { int, f64: (v) => v, str: text, bool: (v) => v,
+    tags: (v) => Object.fromEntries(v.map(([k, x]) => [text(k), text(x)])) },
+  exact: { int, f64: bits, str: hex, bool: (v) => (v ? "1" : "0"),
+    tags: (v) => v.map(([k, x]) => ({ k: hex(k), v: hex(x) })) },
 };
 
-const line = (row) =>
-  JSON.stringify(Object.fromEntries(Object.entries(columns).map(([name, form]) => [name, form(row[name])]))) + "\n";
+// In the order in which the C side prints them.
+const columns = (f) => ({
+  time: f.int, start_time: f.int, name: f.str, field: f.str, kind: f.str, unit: f.str, temporality: f.str, tags: f.tags,
+  tag_origins: f.str, value: f.f64, value_int: f.int, value_uint: f.int, value_bool: f.bool, value_string: f.str,
+  count: f.int, sum: f.f64, min: f.f64, max: f.f64, bounds: list(f.f64), bucket_counts: list(f.int),
+  scale: f.int, zero_count: f.int, zero_threshold: f.f64, positive_offset: f.int, positive_counts: list(f.int),
+  negative_offset: f.int, negative_counts: list(f.int), quantiles: list(f.f64), quantile_values: list(f.f64),
+  flags: f.int, exemplars: f.str,
+});
+
+const times = ["time", "start_time"];
 
 async function duckdb(path) {
   const { DuckDBInstance } = await import("@duckdb/node-api");
-  const connection = await (await DuckDBInstance.create(":memory:")).connect();
-  // DuckDB has no zoned nanoseconds: it reads TIMESTAMP(NANOS, UTC) as TIMESTAMP_NS or as TIMESTAMPTZ of whole
-  // microseconds, so the columns are read as the integers they are (epoch_ns)
-  const described = await connection.runAndReadAll(`DESCRIBE SELECT * FROM read_parquet('${path}')`);
-  const types = Object.fromEntries(described.getRows().map(([name, type]) => [name, type]));
-  if (process.env.ORACLE_DEBUG) console.error(types);
-  const reader = await connection.runAndReadAll(`SELECT * FROM read_parquet('${path}')`);
+  const instance = await DuckDBInstance.create(":memory:");
+  const connection = await instance.connect();
+  const reader = await connection.runAndReadAll(`SELECT * FROM read_parquet('${path.replaceAll("'", "''")}')`);
   const names = reader.columnNames();
-  const rows = [];
-  for (const values of reader.getRows()) {
-    const row = Object.fromEntries(names.map((name, i) => [name, values[i]]));
-    for (const name of ["time", "start_time"]) {
-      const v = row[name];
-      if (v === null) continue;
-      row[name] = v.nanos ?? (v.nanoseconds ?? (v.micros ?? v.microseconds) * 1000n);
-    }
+  const rows = reader.getRows().map((values) => {
+    const row = Object.fromEntries(names.map((name, i) => [name, values[i]?.items ?? values[i]]));
+    for (const name of times) if (!none(row[name])) row[name] = row[name].micros * 1000n;
     row.tags = row.tags.entries.map(({ key, value }) => [key, value]);
-    for (const [name, v] of Object.entries(row)) if (v && v.items) row[name] = v.items;
-    rows.push(row);
-  }
+    return row;
+  });
+  connection.closeSync();
+  instance.closeSync();
   return rows;
 }
 
 async function hyparquet(path) {
   const { asyncBufferFromFile, parquetReadObjects } = await import("hyparquet");
   const { compressors } = await import("hyparquet-compressors");
-  const file = await asyncBufferFromFile(path);
-  const raw = (v) => v; // times as the integers they are
+  const same = (v) => v; // times as the integers they are, strings as their bytes
   const rows = await parquetReadObjects({
-    file, compressors,
+    file: await asyncBufferFromFile(path),
+    compressors,
     parsers: {
-      timestampFromMilliseconds: raw, timestampFromMicroseconds: raw, timestampFromNanoseconds: raw,
-      dateFromDays: raw, stringFromBytes: (bytes) => bytes && Buffer.from(bytes),
+      timestampFromMilliseconds: same, timestampFromMicroseconds: same, timestampFromNanoseconds: same,
+      dateFromDays: same, stringFromBytes: (bytes) => bytes && Buffer.from(bytes),
     },
   });
   for (const row of rows) {
@@ -74,12 +76,33 @@ async function hyparquet(path) {
   return rows;
 }
 
-const readers = { duckdb, hyparquet };
-const [which, ...paths] = process.argv.slice(2);
-if (!readers[which] || paths.length === 0) {
-  console.error("usage: node read.mjs duckdb|hyparquet FILE...");
-  process.exit(2);
+export const readers = { duckdb, hyparquet };
+
+export async function* lines(reader, exact, path) {
+  const form = columns(exact ? forms.exact : forms.plain);
+  for (const row of await readers[reader](path)) {
+    const out = {};
+    for (const [name, of] of Object.entries(form)) out[name] = none(row[name]) ? null : of(row[name]);
+    yield JSON.stringify(out);
+  }
 }
-for (const path of paths) {
-  for (const row of await readers[which](path)) process.stdout.write(line(row));
+
+async function main(args) {
+  let reader = "duckdb";
+  let exact = false;
+  const paths = [];
+  while (args.length) {
+    const arg = args.shift();
+    if (arg === "--reader") reader = args.shift();
+    else if (arg === "--exact") exact = true;
+    else paths.push(arg);
+  }
+  if (!readers[reader] || paths.length === 0) {
+    console.error("usage: node read.mjs [--reader duckdb|hyparquet] [--exact] FILE...");
+    return 2;
+  }
+  for (const path of paths) for await (const line of lines(reader, exact, path)) process.stdout.write(line + "\n");
+  return 0;
 }
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) process.exitCode = await main(process.argv.slice(2));

@@ -56,12 +56,14 @@ int main(int argc, char **argv)
         return 2;
     }
     tg_hash_seed(1);
-    struct tg_sample edges, scrapes, mixed;
+    struct tg_sample edges, times, scrapes, mixed;
     int failed = 0;
     tg_sample_init(&edges);
+    tg_sample_init(&times);
     tg_sample_init(&scrapes);
     tg_sample_init(&mixed);
-    tg_sample_edges(&edges, day, true);
+    tg_sample_edges(&edges, day, false);
+    tg_sample_edges(&times, day, true);
     tg_sample_scrapes(&scrapes, 300, 40, 9, day, 15000000000);
     tg_sample_scrapes(&mixed, 40, 30, 3, day, 1000000);
     tg_sample_edges(&mixed, day, false);
@@ -69,6 +71,7 @@ int main(int argc, char **argv)
     failed |=
         one(argv[1], "edges_snappy", &edges, (struct tg_parquet_options){.codec = TG_PQ_SNAPPY});
     failed |= one(argv[1], "edges_none", &edges, (struct tg_parquet_options){0});
+    failed |= one(argv[1], "times", &times, (struct tg_parquet_options){.codec = TG_PQ_ZSTD});
     failed |= one(argv[1], "scrapes", &scrapes, (struct tg_parquet_options){.codec = TG_PQ_ZSTD});
     failed |=
         one(argv[1], "small_pages", &mixed,
@@ -79,6 +82,7 @@ int main(int argc, char **argv)
             (struct tg_parquet_options){
                 .codec = TG_PQ_SNAPPY, .page_rows = 100, .page_bytes = 2000, .dict_bytes = 1});
     tg_sample_deinit(&edges);
+    tg_sample_deinit(&times);
     tg_sample_deinit(&scrapes);
     tg_sample_deinit(&mixed);
     return failed;
