@@ -168,8 +168,15 @@ static enum tg_code decompress(struct tg_receiver *r, const struct tg_ingest *in
     }
     if (how == TG_ENCODING_IDENTITY) return TG_OK;
     tg_buf_reset(&r->plain);
-    TG_TRY(tg_compress_decode(&r->codec, how, *body, *len, r->config.max_decompressed_bytes,
-                              &r->plain, err));
+    struct tg_err why;
+    const enum tg_code code = tg_compress_decode(&r->codec, how, *body, *len,
+                                                 r->config.max_decompressed_bytes, &r->plain, &why);
+    if (code == TG_ERR_TOO_LARGE)
+        return tg_fail(err, code, "%.200s (limits.decompressed)", why.msg);
+    if (code != TG_OK) {
+        *err = why;
+        return code;
+    }
     *body = r->plain.data;
     *len = r->plain.len;
     return TG_OK;

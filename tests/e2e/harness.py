@@ -324,7 +324,8 @@ class Fake:
                     body = gzip.decompress(body)
                 a = fake.answer(self.path, body)
                 if a is None:
-                    self.connection.close()
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
                     return
                 status, headers, text = a
                 if status < 300:

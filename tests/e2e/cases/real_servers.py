@@ -170,7 +170,8 @@ class OpenTelemetrySdk(unittest.TestCase):
         want = [json.loads(line) for line in r.stdout.splitlines()]
         self.assertGreater(len(want), 10)
         g.wait_delivered("archive", len(want))
-        files = [os.path.join(d, f) for d, _, fs in os.walk(os.path.join(g.dir, "parquet")) for f in fs]
+        files = [os.path.join(d, f) for d, _, fs in os.walk(os.path.join(g.dir, "parquet"))
+                 for f in fs if f.endswith(".parquet")]
         for reader in ("duckdb", "hyparquet"):
             r = subprocess.run(["node", "read.mjs", "--reader", reader, *files], cwd=oracle, capture_output=True,
                                text=True, timeout=60)
