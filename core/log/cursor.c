@@ -77,7 +77,7 @@ void tg_log_reserve_make(struct tg_log *log)
     if (log->fs->stat(log->fs->self, path, &st) == 0 && st.size == TG_LOG_RESERVE_BYTES) return;
     const int fd = log->fs->open(log->fs->self, path, TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
     if (fd < 0) return;
-    char zeros[4096] = {0};
+    static const char zeros[TG_LOG_RESERVE_BYTES / 4];
     bool ok = true;
     for (uint64_t at = 0; ok && at < TG_LOG_RESERVE_BYTES; at += sizeof(zeros))
         ok = tg_fs_write_all(log->fs, fd, zeros, sizeof(zeros), at, path, NULL) == TG_OK;
