@@ -28,9 +28,10 @@ struct tg_backend {
     const struct tg_fs *fs;
     struct tg_loop *loop;
     struct tg_parquet_dir dir;
-    struct tg_parquet_writer *writer;
-    uint64_t *order;  /* day << 32 | index, for a delivery over several days */
-    int32_t made_day; /* its folder is known to be there */
+    struct tg_parquet_options format;
+    struct tg_parquet_writer *writer; /* made when needed, freed when idle: tens of MB */
+    uint64_t *order;                  /* day << 32 | index, for a delivery over several days */
+    int32_t made_day;                 /* its folder is known to be there */
     bool has_made_day;
 
     struct tg_loop_item item; /* hands the result over */
@@ -83,21 +84,18 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
                             struct tg_err *err)
 {
     const char *compression = tg_options_str(how->options, "compression");
-    const struct tg_parquet_options o = {.codec = strcmp(compression, "zstd") == 0 ? TG_PQ_ZSTD
-                                                  : strcmp(compression, "snappy") == 0
-                                                      ? TG_PQ_SNAPPY
-                                                      : TG_PQ_UNCOMPRESSED};
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     b->name = how->name;
     b->loop = how->loop;
     b->fs = test_fs ? test_fs : tg_fs_real();
     b->dir.lock = -1;
-    b->writer = tg_parquet_writer_new(&o);
-    enum tg_code code = b->writer ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    if (code == TG_OK)
-        code = tg_parquet_dir_open(&b->dir, b->fs, tg_options_str(how->options, "dir"),
-                                   how->cursor_pos, how->log_end_pos, err);
+    b->format.codec = strcmp(compression, "zstd") == 0     ? TG_PQ_ZSTD
+                      : strcmp(compression, "snappy") == 0 ? TG_PQ_SNAPPY
+                                                           : TG_PQ_UNCOMPRESSED;
+    const enum tg_code code =
+        tg_parquet_dir_open(&b->dir, b->fs, tg_options_str(how->options, "dir"), how->cursor_pos,
+                            how->log_end_pos, err);
     if (code != TG_OK) {
         close_it(b);
         return code;
@@ -272,6 +270,8 @@ static enum tg_code write_all(struct tg_backend *b, const struct tg_delivery *d,
 {
     int32_t day;
     if (d->n_points == 0) return TG_OK;
+    if (!b->writer) b->writer = tg_parquet_writer_new(&b->format);
+    if (!b->writer) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     /* parts of one delivery come one after the other; the first attempt made room */
     if (d->part == 0) TG_TRY(tg_parquet_dir_make_room(&b->dir, d->from_pos, err));
     if (is_one_day(d, &day)) return write_day(b, d, day, 0, d->n_points, err);
@@ -289,7 +289,7 @@ static void write_it(struct tg_backend *b, const struct tg_delivery *d, tg_on_wr
 {
     struct tg_err err = {.msg = ""};
     const enum tg_code code = write_all(b, d, &err);
-    tg_parquet_writer_reset(b->writer);
+    if (b->writer) tg_parquet_writer_reset(b->writer);
     b->result = (struct tg_write_result){.outcome = TG_WRITE_OK, .retry_after_ms = -1};
     if (code != TG_OK) {
         /* bad series bytes or an impossible size are the points' fault; all else is the machine's.
@@ -484,6 +484,8 @@ static enum tg_code apply_retention(struct tg_backend *b, int64_t now_ns, struct
 {
     struct upkeep u = {.b = b, .reader = tg_parquet_reader_new(NULL)};
     uint64_t n_removed = 0;
+    tg_parquet_writer_free(b->writer); /* nothing to write just now */
+    b->writer = NULL;
     if (!u.reader) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     tg_buf_init(&u.tail, 0);
     const enum tg_code code =

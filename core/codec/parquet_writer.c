@@ -67,7 +67,7 @@ enum tg_code tg_parquet_writer_add(struct tg_parquet_writer *w, const uint8_t *s
 static bool dict_pays(const struct tg_parquet_writer *w, unsigned id)
 {
     const uint64_t dict = w->rows.dicts[id].plain_bytes;
-    if (w->rows.dicts[id].n == 0 || dict > DICT_MAX_BYTES) return false;
+    if (w->options.no_dicts || w->rows.dicts[id].n == 0 || dict > DICT_MAX_BYTES) return false;
     return dict <= w->options.dict_bytes || dict <= w->rows.plain_bytes[id] / 4;
 }
 

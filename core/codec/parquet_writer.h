@@ -25,6 +25,7 @@ struct tg_parquet_options {  /* zero = the default */
     uint32_t page_bytes;     /* 1 MiB, before compression */
     uint32_t row_group_rows; /* 1 Mi */
     uint64_t dict_bytes;     /* 1 MiB */
+    bool no_dicts;           /* strings always plain */
 };
 
 struct tg_parquet_writer;

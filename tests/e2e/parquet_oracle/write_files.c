@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     failed |=
         one(argv[1], "no_dictionaries", &mixed,
             (struct tg_parquet_options){
-                .codec = TG_PQ_SNAPPY, .page_rows = 100, .page_bytes = 2000, .dict_bytes = 1});
+                .codec = TG_PQ_SNAPPY, .page_rows = 100, .page_bytes = 2000, .no_dicts = true});
     tg_sample_deinit(&edges);
     tg_sample_deinit(&times);
     tg_sample_deinit(&scrapes);

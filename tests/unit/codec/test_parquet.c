@@ -138,6 +138,9 @@ static const struct tg_parquet_options shapes[] = {
     {.codec = TG_PQ_SNAPPY, .page_bytes = 40},
     {.codec = TG_PQ_ZSTD, .dict_bytes = 1, .page_rows = 9},
     {.codec = TG_PQ_ZSTD, .dict_bytes = 1, .page_bytes = 100, .row_group_rows = 33},
+    {.codec = TG_PQ_ZSTD, .no_dicts = true},
+    {.codec = TG_PQ_SNAPPY, .no_dicts = true, .page_bytes = 100},
+    {.codec = TG_PQ_UNCOMPRESSED, .no_dicts = true, .page_rows = 5, .row_group_rows = 33},
 };
 
 /* Writes, then reads with several filters; every time the same lines as the sample gives. */
