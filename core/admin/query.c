@@ -20,6 +20,7 @@ struct job {
     struct tg_buf out;
     struct tg_query query;
     const char *backend;
+    unsigned backend_no;
     uint64_t deadline_ms;
     uint64_t n_rows;
     const char *cut; /* why rows are missing; NULL = they are not */
@@ -57,6 +58,20 @@ static struct job *job_new(struct tg_admin *a, struct tg_http_request *req)
     return j;
 }
 
+/* What is still to be delivered is missing from the rows; saying so spares people a search. */
+static enum tg_code end_answer(struct job *j)
+{
+    struct tg_admin *a = j->admin;
+    uint64_t n_waiting = 0;
+    if (a->gateway) {
+        tg_gateway_status(a->gateway, &a->status);
+        n_waiting = a->status.backends[j->backend_no].ledger.waiting;
+    }
+    return tg_buf_printf(
+        &j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s,\"waiting\":%" PRIu64 "}\n", j->n_rows,
+        j->cut ? "\"" : "", j->cut ? j->cut : "null", j->cut ? "\"" : "", n_waiting);
+}
+
 static void finish(void *arg) /* on the loop's thread */
 {
     struct job *j = arg;
@@ -70,8 +85,10 @@ static void finish(void *arg) /* on the loop's thread */
                      "{\"backend\":\"%s\",\"position\":%" PRIu64 ",\"point_no\":%" PRIu64 "}\n",
                      j->backend, j->state.pos, j->state.point_no);
         tg_http_reply(j->req, 200, "application/json", text, (size_t)n, NULL, 0);
-    } else {
+    } else if (end_answer(j) == TG_OK) {
         tg_http_reply(j->req, 200, "application/json", j->out.data, j->out.len, NULL, 0);
+    } else {
+        tg_admin_reply_error(j->req, 503, "out of memory");
     }
     job_free(j);
 }
@@ -113,9 +130,6 @@ static void on_end(void *arg, enum tg_code code, const struct tg_err *err)
     struct job *j = arg;
     j->code = code;
     if (code != TG_OK && err) j->err = *err;
-    if (code == TG_OK)
-        j->code = tg_buf_printf(&j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s}\n", j->n_rows,
-                                j->cut ? "\"" : "", j->cut ? j->cut : "null", j->cut ? "\"" : "");
     hand_back(j);
 }
 
@@ -196,6 +210,7 @@ void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
     struct job *j = job_new(a, req);
     if (!j) return;
     j->backend = a->config.config->backends[backend].name;
+    j->backend_no = (unsigned)backend;
     j->deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
     struct tg_err err = {.msg = ""};
     enum tg_code code = parse_query(j, &err);

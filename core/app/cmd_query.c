@@ -108,6 +108,14 @@ static void print_common(const json_t *common)
     (void)printf("\n\n");
 }
 
+static void print_waiting(const json_t *answer)
+{
+    const double waiting = number(json_object_get(answer, "waiting"));
+    if (waiting > 0)
+        (void)printf("%.0f points are still waiting to be delivered there: try again in a moment\n",
+                     waiting);
+}
+
 static void print_table(const json_t *answer)
 {
     const json_t *rows = json_object_get(answer, "rows");
@@ -116,6 +124,7 @@ static void print_table(const json_t *answer)
     if (n == 0) {
         (void)printf("no rows in %s (the last hour, unless --since or --start says otherwise)\n",
                      backend);
+        print_waiting(answer);
         return;
     }
     json_t *common = common_tags(rows);
@@ -143,6 +152,7 @@ static void print_table(const json_t *answer)
     const char *cut = json_string_value(json_object_get(answer, "cut"));
     (void)printf("\n%zu rows from %s%s%s%s\n", n, backend, cut ? "; there are more, cut by " : "",
                  cut ? cut : "", cut && strcmp(cut, "limit") == 0 ? " (see --limit)" : "");
+    print_waiting(answer);
     tg_buf_deinit(&text);
     json_decref(common);
 }
