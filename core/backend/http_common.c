@@ -109,6 +109,7 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
     h->max_request_bytes = (size_t)tg_options_num(o, "max_request_bytes");
     h->later = (struct tg_loop_item){.fn = on_later, .arg = h};
     tg_buf_init(&h->skipped, 1 << 20);
+    tg_buf_init(&h->plain, 0);
     const size_t scheme = !url                                   ? 0
                           : strncasecmp(url, "http://", 7) == 0  ? 7
                           : strncasecmp(url, "https://", 8) == 0 ? 8
@@ -128,13 +129,17 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
         .max_response_bytes = TG_BACKEND_MAX_ANSWER_BYTES,
     };
     h->client = tg_http_client_new(how->loop, &config);
-    return h->client ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
+    h->pieces = tg_pieces_new();
+    return h->client && h->pieces ? TG_OK
+                                  : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
 }
 
 void tg_backend_http_deinit(struct tg_backend_http *h)
 {
     tg_http_client_free(h->client);
     tg_buf_deinit(&h->skipped);
+    tg_buf_deinit(&h->plain);
+    tg_pieces_free(h->pieces);
     if (h->auth) explicit_bzero(h->auth, strlen(h->auth));
     tg_free(h->auth);
     tg_free(h->base);
@@ -266,16 +271,32 @@ void tg_backend_http_end_later(struct tg_backend_http *h, enum tg_write_outcome 
     tg_loop_post_item(h->loop, &h->later);
 }
 
+enum tg_code tg_backend_http_pack(struct tg_backend_http *h, const struct tg_buf *plain,
+                                  tg_piece_len next, struct tg_buf *out, struct tg_err *err)
+{
+    const enum tg_code code = tg_pieces_pack(h->pieces, plain->data, plain->len, next, out);
+    return code == TG_OK ? TG_OK : tg_fail(err, code, "no memory for a series");
+}
+
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
                             tg_backend_append_fn append, unsigned flags, struct tg_buf *out)
 {
+    const uint8_t *unpacked = NULL;
     tg_buf_reset(out);
     for (uint32_t i = 0; i < d->n_points; i++) {
         struct tg_err err = {0};
-        const struct tg_delivery_point *p = &d->points[i];
-        const enum tg_code code =
-            p->prepared ? append(p, flags, out, &err)
-                        : tg_fail(&err, TG_ERR_UNSUPPORTED, "the series has no form here");
+        struct tg_delivery_point p = d->points[i];
+        enum tg_code code = TG_OK;
+        if (!p.prepared) {
+            code = tg_fail(&err, TG_ERR_UNSUPPORTED, "the series has no form here");
+        } else if (p.prepared != unpacked) { /* else: the series of the point before */
+            tg_buf_reset(&h->plain);
+            code = tg_pieces_unpack(h->pieces, p.prepared, p.prepared_len, &h->plain);
+            unpacked = code == TG_OK ? p.prepared : NULL;
+        }
+        p.prepared = h->plain.data;
+        p.prepared_len = (uint32_t)h->plain.len;
+        if (code == TG_OK) code = append(&p, flags, out, &err);
         if (code == TG_OK) continue;
         if (code == TG_ERR_UNSUPPORTED || code == TG_ERR_CORRUPT || code == TG_ERR_INVALID) {
             tg_backend_http_skip(h, i, err.msg);
@@ -305,6 +326,9 @@ static void on_answer(void *arg, const struct tg_http_result *r)
                                                                    : TG_WRITE_RETRY,
         .retry_after_ms = r->retry_after_ms,
     };
+    if (w.outcome == TG_WRITE_RETRY && h->refused_words && r->body &&
+        strstr((const char *)r->body, h->refused_words))
+        w.outcome = TG_WRITE_REFUSED;
     if (w.outcome != TG_WRITE_OK) {
         if (r->code == TG_OK)
             describe(w.message, sizeof(w.message), r);

@@ -11,6 +11,7 @@
 #define TG_BACKEND_HTTP_COMMON_H
 
 #include "core/backend/backend.h"
+#include "core/backend/pieces.h"
 #include "core/base/buf.h"
 #include "core/net/http_client.h"
 
@@ -66,10 +67,13 @@ struct tg_backend_http {
     struct tg_loop_item later;
     struct tg_write_result later_result;
     bool is_later_pending;
+    const char *refused_words; /* an answer of any status with these refuses the points; or NULL */
     /* The write in progress. */
     tg_on_write on_write;
     void *arg;
-    struct tg_buf skipped; /* bitmap of points without a form */
+    struct tg_pieces *pieces; /* of the prepared bytes of all series */
+    struct tg_buf plain;      /* one series' bytes, unpacked */
+    struct tg_buf skipped;    /* bitmap of points without a form */
     uint32_t n_skipped;
     char skip_reason[256];
 };
@@ -89,6 +93,10 @@ void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *rea
 /* Appends one point's form. TG_ERR_UNSUPPORTED or TG_ERR_CORRUPT: it has none, err says why. */
 typedef enum tg_code (*tg_backend_append_fn)(const struct tg_delivery_point *p, unsigned flags,
                                              struct tg_buf *out, struct tg_err *err);
+/* What `prepare` keeps of a series: its plain bytes, with shared pieces kept once. Any thread. */
+TG_MUST_CHECK enum tg_code tg_backend_http_pack(struct tg_backend_http *h,
+                                                const struct tg_buf *plain, tg_piece_len next,
+                                                struct tg_buf *out, struct tg_err *err);
 /* Encodes all points into `out` (reset first; its maximum is the request's), skipping those without
  * a form. false: the write has ended already (too large, no memory, nothing to send). */
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,

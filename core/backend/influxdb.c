@@ -107,11 +107,26 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     return TG_OK;
 }
 
+/* The length in front, the measurement, then tag by tag. A comma in a value only cuts once more. */
+static size_t tag_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+{
+    enum { HEAD = 4 };
+    const size_t left = (size_t)(end - at);
+    if (at == begin) return left < HEAD ? left : HEAD;
+    const uint8_t *comma = left > 1 ? memchr(at + 1, ',', left - 1) : NULL;
+    return comma ? (size_t)(comma - at) : left;
+}
+
 static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
                             struct tg_err *err)
 {
-    (void)backend;
-    return tg_influx_prepare(mapped, out, err);
+    struct tg_backend *b = backend;
+    struct tg_buf plain;
+    tg_buf_init(&plain, out->max_bytes);
+    enum tg_code code = tg_influx_prepare(mapped, &plain, err);
+    if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, tag_len, out, err);
+    tg_buf_deinit(&plain);
+    return code;
 }
 
 static enum tg_code append(const struct tg_delivery_point *p, unsigned flags, struct tg_buf *out,

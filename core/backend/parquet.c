@@ -14,6 +14,7 @@
 
 #include "core/backend/backend.h"
 #include "core/backend/parquet_dir.h"
+#include "core/backend/pieces.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/codec/parquet_reader.h"
@@ -38,6 +39,7 @@ struct tg_backend {
     struct tg_write_result result;
     tg_on_write on_write;
     void *arg;
+    struct tg_pieces *pieces; /* of the prepared bytes of all series */
 };
 
 static const struct tg_fs *test_fs;
@@ -59,7 +61,7 @@ static const struct tg_option_spec options[] = {
      .help = "how pages are compressed"},
     {.name = "batch_points",
      .type = TG_OPT_INT,
-     .def = "500000",
+     .def = "200000",
      .min = 1,
      .max = 10000000,
      .help = "most points per delivery; a file holds one date of one delivery"},
@@ -71,11 +73,17 @@ static const struct tg_option_spec options[] = {
     {.name = NULL},
 };
 
+static enum tg_code unpack(void *pieces, const uint8_t *bytes, uint32_t len, struct tg_buf *out)
+{
+    return tg_pieces_unpack(pieces, bytes, len, out);
+}
+
 static void close_it(struct tg_backend *b)
 {
     if (!b) return;
     tg_parquet_dir_close(&b->dir);
     tg_parquet_writer_free(b->writer);
+    tg_pieces_free(b->pieces);
     tg_free(b->order);
     tg_free(b);
 }
@@ -90,9 +98,16 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->loop = how->loop;
     b->fs = test_fs ? test_fs : tg_fs_real();
     b->dir.lock = -1;
+    b->pieces = tg_pieces_new();
+    b->format.expand = unpack;
+    b->format.expand_arg = b->pieces;
     b->format.codec = strcmp(compression, "zstd") == 0     ? TG_PQ_ZSTD
                       : strcmp(compression, "snappy") == 0 ? TG_PQ_SNAPPY
                                                            : TG_PQ_UNCOMPRESSED;
+    if (!b->pieces) {
+        close_it(b);
+        return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    }
     const enum tg_code code =
         tg_parquet_dir_open(&b->dir, b->fs, tg_options_str(how->options, "dir"), how->cursor_pos,
                             how->log_end_pos, err);
@@ -104,11 +119,38 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     return TG_OK;
 }
 
+/* Canonical bytes (core/model/series.h): all before the tags, then tag by tag. */
+static size_t part_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *p = at;
+    uint64_t len;
+    bool ok = true;
+    if (at == begin) {
+        p += end - p < 3 ? end - p : 3;     /* version, kind, temporality */
+        for (int i = 0; ok && i < 2; i++) { /* name, unit */
+            ok = tg_varint_get(&p, end, &len) && len <= (uint64_t)(end - p);
+            if (ok) p += len;
+        }
+        ok = ok && tg_varint_get(&p, end, &len) && tg_varint_get(&p, end, &len);
+    } else {
+        p++;                                /* origin */
+        for (int i = 0; ok && i < 2; i++) { /* key, value */
+            ok = tg_varint_get(&p, end, &len) && len <= (uint64_t)(end - p);
+            if (ok) p += len;
+        }
+    }
+    return (size_t)((ok ? p : end) - at);
+}
+
 static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
                             struct tg_err *err)
 {
-    (void)backend;
-    const enum tg_code code = tg_series_desc_encode(mapped, out);
+    struct tg_backend *b = backend;
+    struct tg_buf plain;
+    tg_buf_init(&plain, out->max_bytes);
+    enum tg_code code = tg_series_desc_encode(mapped, &plain);
+    if (code == TG_OK) code = tg_pieces_pack(b->pieces, plain.data, plain.len, part_len, out);
+    tg_buf_deinit(&plain);
     return code == TG_OK ? TG_OK : tg_fail(err, code, "cannot encode the series");
 }
 
@@ -529,7 +571,7 @@ static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
 const struct tg_backend_ops tg_backend_parquet = {
     .type = "parquet",
     .options = options,
-    .max_points = 500000,
+    .max_points = 200000,
     .linger_ms = 10000,
     .open = open_it,
     .prepare = prepare,

@@ -70,6 +70,8 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_compress_init(&b->compress);
     enum tg_code code = tg_backend_http_init(&b->http, how, "Bearer", err);
+    /* said with status 500 to a native histogram, again at every retry */
+    b->http.refused_words = "native histograms are disabled";
     if (code == TG_OK) {
         tg_buf_init(&b->message, b->http.max_request_bytes);
         /* snappy's worst case: 32 + len + len / 6 */
@@ -88,11 +90,27 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     return TG_OK;
 }
 
+/* The form of the series, then label by label; what has histograms is not cut further. */
+static size_t label_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+{
+    enum { COMPOSITE = 1 };
+    if (at == begin) return *begin == COMPOSITE ? (size_t)(end - at) : 1;
+    const uint8_t *p = at + 1; /* the field's tag */
+    uint64_t len;
+    if (!tg_varint_get(&p, end, &len) || len > (uint64_t)(end - p)) return (size_t)(end - at);
+    return (size_t)(p - at) + (size_t)len;
+}
+
 static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
                             struct tg_err *err)
 {
-    (void)backend;
-    return tg_rw_prepare(mapped, out, err);
+    struct tg_backend *b = backend;
+    struct tg_buf plain;
+    tg_buf_init(&plain, out->max_bytes);
+    enum tg_code code = tg_rw_prepare(mapped, &plain, err);
+    if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, label_len, out, err);
+    tg_buf_deinit(&plain);
+    return code;
 }
 
 static enum tg_code append(const struct tg_delivery_point *p, unsigned flags, struct tg_buf *out,

@@ -13,6 +13,7 @@ void tg_pq_rows_init(struct tg_pq_rows *r)
     memset(r, 0, sizeof(*r));
     tg_arena_init(&r->scratch, 0);
     tg_arena_init(&r->strings, 0);
+    tg_buf_init(&r->expanded, 0);
 }
 
 void tg_pq_rows_deinit(struct tg_pq_rows *r)
@@ -31,6 +32,7 @@ void tg_pq_rows_deinit(struct tg_pq_rows *r)
     for (unsigned i = 0; i < TG_PQ_DICTS; i++) tg_pq_dict_deinit(&r->dicts[i]);
     tg_arena_deinit(&r->scratch);
     tg_arena_deinit(&r->strings);
+    tg_buf_deinit(&r->expanded);
 }
 
 void tg_pq_rows_reset(struct tg_pq_rows *r)
@@ -303,9 +305,26 @@ static enum tg_code reserve_sorted(struct tg_pq_rows *r)
     return TG_OK;
 }
 
+/* The canonical bytes of all groups, when they were given in another form. */
+static enum tg_code expand_groups(struct tg_pq_rows *r)
+{
+    for (uint32_t i = 0; r->expand && i < r->n_groups; i++) {
+        struct tg_pq_group *g = &r->groups[i];
+        tg_buf_reset(&r->expanded);
+        TG_TRY(r->expand(r->expand_arg, g->bytes, g->len, &r->expanded));
+        const char *copy =
+            tg_arena_strndup(&r->strings, (const char *)r->expanded.data, r->expanded.len);
+        if (!copy) return TG_ERR_NOMEM;
+        g->bytes = (const uint8_t *)copy;
+        g->len = (uint32_t)r->expanded.len;
+    }
+    return TG_OK;
+}
+
 enum tg_code tg_pq_rows_sort(struct tg_pq_rows *r, struct tg_err *err)
 {
     TG_TRY(reserve_sorted(r));
+    TG_TRY(expand_groups(r));
     uint32_t before = 0; /* where the previous series' tags are */
     for (uint32_t i = 0; i < r->n_groups; i++) {
         TG_TRY(add_series(r, &r->groups[i], before, err));

@@ -77,6 +77,9 @@ struct tg_pq_rows {
     bool has_start, has_flags, has_exemplars;
     int64_t time_min, time_max;
     struct tg_arena scratch, strings;
+    enum tg_code (*expand)(void *arg, const uint8_t *bytes, uint32_t len, struct tg_buf *out);
+    void *expand_arg;
+    struct tg_buf expanded;
 };
 
 void tg_pq_rows_init(struct tg_pq_rows *r);

@@ -31,6 +31,8 @@ struct tg_parquet_writer *tg_parquet_writer_new(const struct tg_parquet_options 
     if (o->row_group_rows > TG_PQ_MAX_ROWS) o->row_group_rows = TG_PQ_MAX_ROWS;
     if (!o->dict_bytes) o->dict_bytes = 1u << 20;
     tg_pq_rows_init(&w->rows);
+    w->rows.expand = o->expand;
+    w->rows.expand_arg = o->expand_arg;
     tg_buf_init(&w->out, 0);
     if (tg_pq_column_writer_init(&w->columns, o) != TG_OK) {
         tg_parquet_writer_free(w);

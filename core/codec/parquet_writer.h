@@ -26,6 +26,9 @@ struct tg_parquet_options {  /* zero = the default */
     uint32_t row_group_rows; /* 1 Mi */
     uint64_t dict_bytes;     /* 1 MiB */
     bool no_dicts;           /* strings always plain */
+    /* When set, series bytes are given in another form, and this appends the canonical ones. */
+    enum tg_code (*expand)(void *arg, const uint8_t *bytes, uint32_t len, struct tg_buf *out);
+    void *expand_arg;
 };
 
 struct tg_parquet_writer;

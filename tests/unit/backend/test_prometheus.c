@@ -57,12 +57,14 @@ static void test_write(void **state)
     struct tg_delivery_point d[4];
     struct tg_buf want;
     tg_buf_init(&want, 0);
+    const uint8_t *plain = prepared.data; /* one token of plain bytes */
+    uint64_t token;
+    assert_true(tg_varint_get(&plain, prepared.data + prepared.len, &token));
     for (size_t i = 0; i < 4; i++) {
         d[i] = (struct tg_delivery_point){&points[i], NULL, prepared.data, (uint32_t)prepared.len};
         if (i != 1)
-            assert_int_equal(
-                tg_rw_append_point(&want, prepared.data, (uint32_t)prepared.len, &points[i]),
-                TG_OK);
+            assert_int_equal(tg_rw_append_point(&want, plain, (uint32_t)(token >> 1), &points[i]),
+                             TG_OK);
     }
     for (int i = 0; i < 2; i++) {
         fake_write(&f, ops, d, 4);
@@ -101,6 +103,10 @@ static void test_outcomes(void **state)
         {{200}, TG_WRITE_OK, -1},
         {{202}, TG_WRITE_OK, -1},
         {{400, "out of order sample\n"}, TG_WRITE_REFUSED, -1, "HTTP 400: out of order sample"},
+        {{500, "native histograms are disabled\n"},
+         TG_WRITE_REFUSED,
+         -1,
+         "native histograms are disabled"},
         {{401}, TG_WRITE_RETRY, -1, "check the backend's token"},
         {{403}, TG_WRITE_RETRY, -1, "check the rights"},
         {{404, "404 page not found"}, TG_WRITE_RETRY, -1, "check the backend's url"},

@@ -1,0 +1,193 @@
+#include "core/backend/pieces.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/base/hash.h"
+#include "core/base/mem.h"
+
+enum {
+    MIN_LEN = 6,      /* a shorter piece saves too little */
+    SIGHTINGS = 4,    /* until bytes become a piece */
+    FILTER = 1 << 14, /* candidates remembered; a power of two */
+    CHUNK = 256,      /* pieces allocated together */
+    COPY = 32,        /* unpack copies pieces up to this length without a loop */
+};
+
+struct piece {
+    const uint8_t *bytes; /* COPY bytes may be read, whatever len is */
+    uint32_t len;
+    uint32_t hash;
+};
+
+struct candidate {
+    uint32_t print; /* a candidate that collides takes the place: what comes once cannot add up */
+    uint32_t n;
+};
+
+struct tg_pieces {
+    _Atomic(struct piece *) chunks[TG_PIECES_MAX / CHUNK];
+    pthread_mutex_t lock; /* guards all below */
+    uint32_t n;
+    size_t n_bytes;
+    uint32_t *slots; /* piece number + 1, by hash; open addressing */
+    uint32_t n_slots;
+    struct candidate filter[FILTER];
+};
+
+struct tg_pieces *tg_pieces_new(void)
+{
+    struct tg_pieces *p = tg_calloc(1, sizeof(*p));
+    if (p) (void)pthread_mutex_init(&p->lock, NULL);
+    return p;
+}
+
+void tg_pieces_free(struct tg_pieces *p)
+{
+    if (!p) return;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct piece *chunk = atomic_load(&p->chunks[i / CHUNK]);
+        tg_free((void *)(uintptr_t)chunk[i % CHUNK].bytes);
+    }
+    for (uint32_t i = 0; i < TG_PIECES_MAX / CHUNK; i++) tg_free(atomic_load(&p->chunks[i]));
+    tg_free(p->slots);
+    (void)pthread_mutex_destroy(&p->lock);
+    tg_free(p);
+}
+
+static inline const struct piece *get(const struct tg_pieces *p, uint32_t id)
+{
+    return &atomic_load_explicit(&p->chunks[id / CHUNK], memory_order_acquire)[id % CHUNK];
+}
+
+/* The slot of these bytes, or the free one where they belong. */
+static uint32_t find_slot(const struct tg_pieces *p, const uint8_t *bytes, size_t len,
+                          uint32_t hash)
+{
+    uint32_t i = hash & (p->n_slots - 1);
+    for (; p->slots[i]; i = (i + 1) & (p->n_slots - 1)) {
+        const struct piece *have = get(p, p->slots[i] - 1);
+        if (have->hash == hash && have->len == len && memcmp(have->bytes, bytes, len) == 0) break;
+    }
+    return i;
+}
+
+static bool grow_slots(struct tg_pieces *p)
+{
+    if (p->n_slots > p->n * 2) return true;
+    const uint32_t n_slots = p->n_slots ? p->n_slots * 2 : 1024;
+    uint32_t *slots = tg_calloc(n_slots, sizeof(*slots));
+    if (!slots) return false;
+    for (uint32_t k = 0; k < p->n; k++) {
+        uint32_t i = get(p, k)->hash & (n_slots - 1);
+        while (slots[i]) i = (i + 1) & (n_slots - 1);
+        slots[i] = k + 1;
+    }
+    tg_free(p->slots);
+    p->slots = slots;
+    p->n_slots = n_slots;
+    return true;
+}
+
+static bool is_frequent(struct tg_pieces *p, uint64_t hash)
+{
+    struct candidate *c = &p->filter[(hash >> 32) & (FILTER - 1)];
+    const uint32_t print = (uint32_t)hash;
+    if (c->print != print) *c = (struct candidate){.print = print};
+    return ++c->n >= SIGHTINGS;
+}
+
+/* Piece number, or -1: stays plain (rare so far, too short, no room, no memory). */
+static int64_t find_or_add(struct tg_pieces *p, const uint8_t *bytes, size_t len)
+{
+    if (len < MIN_LEN || len > TG_PIECES_MAX_LEN) return -1;
+    const uint64_t hash64 = tg_hash64(bytes, len);
+    const uint32_t hash = (uint32_t)hash64;
+    if (!grow_slots(p)) return -1;
+    const uint32_t slot = find_slot(p, bytes, len, hash);
+    if (p->slots[slot]) return p->slots[slot] - 1;
+    if (!is_frequent(p, hash64) || p->n == TG_PIECES_MAX || p->n_bytes + len > TG_PIECES_MAX_BYTES)
+        return -1;
+    struct piece *chunk = atomic_load(&p->chunks[p->n / CHUNK]);
+    if (!chunk) {
+        chunk = tg_calloc(CHUNK, sizeof(*chunk));
+        if (!chunk) return -1;
+    }
+    uint8_t *copy = tg_calloc(1, len > COPY ? len : COPY);
+    if (copy) {
+        memcpy(copy, bytes, len);
+        chunk[p->n % CHUNK] = (struct piece){copy, (uint32_t)len, hash};
+    }
+    /* published with the chunk, and the number by whoever reads the packed bytes */
+    atomic_store_explicit(&p->chunks[p->n / CHUNK], chunk, memory_order_release);
+    if (!copy) return -1;
+    p->n_bytes += len;
+    p->slots[slot] = p->n + 1;
+    return p->n++;
+}
+
+static enum tg_code put_plain(struct tg_buf *out, const uint8_t *bytes, size_t len)
+{
+    if (len == 0) return TG_OK;
+    TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX + len));
+    tg_buf_put_varint(out, (uint64_t)len << 1);
+    tg_buf_put(out, bytes, len);
+    return TG_OK;
+}
+
+static enum tg_code pack(struct tg_pieces *p, const uint8_t *at, const uint8_t *end,
+                         tg_piece_len next, struct tg_buf *out)
+{
+    const uint8_t *const begin = at;
+    const uint8_t *plain = at; /* not written yet */
+    while (at < end) {
+        const size_t len = next(begin, at, end);
+        assert(len > 0 && len <= (size_t)(end - at));
+        const int64_t id = find_or_add(p, at, len);
+        if (id >= 0) {
+            TG_TRY(put_plain(out, plain, (size_t)(at - plain)));
+            TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX));
+            tg_buf_put_varint(out, (uint64_t)id << 1 | 1);
+            plain = at + len;
+        }
+        at += len;
+    }
+    return put_plain(out, plain, (size_t)(end - plain));
+}
+
+enum tg_code tg_pieces_pack(struct tg_pieces *p, const uint8_t *bytes, size_t len,
+                            tg_piece_len next, struct tg_buf *out)
+{
+    const size_t mark = out->len;
+    (void)pthread_mutex_lock(&p->lock);
+    const enum tg_code code = pack(p, bytes, bytes + len, next, out);
+    (void)pthread_mutex_unlock(&p->lock);
+    if (code != TG_OK) out->len = mark;
+    return code;
+}
+
+enum tg_code tg_pieces_unpack(const struct tg_pieces *p, const uint8_t *packed, size_t len,
+                              struct tg_buf *out)
+{
+    const uint8_t *const end = packed + len;
+    while (packed < end) {
+        uint64_t v = *packed++; /* most tokens are of one or two bytes */
+        if (v >= 0x80) {
+            packed--;
+            if (!tg_varint_get(&packed, end, &v)) return TG_ERR_CORRUPT;
+        }
+        if (v & 1) {
+            const struct piece *piece = get(p, (uint32_t)(v >> 1));
+            TG_TRY(tg_buf_reserve(out, TG_PIECES_MAX_LEN + COPY));
+            memcpy(out->data + out->len, piece->bytes, COPY);
+            if (piece->len > COPY)
+                memcpy(out->data + out->len + COPY, piece->bytes + COPY, piece->len - COPY);
+            out->len += piece->len;
+        } else {
+            TG_TRY(tg_buf_append(out, packed, (size_t)(v >> 1)));
+            packed += v >> 1;
+        }
+    }
+    return TG_OK;
+}

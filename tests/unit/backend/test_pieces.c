@@ -1,0 +1,119 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/backend/pieces.h"
+#include "core/base/mem.h"
+
+/* A piece ends after a comma. */
+static size_t at_comma(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+{
+    (void)begin;
+    const uint8_t *comma = memchr(at, ',', (size_t)(end - at));
+    return (size_t)((comma ? comma + 1 : end) - at);
+}
+
+static size_t round_trip(struct tg_pieces *p, const char *text)
+{
+    struct tg_buf packed, plain;
+    tg_buf_init(&packed, 0);
+    tg_buf_init(&plain, 0);
+    const size_t len = strlen(text);
+    assert_int_equal(tg_pieces_pack(p, (const uint8_t *)text, len, at_comma, &packed), TG_OK);
+    assert_int_equal(tg_pieces_unpack(p, packed.data, packed.len, &plain), TG_OK);
+    assert_int_equal(plain.len, len);
+    if (len) assert_memory_equal(plain.data, text, len);
+    const size_t n = packed.len;
+    tg_buf_deinit(&packed);
+    tg_buf_deinit(&plain);
+    return n;
+}
+
+static void test_what_is_shared_shrinks(void **state)
+{
+    (void)state;
+    struct tg_pieces *p = tg_pieces_new();
+    char text[600];
+    size_t first = 0, last = 0;
+    for (int i = 0; i < 1000; i++) {
+        (void)snprintf(text, sizeof(text),
+                       "measurement,host=a-host-with-a-name,region=eu-central-1,id=%d,%0300d,", i,
+                       7);
+        last = round_trip(p, text);
+        if (i == 0) first = last;
+    }
+    assert_true(first > 300);
+    assert_true(last < 15 + 300 + 6); /* over 255 bytes stay plain, and so does the id */
+    assert_true(last > 300);
+    assert_int_equal(round_trip(p, ""), 0);
+    assert_true(round_trip(p, "x") == 2);
+    tg_pieces_free(p);
+    tg_pieces_free(NULL);
+}
+
+static void test_what_comes_once_takes_no_place(void **state)
+{
+    (void)state;
+    struct tg_pieces *p = tg_pieces_new();
+    char text[64];
+    for (int i = 0; i < 200000; i++) {
+        (void)snprintf(text, sizeof(text), "unique-value-%d,", i);
+        (void)round_trip(p, text);
+    }
+    for (int i = 0; i < 4; i++) (void)round_trip(p, "now-a-shared-one,");
+    assert_true(round_trip(p, "now-a-shared-one,") <= 2); /* a small number: few were taken */
+    tg_pieces_free(p);
+}
+
+static void test_more_than_the_table_takes_stays_plain(void **state)
+{
+    (void)state;
+    struct tg_pieces *p = tg_pieces_new();
+    char text[300];
+    for (int i = 0; i < TG_PIECES_MAX + 1000; i++) {
+        (void)snprintf(text, sizeof(text), "%0200d,", i);
+        for (int k = 0; k < 5; k++) (void)round_trip(p, text);
+    }
+    (void)snprintf(text, sizeof(text), "%0200d,", 1);
+    assert_true(round_trip(p, text) <= 3);
+    (void)snprintf(text, sizeof(text), "%0200d,", TG_PIECES_MAX + 999);
+    assert_true(round_trip(p, text) > 200);
+    tg_pieces_free(p);
+}
+
+static void test_without_memory(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1;; n++) {
+        struct tg_pieces *p = tg_pieces_new();
+        struct tg_buf out;
+        tg_buf_init(&out, 0);
+        tg_mem_fail_at(n);
+        enum tg_code code = TG_OK;
+        for (int i = 0; i < 6 && code == TG_OK; i++)
+            code =
+                tg_pieces_pack(p, (const uint8_t *)"shared-piece,another-one,", 25, at_comma, &out);
+        const bool fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        assert_true(code == TG_OK || (fired && code == TG_ERR_NOMEM));
+        (void)round_trip(p, "shared-piece,another-one,");
+        tg_buf_deinit(&out);
+        tg_pieces_free(p);
+        if (!fired) break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_shared_shrinks),
+        cmocka_unit_test(test_what_comes_once_takes_no_place),
+        cmocka_unit_test(test_more_than_the_table_takes_stays_plain),
+        cmocka_unit_test(test_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
