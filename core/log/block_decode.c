@@ -251,7 +251,8 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
         const uint32_t dist = s->dists[i];
         const bool restart = dist == 0;
         if (dist > block + 1) return TG_ERR_CORRUPT;
-        bool good = entry && entry->series;
+        /* the chain of a series whose record was lost is followed: a second copy may still come */
+        bool good = entry != NULL;
         if (good && !restart)
             good = entry->chain.last_block == block - (dist - 1) &&
                    entry->chain.last_block >= d->floor && entry->chain.type == type;
@@ -280,16 +281,16 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
         }
         if (tg_value_is_large(type) || (code & TG_CODE_EXEMPLARS))
             TG_TRY(tg_large_decode(&large_state, &p, code & TG_CODE_EXEMPLARS, &large, large_end,
-                                   good && batch ? &batch->arena : NULL));
+                                   good && entry->series && batch ? &batch->arena : NULL));
         if (r->overrun) return TG_ERR_CORRUPT;
-        if (!good) {
-            lost++;
-            continue;
+        if (good) {
+            c->start_ns = p.start_ns;
+            c->last_block = block;
+            c->type = (uint8_t)type;
         }
-        c->start_ns = p.start_ns;
-        c->last_block = block;
-        c->type = (uint8_t)type;
-        if (batch) {
+        if (!good || !entry->series) {
+            lost++;
+        } else if (batch) {
             p.series = entry->series;
             *tg_batch_push(batch) = p;
         }

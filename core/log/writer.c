@@ -65,6 +65,16 @@ static void undo(struct tg_log_writer *w, const struct mark *m)
     w->group_n = 0;
 }
 
+/* Keeps the record whose payload begins at `payload` and ends w->out, to be written once more. */
+static enum tg_code repeat_later(struct tg_log_writer *w, size_t payload, enum tg_record_type type)
+{
+    const uint32_t len = (uint32_t)(w->out.len - payload);
+    TG_TRY(tg_buf_reserve(&w->repeat_next, 4 + (size_t)len));
+    tg_buf_put_u32(&w->repeat_next, len << 8 | (uint32_t)type);
+    tg_buf_put(&w->repeat_next, w->out.data + payload, len);
+    return TG_OK;
+}
+
 /* Writes the record of the series gathered in w->group. */
 static enum tg_code flush_group(struct tg_log_writer *w)
 {
@@ -86,11 +96,7 @@ static enum tg_code flush_group(struct tg_log_writer *w)
     tg_buf_put_varint(&w->out, w->group.len);
     tg_buf_put(&w->out, body->data, body->len);
     tg_frame_end(&w->out, frame, pos, TG_RECORD_SERIES);
-
-    const uint32_t len = (uint32_t)(w->out.len - payload);
-    TG_TRY(tg_buf_reserve(&w->repeat_next, 4 + (size_t)len));
-    tg_buf_put_u32(&w->repeat_next, len);
-    tg_buf_put(&w->repeat_next, w->out.data + payload, len);
+    TG_TRY(repeat_later(w, payload, TG_RECORD_SERIES));
     tg_buf_reset(&w->group);
     w->group_n = 0;
     return TG_OK;
@@ -190,18 +196,20 @@ static enum tg_code encode_item(struct tg_log *log, struct tg_log_item *item, ui
     return code;
 }
 
-/* What follows the blocks of a commit: series records of the one before once more (so that no
- * single damaged record takes a series with it for the rest of the segment), and the count. */
+/* What follows the blocks of a commit: series and targets records of the one before once more (so
+ * that no single damaged record takes a series with it for the rest of the segment), the count. */
 static enum tg_code encode_tail(struct tg_log_writer *w, uint64_t point_no)
 {
     for (size_t at = 0; at < w->repeat.len;) {
-        uint32_t len;
+        uint32_t len, type;
         memcpy(&len, w->repeat.data + at, 4);
+        type = len & 0xff;
+        len >>= 8;
         TG_TRY(tg_buf_reserve(&w->out, TG_FRAME_BYTES + (size_t)len));
         const uint64_t pos = out_pos(w);
         const size_t frame = tg_frame_begin(&w->out);
         tg_buf_put(&w->out, w->repeat.data + at + 4, len);
-        tg_frame_end(&w->out, frame, pos, TG_RECORD_SERIES);
+        tg_frame_end(&w->out, frame, pos, (enum tg_record_type)type);
         at += 4 + (size_t)len;
     }
     TG_TRY(tg_buf_reserve(&w->out, TG_FRAME_BYTES + TG_VARINT_MAX));
@@ -303,7 +311,7 @@ static enum tg_code put_targets(struct tg_log *log)
         tg_buf_put(&w->out, log->targets[i], len);
     }
     tg_frame_end(&w->out, frame, pos, TG_RECORD_TARGETS);
-    return TG_OK;
+    return repeat_later(w, frame + TG_FRAME_BYTES, TG_RECORD_TARGETS);
 }
 
 /* Starts the commit's bytes with a segment header when there is no segment. */

@@ -56,7 +56,10 @@ static struct run *run_new(uint64_t seed, enum tg_log_sync sync)
                                        .sync = sync,
                                        .keep_ms = 1,
                                        .fs = &r->sim->fs,
-                                       .table = r->f->table};
+                                       .table = r->f->table,
+                                       .targets = lf_targets,
+                                       .n_targets = LF_TARGETS};
+    r->f->routed = true;
     return r;
 }
 
@@ -434,6 +437,7 @@ static void test_flipped_bits(void **state)
 {
     (void)state;
     struct run *r = run_new(8, TG_SYNC_ALWAYS);
+    r->f->routed = false; /* where the names are damaged, no point claims to be routed */
     struct tg_log *log;
     struct tg_batch truth;
     r->config.segment_bytes = 7000;
@@ -497,6 +501,7 @@ static void test_mangled_stretches(void **state)
 {
     (void)state;
     struct run *r = run_new(9, TG_SYNC_ALWAYS);
+    r->f->routed = false; /* where the names are damaged, no point claims to be routed */
     struct tg_log *log;
     r->config.keep_ms = 0;
     struct tg_batch truth;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const lf_targets[LF_TARGETS] = {"archive", "influx", "prom"};
+
 static void *must(void *p)
 {
     if (!p) abort();
@@ -75,6 +77,8 @@ static struct tg_point *push(struct lf *f, struct tg_batch *b, uint32_t series)
     struct tg_point *p = tg_batch_push(b);
     memset(p, 0, sizeof(*p));
     p->series = f->series[series];
+    p->routed = f->routed;
+    if (f->routed) p->targets = (uint32_t)(series % 8);
     return p;
 }
 
@@ -120,10 +124,17 @@ static double odd_double(struct lf *f)
     return v;
 }
 
+/* Of any magnitude. The two draws are in order, so that every compiler makes the same points. */
+static uint64_t any_size(struct lf *f)
+{
+    const uint64_t v = lf_rnd(f);
+    return v >> (lf_rnd(f) % 64);
+}
+
 static uint64_t *counts(struct lf *f, struct tg_batch *b, uint32_t n)
 {
     uint64_t *c = must(tg_arena_alloc(&b->arena, n * sizeof(*c) + 1));
-    for (uint32_t i = 0; i < n; i++) c[i] = lf_rnd(f) >> (lf_rnd(f) % 64);
+    for (uint32_t i = 0; i < n; i++) c[i] = any_size(f);
     return c;
 }
 
@@ -235,7 +246,7 @@ void lf_mixed(struct lf *f, struct tg_batch *b, uint32_t n, int64_t ts_ns)
         switch (p->type) {
         case TG_VALUE_DOUBLE: p->value.f64 = odd_double(f); break;
         case TG_VALUE_INT64:
-        case TG_VALUE_UINT64: p->value.u64 = lf_rnd(f) >> (lf_rnd(f) % 64); break;
+        case TG_VALUE_UINT64: p->value.u64 = any_size(f); break;
         case TG_VALUE_BOOL: p->value.i64 = (int64_t)(lf_rnd(f) & 1); break;
         case TG_VALUE_NONE: p->flags = TG_POINT_NO_VALUE; break;
         default: put_large(f, b, p);
@@ -252,5 +263,6 @@ void lf_append(struct tg_batch *to, const struct tg_batch *from)
 
 bool lf_equal(const struct tg_point *a, const struct tg_point *b)
 {
-    return a->series == b->series && tg_point_equal(a, b);
+    return a->series == b->series && a->routed == b->routed &&
+           (!a->routed || a->targets == b->targets) && tg_point_equal(a, b);
 }

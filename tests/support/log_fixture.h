@@ -7,13 +7,15 @@
 
 #include "core/log/log.h"
 
-enum { LF_MAX_SERIES = 20000 };
+enum { LF_MAX_SERIES = 20000, LF_TARGETS = 3 };
+extern const char *const lf_targets[LF_TARGETS]; /* for tg_log_config */
 
 struct lf { /* lives through crashes: the table and what was sent */
     struct tg_table *table;
     struct tg_series **series;
     uint32_t n_series;
     uint64_t rng;
+    bool routed;     /* points get targets: bits below LF_TARGETS */
     uint64_t *state; /* per series: what its generator drifts from */
 };
 
@@ -28,7 +30,7 @@ void lf_mixed(struct lf *f, struct tg_batch *b, uint32_t n, int64_t ts_ns);
 
 /* Deep copy of all points of `from`. Aborts when out of memory. */
 void lf_append(struct tg_batch *to, const struct tg_batch *from);
-/* Same series, times, types, flags and values, bit by bit. */
+/* Same series, times, types, flags, targets and values, bit by bit. */
 bool lf_equal(const struct tg_point *a, const struct tg_point *b);
 
 #endif

@@ -244,6 +244,7 @@ static int sync_node(struct sim_fs *s, struct sim_node *n)
     if (s->eio_sync_at && s->n_syncs == s->eio_sync_at) {
         /* the dirty pages are marked clean: what was to be written is gone, the length stays */
         const size_t len = n->seen.len;
+        if (s->eio_keeps_pages) return -EIO;
         content_copy(&n->seen, &n->disk);
         content_resize(&n->seen, len);
         return -EIO;
@@ -266,7 +267,7 @@ static int sim_truncate(void *self, int fd, uint64_t len)
     ENTER(self);
     struct sim_handle *h = handle(s, fd);
     if (!h || !h->writable) LEAVE(-EBADF);
-    if (!op(s)) LEAVE(-EIO);
+    if (!op(s) || s->no_truncate) LEAVE(-EIO);
     content_resize(&h->node->seen, (size_t)len);
     LEAVE(0);
 }

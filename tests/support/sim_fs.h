@@ -30,7 +30,9 @@ struct sim_fs {
     uint64_t n_ops, n_syncs, n_writes;
     uint64_t stop_at, eio_sync_at, full_at, full_until, capacity;
     uint64_t rng;
-    bool eio_reads; /* every pread fails */
+    bool eio_reads;       /* every pread fails */
+    bool eio_keeps_pages; /* a failed sync leaves the pages in the cache, never to be written */
+    bool no_truncate;     /* truncate fails with EIO */
 };
 
 struct sim_fs *sim_fs_new(uint64_t seed);

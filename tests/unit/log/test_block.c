@@ -39,6 +39,7 @@ static struct codec *codec_new(uint64_t seed)
     struct codec *c = tg_calloc(1, sizeof(*c));
     assert_non_null(c);
     lf_init(&c->f, N_SERIES, seed);
+    c->f.routed = seed % 2;
     assert_int_equal(tg_block_encoder_init(&c->enc), TG_OK);
     assert_int_equal(tg_block_decoder_init(&c->dec), TG_OK);
     uint32_t ref;
