@@ -326,9 +326,10 @@ static void on_answer(void *arg, const struct tg_http_result *r)
                                                                    : TG_WRITE_RETRY,
         .retry_after_ms = r->retry_after_ms,
     };
-    if (w.outcome == TG_WRITE_RETRY && h->refused_words && r->body &&
-        strstr((const char *)r->body, h->refused_words))
-        w.outcome = TG_WRITE_REFUSED;
+    if (w.outcome == TG_WRITE_RETRY && h->refused_words && r->body) {
+        for (const char *const *words = h->refused_words; *words; words++)
+            if (strstr((const char *)r->body, *words)) w.outcome = TG_WRITE_REFUSED;
+    }
     if (w.outcome != TG_WRITE_OK) {
         if (r->code == TG_OK)
             describe(w.message, sizeof(w.message), r);

@@ -39,7 +39,7 @@
          .help = "most points in one request"},                                                    \
         {.name = "linger",                                                                         \
          .type = TG_OPT_DURATION,                                                                  \
-         .min = 0,                                                                                 \
+         .def = "50ms",                                                                            \
          .max = 3600000,                                                                           \
          .help = "wait this long for a fuller request"},                                           \
     {                                                                                              \
@@ -67,7 +67,9 @@ struct tg_backend_http {
     struct tg_loop_item later;
     struct tg_write_result later_result;
     bool is_later_pending;
-    const char *refused_words; /* an answer of any status with these refuses the points; or NULL */
+    /* An answer of any status with one of these in it refuses the points; ends with NULL; or NULL.
+     */
+    const char *const *refused_words;
     /* The write in progress. */
     tg_on_write on_write;
     void *arg;

@@ -62,6 +62,14 @@ static enum tg_code make_query_base(struct tg_backend *b, const char *query_url,
                          : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", b->http.name);
 }
 
+/* What Prometheus says with status 500, again at every retry: one such point would hold up all that
+ * come after it. Newer versions say it with 400. */
+static const char *const refused_words[] = {
+    "native histograms are disabled",
+    "too old sample", /* older than storage.tsdb.out_of_order_time_window */
+    NULL,
+};
+
 static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend **out,
                             struct tg_err *err)
 {
@@ -70,8 +78,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_compress_init(&b->compress);
     enum tg_code code = tg_backend_http_init(&b->http, how, "Bearer", err);
-    /* said with status 500 to a native histogram, again at every retry */
-    b->http.refused_words = "native histograms are disabled";
+    b->http.refused_words = refused_words;
     if (code == TG_OK) {
         tg_buf_init(&b->message, b->http.max_request_bytes);
         /* snappy's worst case: 32 + len + len / 6 */

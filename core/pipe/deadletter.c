@@ -253,16 +253,37 @@ enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_tabl
     return code == TG_OK ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
 }
 
+static enum tg_code sync_folder(const struct tg_dead_letters *d, struct tg_err *err)
+{
+    const int dir = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) return tg_fail_errno(err, errno, "cannot open %s", d->dir);
+    const int rc = fsync(dir);
+    const int why = errno;
+    (void)close(dir);
+    return rc == 0 ? TG_OK : tg_fail_errno(err, why, "cannot sync %s", d->dir);
+}
+
+/* A line that was torn when the power went gets its end, so that the next is a line of its own. */
+static enum tg_code end_torn_line(const struct tg_dead_letters *d, struct tg_err *err)
+{
+    struct stat st;
+    char last = '\n';
+    if (fstat(d->fd, &st) != 0 || (st.st_size > 0 && pread(d->fd, &last, 1, st.st_size - 1) != 1))
+        return tg_fail_errno(err, errno, "cannot read %s", d->path);
+    if (last == '\n' || write(d->fd, "\n", 1) == 1) return TG_OK;
+    return tg_fail_errno(err, errno, "cannot write %s", d->path);
+}
+
 static enum tg_code open_file(struct tg_dead_letters *d, struct tg_err *err)
 {
-    d->fd = open(d->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    d->fd = open(d->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     if (d->fd < 0) return tg_fail_errno(err, errno, "cannot open %s", d->path);
-    const int dir = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0) {
-        (void)fsync(dir);
-        (void)close(dir);
-    }
-    return TG_OK;
+    enum tg_code code = end_torn_line(d, err);
+    if (code == TG_OK) code = sync_folder(d, err);
+    if (code == TG_OK) return TG_OK;
+    (void)close(d->fd);
+    d->fd = -1;
+    return code;
 }
 
 static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
@@ -293,8 +314,9 @@ static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) {
             const int why = errno;
-            if (ftruncate(d->fd, st.st_size) !=
-                0) { /* a torn last line stays: readers skip what does not parse */
+            if (ftruncate(d->fd, st.st_size) != 0) { /* opened anew it gets its end */
+                (void)close(d->fd);
+                d->fd = -1;
             }
             return tg_fail_errno(err, why, "cannot write %s", d->path);
         }

@@ -26,9 +26,11 @@ enum {
     MAX_RETRY_AFTER_MS = 10 * 60 * 1000,
     RETENTION_EVERY_MS = 60 * 1000,
     TICK_MS = 1000,
-    ADHOC_SLOTS = 4096, /* a power of two */
+    MIN_ADHOC_SLOTS = 256, /* a power of two */
     MAX_ADHOC_BYTES = 64 << 20,
-    WAITED_LINGER_MS = 100, /* while a sender waits for this cursor */
+    MAX_ADHOC_SCRATCH_BYTES = 16 << 20, /* of one series, as a decider's */
+    WAITED_LINGER_PART = 10,            /* while a sender waits: a tenth of it, at most ... */
+    WAITED_LINGER_MAX_MS = 500,         /* ... this long */
     MAX_NORMALISE_POINTS = 1,
 };
 
@@ -78,13 +80,18 @@ static void drop_batch(struct tg_delivery_loop *d)
     d->end_reached = false;
 }
 
-/* Back to the cursor: what was read since is read again, under the rules then in force. */
-static enum tg_code restart_batch(struct tg_delivery_loop *d, struct tg_err *err)
+/* Back to where the span begins: what was read since is read again, under the rules then in force.
+ * When the seek fails the next read tries it again. */
+static void restart_batch(struct tg_delivery_loop *d)
 {
+    struct tg_err err;
     drop_batch(d);
     d->span.to_pos = d->span.from_pos;
     d->span.to_point_no = d->span.from_point_no;
-    return tg_log_reader_seek(d->reader, d->span.from_pos, err);
+    if (tg_log_reader_seek(d->reader, d->span.from_pos, &err) != TG_OK)
+        tg_warn("delivery", "%s: %s", d->config->name, err.msg);
+    /* what is missing from here on is counted as lost */
+    tg_log_reader_expect(d->reader, d->span.from_point_no);
 }
 
 static enum tg_code keep_dict(struct tg_delivery_loop *d, struct tg_log_dict *dict)
@@ -126,11 +133,14 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
         enum tg_code code =
             tg_log_reader_read(d->reader, &d->batch, max - d->batch.n_points, &read, &dict, err);
         tg_guard_exit(guard, ticket);
-        if (code == TG_OK) code = keep_dict(d, dict);
+        if (code == TG_OK && keep_dict(d, dict) != TG_OK) {
+            restart_batch(d); /* points whose series nothing holds */
+            return tg_fail(err, TG_ERR_NOMEM, "out of memory (limits.memory)");
+        }
+        /* A batch whose arena is full, or the machine's memory: what there is goes first. */
+        if (code == TG_ERR_NOMEM && d->batch.n_points > 0) return TG_OK;
         if (code != TG_OK) {
-            struct tg_err again;
-            if (restart_batch(d, &again) != TG_OK)
-                tg_warn("delivery", "%s: %s", d->config->name, again.msg);
+            restart_batch(d);
             return code;
         }
         if (read.to_pos == read.from_pos) {
@@ -145,7 +155,8 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
     return TG_OK;
 }
 
-/* The cursor moves behind the batch; who waits for it is told. */
+/* The cursor moves behind the batch; who waits for it is told. On failure the counts are in the
+ * cursor already, and only its file is behind: to be called again. */
 static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
 {
     struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
@@ -155,9 +166,10 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
     s.n_elsewhere += d->done.elsewhere;
     s.n_dead += d->done.dead;
     s.n_lost += d->done.lost;
-    TG_TRY(tg_log_cursor_set(d->cursor, &s, false, err));
     tg_metric_add(d->delivered, d->done.delivered);
     tg_metric_add(d->dead, d->done.dead);
+    d->done = (struct tg_delivery_counts){0};
+    TG_TRY(tg_log_cursor_set(d->cursor, &s, false, err));
     atomic_store(&d->confirmed_pos, s.pos);
     tg_gateway_cursor_moved(d->gateway);
     d->span.from_pos = d->span.to_pos;
@@ -240,25 +252,52 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
     return code;
 }
 
+static struct adhoc *find_adhoc(const struct tg_delivery_loop *d, const struct tg_series *s)
+{
+    uint32_t i = (uint32_t)s->hash.lo & (d->adhoc_cap - 1);
+    while (d->adhoc[i].series && d->adhoc[i].series != s) i = (i + 1) & (d->adhoc_cap - 1);
+    return &d->adhoc[i];
+}
+
+static enum tg_code grow_adhoc(struct tg_delivery_loop *d)
+{
+    if (d->n_adhoc < d->adhoc_cap / 4 * 3) return TG_OK;
+    struct adhoc *const old = d->adhoc;
+    const uint32_t old_cap = d->adhoc_cap;
+    const uint32_t cap = old_cap ? old_cap * 2 : MIN_ADHOC_SLOTS;
+    struct adhoc *slots = tg_calloc(cap, sizeof(*slots));
+    if (!slots) return TG_ERR_NOMEM;
+    d->adhoc = slots;
+    d->adhoc_cap = cap;
+    for (uint32_t i = 0; i < old_cap; i++)
+        if (old[i].series) *find_adhoc(d, old[i].series) = old[i];
+    tg_free(old);
+    return TG_OK;
+}
+
 /* The bytes of a series that was routed here when its point was accepted, but is not any more.
- * TG_ERR_NOMEM; *bytes NULL when the backend cannot take it. */
+ * TG_ERR_NOMEM; TG_ERR_TOO_LARGE: too many such series in one attempt; *bytes NULL when the backend
+ * cannot take it. */
 static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
                                   const uint8_t **bytes, uint32_t *len)
 {
-    if (!d->adhoc) d->adhoc = tg_calloc(ADHOC_SLOTS, sizeof(*d->adhoc));
-    if (!d->adhoc) return TG_ERR_NOMEM;
-    struct adhoc *slot = &d->adhoc[s->hash.lo & (ADHOC_SLOTS - 1)];
-    if (slot->series != s) {
+    TG_TRY(grow_adhoc(d));
+    struct adhoc *slot = find_adhoc(d, s);
+    if (!slot->series) {
         struct tg_err err;
         const enum tg_code code = prepare_now(d, s, &err);
         if (code == TG_ERR_NOMEM) return code;
         uint8_t *copy = NULL;
+        const size_t n = d->adhoc_scratch.len;
         if (code == TG_OK) {
-            copy = tg_arena_alloc(&d->adhoc_arena, d->adhoc_scratch.len);
+            if (n > MAX_ADHOC_BYTES - d->adhoc_bytes) return TG_ERR_TOO_LARGE;
+            copy = tg_arena_alloc(&d->adhoc_arena, n ? n : 1);
             if (!copy) return TG_ERR_NOMEM;
-            if (d->adhoc_scratch.len) memcpy(copy, d->adhoc_scratch.data, d->adhoc_scratch.len);
+            if (n) memcpy(copy, d->adhoc_scratch.data, n);
+            d->adhoc_bytes += n;
         }
-        *slot = (struct adhoc){s, copy, (uint32_t)d->adhoc_scratch.len};
+        *slot = (struct adhoc){s, copy, (uint32_t)n};
+        d->n_adhoc++;
     }
     *bytes = slot->bytes;
     *len = slot->len;
@@ -271,6 +310,8 @@ static void forget_adhoc(struct tg_delivery_loop *d)
     tg_arena_deinit(&d->adhoc_arena);
     tg_free(d->adhoc);
     d->adhoc = NULL;
+    d->adhoc_cap = d->n_adhoc = 0;
+    d->adhoc_bytes = 0;
 }
 
 /* Picks this backend's points of d->range. Inside the guard. */
@@ -355,7 +396,7 @@ static void complete_range(struct tg_delivery_loop *d, const struct tg_write_res
     d->done.delivered += d->delivery.n_points - n_skipped;
     d->done.dead += n_skipped + d->n_unprepared;
     d->done.elsewhere += d->n_elsewhere;
-    d->part++;
+    if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
     set_state(d, TG_DELIVERY_IDLE);
 }
 
@@ -416,17 +457,27 @@ static void on_write(void *arg, const struct tg_write_result *r)
     if (get_state(d) == TG_DELIVERY_IDLE || d->stopping) pump(d);
 }
 
-/* Takes the next range; ends with a write under way, a wait, or the range complete. */
+/* The range needs more than one attempt may have: half of it needs less. */
+static void split_range(struct tg_delivery_loop *d, enum tg_code why)
+{
+    const uint32_t mid = d->range.lo + (d->range.hi - d->range.lo) / 2;
+    push_range(d, mid, d->range.hi);
+    push_range(d, d->range.lo, mid);
+    if (why == TG_ERR_TOO_LARGE && mid > d->range.lo) return;
+    struct tg_err err;
+    (void)tg_fail(&err, TG_ERR_NOMEM, "out of memory (limits.memory)");
+    stall(d, &err);
+}
+
+/* Takes the next range; ends with a write under way, a wait, or the range complete or split. */
 static void attempt(struct tg_delivery_loop *d)
 {
     d->range = d->ranges[--d->n_ranges];
     struct tg_guard *guard = tg_table_guard(d->gateway->table);
     d->ticket = tg_guard_enter(guard);
-    if (select_points(d) != TG_OK) {
-        struct tg_err err;
-        (void)tg_fail(&err, TG_ERR_NOMEM, "out of memory (limits.memory)");
-        push_range(d, d->range.lo, d->range.hi);
-        stall(d, &err);
+    const enum tg_code code = select_points(d);
+    if (code != TG_OK) {
+        split_range(d, code);
     } else if (d->delivery.n_points == 0) {
         complete_range(d, NULL);
     } else {
@@ -484,31 +535,45 @@ static enum tg_code find_rewind(struct tg_delivery_loop *d, const struct rewind_
     return tg_fail(err, TG_ERR_INVALID, "unknown kind of rewind");
 }
 
+/* Moves the cursor, in memory and in its file; on failure it stays where it was. */
+static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_cursor_state *before,
+                               const struct tg_cursor_state *to, struct tg_err *err)
+{
+    struct tg_cursor_state s = *before;
+    /* Keeps point_no - first = delivered + elsewhere + dead + lost; modulo 2^64, see
+     * tg_gateway_status. */
+    s.first_point_no -= s.point_no - to->point_no;
+    if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
+    s.pos = to->pos;
+    s.point_no = to->point_no;
+    const enum tg_code code = tg_log_cursor_set(d->cursor, &s, true, err);
+    struct tg_err ignored;
+    if (code != TG_OK) (void)!tg_log_cursor_set(d->cursor, before, false, &ignored);
+    return code;
+}
+
 static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_request *q,
                               struct tg_cursor_state *now, struct tg_err *err)
 {
+    struct tg_log *log = d->gateway->log;
+    const struct tg_cursor_state before = tg_log_cursor_get(d->cursor);
     struct tg_cursor_state to;
-    TG_TRY(find_rewind(d, q, &to, err));
-    if (d->config->ops->rewound) {
-        uint64_t pos = to.pos;
-        TG_TRY(d->config->ops->rewound(d->backend, &pos, tg_log_stats(d->gateway->log).start_pos,
-                                       err));
-        if (pos != to.pos) TG_TRY(find_position(d, pos, &to, err));
-    }
-    TG_TRY(tg_log_reader_seek(d->reader, to.pos, err));
-    struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
-    /* Keeps point_no - first = delivered + elsewhere + dead + lost; modulo 2^64, see
-     * tg_gateway_status. */
-    s.first_point_no -= s.point_no - to.point_no;
-    if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
-    s.pos = to.pos;
-    s.point_no = to.point_no;
-    TG_TRY(tg_log_cursor_set(d->cursor, &s, true, err));
-    drop_batch(d);
-    d->span = (struct tg_log_read){s.pos, s.pos, s.point_no, s.point_no, 0};
-    atomic_store(&d->confirmed_pos, s.pos);
+    /* Until the cursor stands there, nothing keeps the log from deleting what was just found; once
+     * it does, nothing more goes, so that this ends. */
+    do {
+        TG_TRY(find_rewind(d, q, &to, err));
+        if (d->config->ops->rewound) {
+            uint64_t pos = to.pos;
+            TG_TRY(d->config->ops->rewound(d->backend, &pos, tg_log_stats(log).start_pos, err));
+            if (pos != to.pos) TG_TRY(find_position(d, pos, &to, err));
+        }
+        TG_TRY(put_cursor(d, &before, &to, err));
+    } while (to.pos < tg_log_stats(log).start_pos);
+    d->span = (struct tg_log_read){to.pos, to.pos, to.point_no, to.point_no, 0};
+    restart_batch(d);
+    atomic_store(&d->confirmed_pos, to.pos);
     atomic_store(&d->behind_since_ms, tg_clock_mono_ms());
-    *now = s;
+    *now = tg_log_cursor_get(d->cursor);
     return TG_OK;
 }
 
@@ -627,11 +692,14 @@ static bool must_linger(struct tg_delivery_loop *d)
     if (!d->end_reached || d->config->linger_ms == 0 || d->stopping || d->batch.n_points == 0)
         return false;
     uint64_t linger_ms = d->config->linger_ms;
-    if (linger_ms > WAITED_LINGER_MS && atomic_load(&d->n_waiters) > 0)
-        linger_ms = WAITED_LINGER_MS;
+    if (atomic_load(&d->n_waiters) > 0) {
+        linger_ms /= WAITED_LINGER_PART;
+        if (linger_ms > WAITED_LINGER_MAX_MS) linger_ms = WAITED_LINGER_MAX_MS;
+    }
     const uint64_t age_ms = tg_clock_mono_ms() - d->first_read_ms;
     if (age_ms >= linger_ms) return false;
     tg_timer_start(d->timer, linger_ms - age_ms);
+    atomic_store(&d->lingering, true);
     return true;
 }
 
@@ -660,6 +728,7 @@ static bool next_batch(struct tg_delivery_loop *d)
 static void pump(struct tg_delivery_loop *d)
 {
     struct tg_err err = {.msg = ""};
+    atomic_store(&d->lingering, false);
     while (get_state(d) == TG_DELIVERY_IDLE && !d->ended) {
         if (d->rewinds) run_rewinds(d);
         if (d->stopping && tg_clock_mono_ms() >= d->stop_deadline_ms) {
@@ -694,6 +763,8 @@ static void on_wake(void *arg)
 void tg_delivery_wake(void *delivery_loop)
 {
     struct tg_delivery_loop *d = delivery_loop;
+    /* While it lingers it need not hear of every commit: it reads on when its timer fires. */
+    if (atomic_load(&d->lingering) && atomic_load(&d->n_waiters) == 0) return;
     if (!atomic_exchange(&d->wake_posted, true)) tg_loop_post_item(d->loop, &d->wake_item);
 }
 
@@ -756,8 +827,8 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     (void)pthread_mutex_init(&d->error_lock, NULL);
     atomic_store(&d->healthy, true);
     tg_batch_init(&d->batch, NULL, 0, MAX_BATCH_ARENA_BYTES);
-    tg_arena_init(&d->adhoc_arena, MAX_ADHOC_BYTES);
-    tg_buf_init(&d->adhoc_scratch, 1 << 20);
+    tg_arena_init(&d->adhoc_arena, 0);
+    tg_buf_init(&d->adhoc_scratch, MAX_ADHOC_SCRATCH_BYTES);
     tg_decider_init(&d->decider, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + index);
     d->wake_item = (struct tg_loop_item){.fn = on_wake, .arg = d};
@@ -773,13 +844,16 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
                                g->config->max_dead_letter_bytes, &d->dead_letters, err));
     TG_TRY(tg_log_cursor_open(g->log, c->name, c->from_start, &d->cursor, err));
     const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
-    const struct tg_backend_open how = {c->name, &c->options, d->loop, s.pos,
-                                        tg_log_stats(g->log).end_pos};
+    const struct tg_log_stats log = tg_log_stats(g->log);
+    /* What the log does not have any more will not come again, wherever the cursor stands. */
+    const struct tg_backend_open how = {c->name, &c->options, d->loop,
+                                        s.pos > log.start_pos ? s.pos : log.start_pos, log.end_pos};
     struct tg_err detail = {.msg = ""};
     const enum tg_code code = c->ops->open(&how, &d->backend, &detail);
     if (code != TG_OK) return tg_fail(err, code, "backends.%s: %s", c->name, detail.msg);
     g->preparers[index] = (struct tg_preparer){c->ops->prepare, d->backend};
     TG_TRY(tg_log_reader_open(g->log, s.pos, &d->reader, err));
+    tg_log_reader_expect(d->reader, s.point_no);
     d->span = (struct tg_log_read){s.pos, s.pos, s.point_no, s.point_no, 0};
     d->saved_pos = s.pos;
     atomic_store(&d->confirmed_pos, s.pos);

@@ -287,6 +287,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     TG_TRY(open_log(g, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_init(&g->deliveries[i], g, i, err));
+    tg_log_cursors_release(g->log); /* of backends that are configured no more */
     register_metrics(g);
     TG_TRY(tg_log_start(g->log, err));
     TG_TRY(start_sweeper(g, err));
@@ -338,6 +339,7 @@ void tg_gateway_stop(struct tg_gateway *g)
         if (g->deliveries[i].has_thread) tg_delivery_ask_stop(&g->deliveries[i], deadline_ms);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
         tg_delivery_join(&g->deliveries[i]);
+    tg_log_stop(g->log); /* it posts to the loops that go now */
     stop_sweeper(g);
     unregister_metrics(g);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_deinit(&g->workers[i]);

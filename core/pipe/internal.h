@@ -105,7 +105,9 @@ struct tg_delivery_loop {
     uint32_t part;
     struct tg_arena adhoc_arena; /* one attempt's: bytes for series not routed here any more */
     struct tg_buf adhoc_scratch;
-    struct adhoc *adhoc; /* ADHOC_SLOTS of them, by series; NULL until needed */
+    struct adhoc *adhoc; /* by series, a power of two of slots; NULL until needed */
+    uint32_t n_adhoc, adhoc_cap;
+    size_t adhoc_bytes;
     int ticket;          /* of the guard during a write */
     unsigned n_failures; /* in a row */
 
@@ -126,6 +128,7 @@ struct tg_delivery_loop {
     /* Read by other threads. */
     _Atomic uint64_t confirmed_pos;
     _Atomic unsigned n_waiters; /* requests whose answer waits for this cursor */
+    _Atomic bool lingering;     /* waits for a fuller batch: wakes of the log are not needed */
     _Atomic int state;          /* enum tg_delivery_state */
     _Atomic bool healthy;
     _Atomic uint64_t n_writes, n_retries;
