@@ -1,3 +1,4 @@
+#define TG_ERR_C
 #include "core/base/err.h"
 
 #include <errno.h>
