@@ -76,7 +76,7 @@ static uint64_t unpack_one(const uint8_t *p, const uint8_t *end, uint64_t bit, u
 
 bool tg_pq_delta_decode(const uint8_t *p, size_t len, int64_t *out, size_t n)
 {
-    const uint8_t *end = p + len;
+    const uint8_t *end = len ? p + len : p; /* nothing may be NULL */
     uint64_t block, n_mini, count, first;
     if (!tg_varint_get(&p, end, &block) || block != BLOCK) return false;
     if (!tg_varint_get(&p, end, &n_mini) || n_mini != N_MINI) return false;

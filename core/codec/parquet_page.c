@@ -48,6 +48,7 @@ static enum tg_code read_page(struct tg_pq_column_reader *r, uint64_t at, uint64
         return TG_ERR_CORRUPT;
     *used = (uint64_t)(t.p - t.start) + h->compressed_bytes;
     tg_buf_reset(body);
+    TG_TRY(tg_buf_reserve(body, 1)); /* an empty page is still somewhere */
     if (r->chunk->codec == TG_PQ_UNCOMPRESSED) {
         if (h->compressed_bytes != h->uncompressed_bytes) return TG_ERR_CORRUPT;
         return tg_buf_append(body, t.p, h->compressed_bytes);

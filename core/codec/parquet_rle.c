@@ -88,7 +88,7 @@ void tg_pq_rle_reader_init(struct tg_pq_rle_reader *r, const uint8_t *p, size_t 
 {
     memset(r, 0, sizeof(*r));
     r->p = p;
-    r->end = p + len;
+    r->end = len ? p + len : p; /* nothing may be NULL */
     r->width = width;
 }
 

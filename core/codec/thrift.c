@@ -129,7 +129,7 @@ void tg_thriftr_init(struct tg_thriftr *r, const void *p, size_t len)
 {
     memset(r, 0, sizeof(*r));
     r->start = r->p = p;
-    r->end = r->start + len;
+    r->end = len ? r->start + len : r->start; /* nothing may be NULL */
 }
 
 static uint64_t fail(struct tg_thriftr *r)
