@@ -136,6 +136,19 @@ remote_write:
         self.assertEqual([(x["time_ns"] // MS, x["value"]) for x in letters], [(good[3][0], 99.0)])
         self.assertIn("out of order", letters[0]["reason"])
 
+    def test_too_old_for_prometheus_becomes_a_dead_letter_and_the_rest_goes_on(self):
+        p = prometheus(self, out_of_order="1h")
+        g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{p.port}/api/v1/write" }}').start()
+        labels = {"__name__": "clocks", "k": "v"}
+        for second in (NOW, NOW - 86400, NOW + 1):
+            body = write_request([(labels, [(second * 1000, 1.0)])])
+            self.assertEqual(g.post("/api/v1/write", body, RW_HEADERS).status, 204)
+            wait_for("its delivery", lambda: g.ledger("prom")["waiting"] == 0)
+        self.assertEqual(g.ledger("prom")["delivered"], 2)
+        letters = g.dead_letters("prom")
+        self.assertEqual([x["time_ns"] // SECOND for x in letters], [NOW - 86400])
+        self.assertIn("too old sample", letters[0]["reason"])
+
 
 def npm_folder(name):
     """node_modules of tests/e2e/<name>, installed on first use; skips where npm cannot install it."""

@@ -107,6 +107,7 @@ static void test_outcomes(void **state)
          TG_WRITE_REFUSED,
          -1,
          "native histograms are disabled"},
+        {{500, "too old sample\n"}, TG_WRITE_REFUSED, -1, "HTTP 500: too old sample"},
         {{401}, TG_WRITE_RETRY, -1, "check the backend's token"},
         {{403}, TG_WRITE_RETRY, -1, "check the rights"},
         {{404, "404 page not found"}, TG_WRITE_RETRY, -1, "check the backend's url"},
