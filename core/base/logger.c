@@ -40,7 +40,7 @@ void tg_log_emit(struct tg_log_site *site, enum tg_log_level level, const char *
     n += w > 0 ? (size_t)w : 0;
     va_list ap;
     va_start(ap, fmt);
-    w = vsnprintf(line + n, sizeof(line) - n - 48, fmt, ap);
+    (void)vsnprintf(line + n, sizeof(line) - n - 48, fmt, ap);
     va_end(ap);
     n = strlen(line);
     if (held) {

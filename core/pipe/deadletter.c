@@ -175,7 +175,8 @@ static void set_value(json_t *line, const struct tg_point *p)
     case TG_VALUE_STRING: v = json_stringn(p->value.string->ptr, p->value.string->len); break;
     case TG_VALUE_TYPES: break;
     }
-    (void)json_object_set_new(line, "type", json_string(types[p->type]));
+    (void)json_object_set_new(
+        line, "type", json_string(types[p->type < TG_VALUE_TYPES ? p->type : TG_VALUE_NONE]));
     (void)json_object_set_new(line, "value", v);
 }
 

@@ -404,7 +404,7 @@ const char *tg_delivery_state_name(enum tg_delivery_state s)
 void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out)
 {
     memset(out, 0, sizeof(*out));
-    struct tg_cursor_state cursors[TG_MAX_BACKENDS];
+    struct tg_cursor_state cursors[TG_MAX_BACKENDS] = {0};
     /* Cursors first, the log's end after: so no cursor can be ahead of the end. */
     for (unsigned i = 0; i < g->n_deliveries; i++)
         cursors[i] = tg_log_cursor_get(g->deliveries[i].cursor);
