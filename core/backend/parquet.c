@@ -21,7 +21,7 @@
 #include "core/codec/parquet_writer.h"
 
 #define MAX_FILE_BYTES (UINT64_C(2) << 30) /* a query reads a file whole */
-#define FOOTER_GUESS   65536               /* read at first, mostly all of it */
+#define FOOTER_GUESS   16384               /* read at first, mostly all of it */
 #define MS_NS          INT64_C(1000000)
 
 struct tg_backend {

@@ -374,6 +374,8 @@ enum tg_code tg_parquet_dir_rewind(struct tg_parquet_dir *d, uint64_t *pos, uint
 
 /* ---- retention ---- */
 
+enum { MAX_LOOKS = 5000 }; /* files in one call, or a day more: deliveries wait meanwhile */
+
 static struct tg_parquet_due *find_due(const struct tg_parquet_dir *d, int32_t day, uint32_t *at)
 {
     uint32_t lo = 0, hi = d->n_due;
@@ -418,8 +420,8 @@ void tg_parquet_dir_note_due(struct tg_parquet_dir *d, int32_t day, int64_t ns)
 }
 
 static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t now_ns,
-                               tg_parquet_expiry_fn expiry, void *arg, uint64_t *n_removed,
-                               struct tg_err *err)
+                               tg_parquet_expiry_fn expiry, void *arg, uint32_t *n_looked,
+                               uint64_t *n_removed, struct tg_err *err)
 {
     char path[TG_PATH_MAX];
     struct tg_buf files;
@@ -432,6 +434,7 @@ static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t no
         const char *file = (const char *)files.data + at;
         at += strlen(file) + 1;
         const int64_t ns = expiry(arg, file);
+        ++*n_looked;
         if (ns == INT64_MAX || ns > now_ns) {
             first = ns < first ? ns : first;
             continue;
@@ -455,16 +458,18 @@ enum tg_code tg_parquet_dir_expire(struct tg_parquet_dir *d, int64_t now_ns,
                                    struct tg_err *err)
 {
     struct tg_buf days;
+    uint32_t n_looked = 0;
     *n_removed = 0;
     tg_buf_init(&days, 0);
     enum tg_code code = tg_parquet_dir_days(d, INT32_MIN, INT32_MAX, &days, err);
-    for (size_t i = 0; i < days.len / sizeof(int32_t) && code == TG_OK; i++) {
+    const size_t n = days.len / sizeof(int32_t);
+    for (size_t i = 0; i < n && code == TG_OK && n_looked < MAX_LOOKS; i++) {
         int32_t day;
         uint32_t at;
         memcpy(&day, days.data + i * sizeof(day), sizeof(day));
         const struct tg_parquet_due *due = find_due(d, day, &at);
         if (!due || due->ns <= now_ns)
-            code = expire_day(d, day, now_ns, expiry, arg, n_removed, err);
+            code = expire_day(d, day, now_ns, expiry, arg, &n_looked, n_removed, err);
     }
     tg_buf_deinit(&days);
     return code;
