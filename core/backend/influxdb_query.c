@@ -1,6 +1,8 @@
 #include "core/backend/influxdb_query.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/backend/json_series.h"
@@ -160,6 +162,48 @@ static enum tg_code read_answer(struct query *c, const json_t *root)
     return words ? tg_fail(&c->err, TG_ERR_INVALID, "backend %s: %s", c->http->name, words) : TG_OK;
 }
 
+/* InfluxDB prints doubles from 2^63 on as whole numbers, which jansson refuses as integers: copies
+ * the text with ".0" after those. */
+static enum tg_code mark_doubles(const char *text, size_t len, struct tg_buf *out)
+{
+    static const char digits[] = "0123456789";
+    enum { MAX_DIGITS = 18 }; /* so many always fit */
+    const char *const end = text + len;
+    const char *from = text; /* what is not copied yet */
+    bool quoted = false;
+    for (const char *p = text; p < end;) {
+        const size_t n = quoted ? 0 : strspn(p, digits); /* the text ends with a NUL */
+        if (n == 0) {
+            if (*p == '"') quoted = !quoted;
+            p += quoted && *p == '\\' && p + 1 < end ? 2 : 1;
+            continue;
+        }
+        const char *begin = p > text && p[-1] == '-' ? p - 1 : p;
+        const bool is_part = begin > text && strchr(".eE+", begin[-1]); /* of 1.5 or 1e21 */
+        p += n;
+        if (n <= MAX_DIGITS || is_part || strchr(".eE", p < end ? *p : ' ')) continue;
+        errno = 0;
+        (void)strtoll(begin, NULL, 10);
+        if (errno != ERANGE) continue;
+        TG_TRY(tg_buf_append(out, from, (size_t)(p - from)));
+        TG_TRY(tg_buf_append(out, ".0", 2));
+        from = p;
+    }
+    return tg_buf_append(out, from, (size_t)(end - from));
+}
+
+static json_t *parse(const char *text, size_t len, json_error_t *bad)
+{
+    json_t *root = json_loadb(text, len, 0, bad);
+    if (root || json_error_code(bad) != json_error_numeric_overflow) return root;
+    struct tg_buf marked;
+    tg_buf_init(&marked, 2 * len + 16);
+    if (mark_doubles(text, len, &marked) == TG_OK)
+        root = json_loadb((const char *)marked.data, marked.len, 0, bad);
+    tg_buf_deinit(&marked);
+    return root;
+}
+
 static void on_answer(void *arg, const struct tg_http_result *r)
 {
     struct query *c = arg;
@@ -168,7 +212,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
         return;
     }
     json_error_t bad;
-    json_t *root = json_loadb((const char *)r->body, r->len, 0, &bad);
+    json_t *root = parse((const char *)r->body, r->len, &bad);
     enum tg_code code;
     if (!root)
         code = tg_fail_at(&c->err, TG_ERR_MALFORMED, (uint64_t)bad.position,

@@ -322,6 +322,25 @@ static void test_query(void **state)
     assert_int_equal(f.end_code, TG_OK);
     f.stop_after_rows = 0;
 
+    /* doubles that InfluxDB prints as whole numbers, among integers and text that look alike */
+    f.answer = (struct fake_answer){
+        200, "{\"results\":[{\"series\":[{\"name\":\"m\",\"columns\":[\"time\",\"v\"],\"values\":["
+             "[1795426389000000001,9223372036854776000],[2,-9223372036854776000],"
+             "[3,9223372036854775807],[4,\"\\\"9223372036854776000\"],[5,1.00000000000000000001],"
+             "[6,1e21],[7,-9223372036854775808]]}]}]}"};
+    q = (struct tg_query){.name = "m_v", .start_ns = INT64_MIN, .end_ns = INT64_MAX};
+    for (int i = 0; i < 2; i++) {
+        fake_query_range(&f, ops, &q);
+        assert_int_equal(f.end_code, TG_OK);
+        assert_string_equal(f.rows, "m_v 0 9.22337e+18 @1795426389000000001\n"
+                                    "m_v 0 -9.22337e+18 @2\n"
+                                    "m_v 1 9.22337e+18 @3\n"
+                                    "m_v 8 \"9223372036854776000 @4\n"
+                                    "m_v 0 1 @5\n"
+                                    "m_v 0 1e+21 @6\n"
+                                    "m_v 1 -9.22337e+18 @7\n");
+    }
+
     static const struct {
         struct fake_answer answer;
         enum tg_code code;
