@@ -16,6 +16,7 @@ struct tg_log_cursor {
     struct tg_log *log;
     char name[NAME_MAX_BYTES + 1];
     bool opened, lost; /* lost: its file was damaged and has been set aside */
+    bool released;     /* holds no segments until it is opened */
     pthread_mutex_t file_mu;
     /* under log->mu */
     struct tg_cursor_state state;
@@ -111,8 +112,8 @@ static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
     if (code == TG_ERR_FULL && reserve_give_up(log))
         code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
     pthread_mutex_lock(&log->mu);
-    if (code == TG_OK)
-        c->durable_pos = s.pos;
+    if (code == TG_OK) /* a rewind may have come meanwhile: it needs its segments already */
+        c->durable_pos = s.pos < c->state.pos ? s.pos : c->state.pos;
     else
         c->dirty = true;
     pthread_mutex_unlock(&log->mu);
@@ -180,7 +181,7 @@ uint64_t tg_log_cursors_min_pos(const struct tg_log *log)
 {
     uint64_t min = UINT64_MAX;
     for (const struct tg_log_cursor *c = log->cursors; c; c = c->next)
-        if (c->durable_pos < min) min = c->durable_pos;
+        if (!c->released && c->durable_pos < min) min = c->durable_pos;
     return min;
 }
 
@@ -290,6 +291,7 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
     const bool taken = c && c->opened;
     if (c && !taken && !c->lost) {
         c->opened = true;
+        c->released = false;
         *out = c;
     }
     pthread_mutex_unlock(&log->mu);
@@ -323,7 +325,7 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
         return code;
     }
     pthread_mutex_lock(&log->mu);
-    c->lost = false;
+    c->lost = c->released = false;
     c->opened = true;
     pthread_mutex_unlock(&log->mu);
     *out = c;
@@ -367,6 +369,21 @@ enum tg_code tg_log_cursor_set(struct tg_log_cursor *c, const struct tg_cursor_s
     if (flush || due) return persist(c, err);
     if (!was_dirty) tg_log_wake(log, false, true);
     return TG_OK;
+}
+
+void tg_log_cursors_release(struct tg_log *log)
+{
+    pthread_mutex_lock(&log->mu);
+    for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        if (c->opened || c->released) continue;
+        c->released = true;
+        tg_warn("log",
+                "cursor %s is of no configured backend: %" PRIu64
+                " points behind it go when the log needs their room or log.keep is over; put the "
+                "backend back, or delete cursors/%s.cur",
+                c->name, log->end_point_no - c->state.point_no, c->name);
+    }
+    pthread_mutex_unlock(&log->mu);
 }
 
 enum tg_code tg_log_cursor_forget(struct tg_log *log, const char *name, struct tg_err *err)

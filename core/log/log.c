@@ -95,16 +95,21 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     return TG_OK;
 }
 
+void tg_log_stop(struct tg_log *log)
+{
+    if (!log) return;
+    pthread_mutex_lock(&log->queue_mu);
+    const bool must_join = log->started && !log->stopping;
+    log->stopping = true;
+    (void)pthread_cond_signal(&log->wake);
+    pthread_mutex_unlock(&log->queue_mu);
+    if (must_join) (void)pthread_join(log->thread, NULL);
+}
+
 void tg_log_close(struct tg_log *log)
 {
     if (!log) return;
-    if (log->started) {
-        pthread_mutex_lock(&log->queue_mu);
-        log->stopping = true;
-        (void)pthread_cond_signal(&log->wake);
-        pthread_mutex_unlock(&log->queue_mu);
-        (void)pthread_join(log->thread, NULL);
-    }
+    tg_log_stop(log);
     pthread_mutex_lock(&log->commit_mu);
     tg_log_seal(log);
     pthread_mutex_unlock(&log->commit_mu);

@@ -71,8 +71,10 @@ typedef void (*tg_log_on_commit)(void *arg, enum tg_code code, uint64_t end_pos,
  * (TG_ERR_UNAVAILABLE). */
 TG_MUST_CHECK enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out,
                                        struct tg_err *err);
-/* Stops the thread after committing what was submitted, closes. NULL accepted. All readers must be
- * closed. */
+/* Stops the thread after committing what was submitted: no callback comes any more, and submitting
+ * is refused. NULL and a log that was not started are accepted. */
+void tg_log_stop(struct tg_log *log);
+/* Stops, closes. NULL accepted. All readers must be closed. */
 void tg_log_close(struct tg_log *log);
 
 /* Starts the log thread; without it tg_log_commit is used directly (tests, tools). */
@@ -166,7 +168,8 @@ TG_MUST_CHECK enum tg_code tg_log_cursor_open(struct tg_log *log, const char *na
                                               struct tg_log_cursor **out, struct tg_err *err);
 void tg_log_cursor_close(struct tg_log_cursor *c); /* persists; NULL accepted */
 struct tg_cursor_state tg_log_cursor_get(const struct tg_log_cursor *c); /* any thread */
-/* Sets the confirmed state; written (atomic replace) at most every 200 ms, or now when `flush`. */
+/* Sets the confirmed state; written (atomic replace) at most every 200 ms, or now when `flush`.
+ * When writing fails the state is set all the same, and is written later. */
 TG_MUST_CHECK enum tg_code tg_log_cursor_set(struct tg_log_cursor *c,
                                              const struct tg_cursor_state *s, bool flush,
                                              struct tg_err *err);
@@ -174,7 +177,11 @@ TG_MUST_CHECK enum tg_code tg_log_cursor_set(struct tg_log_cursor *c,
  * oldest kept), with pos, point_no and first_point_no set and the counts zero. */
 TG_MUST_CHECK enum tg_code tg_log_find_time(struct tg_log *log, int64_t ts_ns,
                                             struct tg_cursor_state *out, struct tg_err *err);
-/* Removes cursor files that no configured backend uses any more, so they do not hold segments. */
+/* From now on cursors that are not open (of backends that are configured no more) hold no segments,
+ * so that none of them can fill the log; their files stay, for the day when they are opened again.
+ * Says so in a warning for each. */
+void tg_log_cursors_release(struct tg_log *log);
+/* Removes the file of a cursor that is not open. */
 TG_MUST_CHECK enum tg_code tg_log_cursor_forget(struct tg_log *log, const char *name,
                                                 struct tg_err *err);
 

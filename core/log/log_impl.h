@@ -80,7 +80,7 @@ struct tg_log_writer {             /* under commit_mu */
     struct tg_buf packed;
     uint32_t group_first, group_n;
     struct tg_buf repeat,
-        repeat_next;          /* series records to be written once more: u32 len, payload */
+        repeat_next; /* series records to be written once more: u32 len << 8 | type, payload */
     struct tg_series **fresh; /* got a reference in this commit */
     size_t n_fresh, cap_fresh;
     uint32_t refs[TG_BLOCK_MAX_POINTS];
@@ -134,6 +134,7 @@ void tg_log_note_damage(struct tg_log *log, struct tg_log_segment *seg, int fd, 
 struct tg_log_segment *tg_log_segment_new(uint64_t start_pos);
 void tg_log_segment_unref(struct tg_log *log, struct tg_log_segment *seg); /* under mu */
 void tg_log_segment_link(struct tg_log *log, struct tg_log_segment *seg); /* under mu; at the end */
+void tg_log_segment_link_first(struct tg_log *log, struct tg_log_segment *seg); /* under mu */
 void tg_log_segment_unlink(struct tg_log *log, struct tg_log_segment *seg);
 TG_MUST_CHECK enum tg_code tg_log_segment_path(const struct tg_log *log, uint64_t start_pos,
                                                char out[TG_PATH_MAX], struct tg_err *err);

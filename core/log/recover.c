@@ -45,6 +45,19 @@ void tg_log_segment_link(struct tg_log *log, struct tg_log_segment *seg)
     log->bytes += seg->file_bytes;
 }
 
+void tg_log_segment_link_first(struct tg_log *log, struct tg_log_segment *seg)
+{
+    seg->prev = NULL;
+    seg->next = log->first;
+    if (log->first)
+        log->first->prev = seg;
+    else
+        log->last = seg;
+    log->first = seg;
+    log->n_segments++;
+    log->bytes += seg->file_bytes;
+}
+
 void tg_log_segment_unlink(struct tg_log *log, struct tg_log_segment *seg)
 {
     *(seg->prev ? &seg->prev->next : &log->first) = seg->next;

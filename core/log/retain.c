@@ -15,23 +15,30 @@ static bool drop_oldest(struct tg_log *log, int64_t sealed_before_ns)
         pthread_mutex_unlock(&log->mu);
         return false;
     }
-    const uint64_t start = seg->start_pos;
-    pthread_mutex_unlock(&log->mu);
-
-    /* only this thread (commit_mu) removes segments, so `seg` is still the first */
-    if (tg_log_segment_path(log, start, path, NULL) != TG_OK) return false;
-    const int r = log->fs->unlink(log->fs->self, path);
-    struct tg_fs_stat st;
-    if (r < 0 && log->fs->stat(log->fs->self, path, &st) == 0) {
-        tg_warn("log", "cannot delete the delivered segment %s (error %d)", path, -r);
+    if (tg_log_segment_path(log, seg->start_pos, path, NULL) != TG_OK) {
+        pthread_mutex_unlock(&log->mu);
         return false;
     }
-    /* in order: an older segment must not come back without the one after it */
-    (void)log->fs->sync_dir(log->fs->self, log->dir);
-    pthread_mutex_lock(&log->mu);
+    /* Out of the list before the file goes: a cursor that is rewound meanwhile sees where the log
+     * begins from now on. */
+    seg->refs++;
     tg_log_segment_unlink(log, seg);
     pthread_mutex_unlock(&log->mu);
-    return true;
+
+    const int r = log->fs->unlink(log->fs->self, path);
+    struct tg_fs_stat st;
+    const bool gone = r == 0 || log->fs->stat(log->fs->self, path, &st) != 0;
+    if (gone) /* in order: an older segment must not come back without the one after it */
+        (void)log->fs->sync_dir(log->fs->self, log->dir);
+    else
+        tg_warn("log", "cannot delete the delivered segment %s (error %d)", path, -r);
+    pthread_mutex_lock(&log->mu);
+    if (gone)
+        tg_log_segment_unref(log, seg);
+    else
+        tg_log_segment_link_first(log, seg);
+    pthread_mutex_unlock(&log->mu);
+    return gone;
 }
 
 static bool fits(struct tg_log *log, uint64_t need)

@@ -143,14 +143,14 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
             restart_batch(d);
             return code;
         }
-        if (read.to_pos == read.from_pos) {
-            d->end_reached = true;
-            break;
-        }
         if (d->first_read_ms == 0 && d->batch.n_points > 0) d->first_read_ms = tg_clock_mono_ms();
         d->span.to_pos = read.to_pos;
         d->span.to_point_no = read.to_point_no;
         d->done.lost += read.n_lost;
+        if (read.to_pos == read.from_pos && read.n_lost == 0) {
+            d->end_reached = true;
+            break;
+        }
     }
     return TG_OK;
 }
@@ -711,7 +711,7 @@ static bool next_batch(struct tg_delivery_loop *d)
         stall(d, &err);
         return false;
     }
-    if (d->span.to_pos == d->span.from_pos) {
+    if (d->span.to_pos == d->span.from_pos && d->done.lost == 0) {
         atomic_store(&d->behind_since_ms, 0);
         if (d->stopping) end_loop(d);
         return false;

@@ -63,6 +63,8 @@ static enum tg_code fake_prepare(void *backend, const struct tg_series_desc *map
     (void)backend;
     if (tg_series_desc_tag(mapped, "unprepared", 10))
         return tg_fail(err, TG_ERR_INVALID, "no form for this one");
+    if (mapped->name_len > 4 && memcmp(mapped->name, "wide", 4) == 0)
+        for (int i = 0; i < 8; i++) TG_TRY(tg_buf_append(out, mapped->name, mapped->name_len));
     return tg_buf_append(out, mapped->name, mapped->name_len);
 }
 
@@ -273,7 +275,9 @@ static void wait_empty(const struct fixture *f, unsigned backend)
 {
     const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
     while (ledger(f, backend).waiting > 0) {
-        if (tg_clock_mono_ms() > deadline_ms) fail_msg("backend %u does not catch up", backend);
+        if (tg_clock_mono_ms() > deadline_ms)
+            fail_msg("backend %u does not catch up: %llu points wait", backend,
+                     (unsigned long long)ledger(f, backend).waiting);
         (void)usleep(2000);
     }
 }
@@ -563,6 +567,197 @@ static void test_start_fails_with_a_message_and_leaves_nothing(void **state)
     assert_null(second);
 }
 
+/* --- bad days
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+static struct tg_fs flaky_fs; /* the real one, but cursors cannot be saved while this is set: */
+static _Atomic bool cursors_fail;
+
+static int flaky_rename(void *self, const char *from, const char *to)
+{
+    if (atomic_load(&cursors_fail) && strstr(to, "/cursors/")) return -EIO;
+    return tg_fs_real()->rename(self, from, to);
+}
+
+static enum tg_delivery_state state_of(const struct fixture *f, unsigned backend)
+{
+    struct tg_gateway_status *s = malloc(sizeof(*s));
+    tg_gateway_status(f->g, s);
+    const enum tg_delivery_state state = s->backends[backend].state;
+    free(s);
+    return state;
+}
+
+static void test_cursor_that_cannot_be_saved(void **state)
+{
+    struct fixture *f = *state;
+    flaky_fs = *tg_fs_real();
+    flaky_fs.rename = flaky_rename;
+    f->config.log.fs = &flaky_fs;
+    f->backends[0].retry_max_ms = f->backends[0].retry_min_ms = 250; /* each try is a save */
+    start(f);
+    post_range(f, 1, 10, "");
+    wait_empty(f, 0);
+    (void)usleep(600 * 1000); /* a save is due with the next move */
+    atomic_store(&cursors_fail, true);
+    post_range(f, 11, 20, "");
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    while (state_of(f, 0) != TG_DELIVERY_STALLED && tg_clock_mono_ms() < deadline_ms)
+        (void)usleep(2000);
+    assert_int_equal(state_of(f, 0), TG_DELIVERY_STALLED);
+    /* neither does a rewind that cannot be saved move anything */
+    assert_int_not_equal(rewind_backend(f, 0, TG_REWIND_START, 0), TG_OK);
+    (void)ledger(f, 0);
+    (void)usleep(600 * 1000);
+    (void)ledger(f, 0);
+    atomic_store(&cursors_fail, false);
+    post_range(f, 21, 30, "");
+    wait_empty(f, 0);
+    assert_int_equal(ledger(f, 0).delivered, 30);
+    assert_seen(0, 1, 30, 1);
+}
+
+static void remove_oldest_segment(const struct fixture *f)
+{
+    char command[300];
+    (void)snprintf(command, sizeof(command), "rm \"$(ls %s/*.seg | head -n 1)\"", f->log);
+    assert_int_equal(system(command), 0);
+}
+
+/* What is missing behind a cursor is counted, not forgotten. */
+static void test_missing_segment_is_counted_as_lost(void **state)
+{
+    struct fixture *f = *state;
+    f->config.log.segment_bytes = 4096;
+    start(f);
+    post_range(f, 1, 100, "");
+    wait_empty(f, 0);
+    atomic_store(&sinks[0].down, true);
+    stop(f); /* the next start begins a segment */
+    remove_oldest_segment(f);
+    start(f);
+    for (int i = 0; i < 20; i++) post_range(f, 101 + i * 100, 200 + i * 100, "");
+    stop(f);
+    remove_oldest_segment(f);
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    const struct tg_ledger l = ledger(f, 0);
+    assert_true(l.lost > 0);
+    assert_int_equal(l.lost + l.delivered, 2100);
+}
+
+/* Values that need more memory than a batch may have: it goes out with fewer points. */
+static void test_large_values_make_small_batches(void **state)
+{
+    enum { N = 4600, LEN = 60000 };
+    struct fixture *f = *state;
+    static char line[LEN + 100];
+    f->backends[0].batch_points = f->backends[1].batch_points = 100000;
+    f->config.n_backends = 1;
+    f->config.rules.n_backends = 1;
+    atomic_store(&sinks[0].down, true);
+    start(f);
+    for (int i = 1; i <= N; i++) {
+        const int n = snprintf(line, sizeof(line), "m s=\"%d", i);
+        memset(line + n, 'x', LEN);
+        (void)snprintf(line + n + LEN, sizeof(line) - (size_t)n - LEN, "\" %d\n", i);
+        assert_int_equal(post(f, line), 204);
+    }
+    stop(f); /* so that it all is read at once */
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    assert_seen(0, 1, N, 1);
+}
+
+/* Many series that a backend was to have when their points came, but by the rules not any more. */
+static void test_many_series_routed_elsewhere_since(void **state)
+{
+    enum { N = 9000, NAME = 1000 };
+    struct fixture *f = *state;
+    static char text[(NAME + 40) * 500];
+    f->backends[0].batch_points = 100000;
+    atomic_store(&sinks[0].down, true);
+    start(f);
+    for (int i = 1; i <= N;) {
+        size_t n = 0;
+        for (int k = 0; k < 500 && i <= N; k++, i++) {
+            const int at = snprintf(text + n, sizeof(text) - n, "wide%d_", i);
+            n += (size_t)at;
+            memset(text + n, 'x', (size_t)(NAME - at));
+            n += (size_t)(NAME - at);
+            n += (size_t)snprintf(text + n, sizeof(text) - n, " v=1i %d\n", i);
+        }
+        assert_int_equal(post(f, text), 204);
+    }
+    stop(f);
+    write_file(f->routing, "return function(s) return to('b') end");
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    assert_seen(0, 1, N, 1);
+}
+
+/* A backend that was taken out of the configuration does not fill the log for the others. */
+static void test_removed_backend_does_not_fill_the_log(void **state)
+{
+    struct fixture *f = *state;
+    f->config.log.segment_bytes = 4096;
+    f->config.log.max_bytes = 32768;
+    atomic_store(&sinks[1].down, true);
+    start(f);
+    post_range(f, 1, 100, "");
+    stop(f);
+    f->config.n_backends = 1;
+    f->config.rules.n_backends = 1;
+    start(f);
+    for (int i = 101; i <= 180; i++) {
+        char line[3000];
+        int n = snprintf(line, sizeof(line), "m s=\"");
+        while (n < 2000) n += snprintf(line + n, sizeof(line) - (size_t)n, "%lx", random());
+        (void)snprintf(line + n, sizeof(line) - (size_t)n, "\" %d\n", i);
+        const uint64_t deadline_ms = tg_clock_mono_ms() + 10000;
+        while (post(f, line) != 204) { /* full until the cursor's file says what went */
+            assert_true(tg_clock_mono_ms() < deadline_ms);
+            (void)usleep(20 * 1000);
+        }
+        wait_empty(f, 0);
+    }
+    wait_empty(f, 0);
+    stop(f);
+    /* put back, it goes on with what is left, and knows what is not */
+    f->config.n_backends = 2;
+    f->config.rules.n_backends = 2;
+    atomic_store(&sinks[1].down, false);
+    start(f);
+    wait_empty(f, 1);
+    const struct tg_ledger l = ledger(f, 1);
+    assert_true(l.lost > 0);
+    assert_int_equal(l.lost + l.delivered + l.elsewhere, 180);
+}
+
+/* Power went in the middle of a line: what comes next has a line of its own. */
+static void test_dead_letters_after_a_torn_line(void **state)
+{
+    struct fixture *f = *state;
+    char path[160], line[1024];
+    assert_int_equal(mkdir(f->dead, 0750), 0);
+    (void)snprintf(path, sizeof(path), "%s/a.jsonl", f->dead);
+    write_file(path, "{\"at\":\"2026-01-0");
+    start(f);
+    assert_int_equal(post(f, "m v=-1i 1\n"), 204);
+    wait_empty(f, 0);
+    FILE *letters = fopen(path, "r");
+    assert_non_null(letters);
+    assert_non_null(fgets(line, sizeof(line), letters));
+    assert_string_equal(line, "{\"at\":\"2026-01-0\n");
+    assert_non_null(fgets(line, sizeof(line), letters));
+    assert_non_null(strstr(line, "negative values are refused"));
+    (void)fclose(letters);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -575,6 +770,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_restart_with_other_backends, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_everything_at_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cursor_that_cannot_be_saved, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_missing_segment_is_counted_as_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_large_values_make_small_batches, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_series_routed_elsewhere_since, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_removed_backend_does_not_fill_the_log, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letters_after_a_torn_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_start_fails_with_a_message_and_leaves_nothing, setup,
                                         teardown),
     };
