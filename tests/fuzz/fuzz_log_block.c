@@ -96,6 +96,8 @@ static void round_trip(const uint8_t *p, const uint8_t *end)
             pt->series = fixture.series[ref % N_SERIES];
             pt->ts_ns = ts;
             pt->start_ns = start_ns;
+            pt->routed = head & 32;
+            if (pt->routed) pt->targets = ctl & 64 ? UINT32_MAX >> ref % 32 : 5;
             pt->type = (uint8_t)((ctl >> 4) % 5);
             pt->value.u64 = take(&p, end, ctl & 128 ? 8 : 2);
             if (pt->type == TG_VALUE_DOUBLE && !(ctl & 128))
