@@ -189,7 +189,7 @@ static enum tg_code parse_series(struct decoder *s, const char *part, uint32_t l
         if (p < end && *p == '=') return bad(s, err, key, "unescaped '=' in tag value");
         if (desc->n_tags == max_tags)
             return tg_fail_at(err, TG_ERR_TOO_LARGE, (uint64_t)(key - s->start),
-                              "line %llu: more than the limit of %u tags",
+                              "line %llu: more than the limit of %u tags (limits.tags_per_series)",
                               (unsigned long long)s->line_no, max_tags);
         struct tg_tag *tag = &desc->tags[desc->n_tags];
         tag->origin = TG_ORIGIN_POINT;

@@ -132,11 +132,12 @@ static enum tg_code check_key_values(struct tg_otlp_attr *a, const uint8_t *msg,
                            f.tag & 7);
         }
         if (++n > 2 * (uint64_t)limits->max_tags)
-            return tg_fail(err, TG_ERR_TOO_LARGE, "more than %u attributes: max_tags is %u",
+            return tg_fail(err, TG_ERR_TOO_LARGE,
+                           "more than %u attributes: limits.tags_per_series is %u",
                            2 * limits->max_tags, limits->max_tags);
         if (f.len > max_wire)
             return tg_fail(err, TG_ERR_TOO_LARGE,
-                           "an attribute of %zu bytes: max_value_bytes is %u", f.len,
+                           "an attribute of %zu bytes: limits.tag_value_bytes is %u", f.len,
                            limits->max_value_bytes);
         TG_TRY(check_nesting(a, f.data, f.len, err));
     }
@@ -313,7 +314,8 @@ static enum tg_code value_text(struct tg_otlp_attr *a, const Tidegate__Otlp__Any
     if (t.code == TG_ERR_NOMEM) return no_memory(err);
     if (t.code != TG_OK) {
         char q[96];
-        return tg_fail(err, t.code, "attribute %s is longer than max_value_bytes = %u as text",
+        return tg_fail(err, t.code,
+                       "attribute %s is longer than limits.tag_value_bytes = %u as text",
                        tg_quote(q, sizeof(q), tag->key, tag->key_len), a->limits->max_value_bytes);
     }
     tag->value = t.data ? t.data : "";

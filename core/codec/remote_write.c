@@ -121,8 +121,8 @@ static enum tg_code read_labels(struct walk *w, const uint8_t *msg, size_t len, 
         if (f.tag != BYTES(number)) continue;
         TG_TRY(read_label(w, &f, &t, err));
         if (out->n > max_tags) /* one more than tags: __name__ */
-            return tg_fail(err, TG_ERR_TOO_LARGE, "a series with more than max_tags = %u labels",
-                           max_tags);
+            return tg_fail(err, TG_ERR_TOO_LARGE,
+                           "a series with more than limits.tags_per_series = %u labels", max_tags);
         if (tg_tags_append(out, &w->scratch, &t, 1) != TG_OK)
             return tg_fail(err, TG_ERR_NOMEM, "out of memory while decoding labels");
     }

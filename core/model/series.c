@@ -124,9 +124,9 @@ static enum tg_code check_head(const struct tg_series_desc *d,
 {
     if (d->name_len == 0) return tg_fail(err, TG_ERR_INVALID, "the metric name is empty");
     TG_TRY(check_string("metric name", d->name, d->name_len, limits->max_name_bytes,
-                        "max_name_bytes", err));
-    TG_TRY(
-        check_string("unit", d->unit, d->unit_len, limits->max_name_bytes, "max_name_bytes", err));
+                        "limits.name_bytes", err));
+    TG_TRY(check_string("unit", d->unit, d->unit_len, limits->max_name_bytes, "limits.name_bytes",
+                        err));
     if (d->kind >= TG_KINDS || d->temporality > TG_TEMPORALITY_CUMULATIVE)
         return tg_fail(err, TG_ERR_INVALID, "kind %u with temporality %u is not known", d->kind,
                        d->temporality);
@@ -146,7 +146,7 @@ enum tg_code tg_series_desc_canonicalise(struct tg_series_desc *d,
     /* Tags that lose against a narrower one do not count against the limit, but bound the sort. */
     const uint32_t max_tags = limits->max_tags < UINT16_MAX ? limits->max_tags : UINT16_MAX;
     if (d->n_tags > 2 * max_tags)
-        return tg_fail(err, TG_ERR_TOO_LARGE, "%s has %u tags, over max_tags = %u",
+        return tg_fail(err, TG_ERR_TOO_LARGE, "%s has %u tags, over limits.tags_per_series = %u",
                        tg_quote(q, sizeof(q), d->name, d->name_len), d->n_tags, max_tags);
     bool ordered = true;
     bool has_empty = false;
@@ -159,10 +159,10 @@ enum tg_code tg_series_desc_canonicalise(struct tg_series_desc *d,
                            t->value_len ? t->value : "");
         if (t->origin > TG_ORIGIN_RESOURCE)
             return tg_fail(err, TG_ERR_INVALID, "tag origin %u is not known", t->origin);
-        TG_TRY(check_string("tag key", t->key, t->key_len, limits->max_key_bytes, "max_key_bytes",
-                            err));
+        TG_TRY(check_string("tag key", t->key, t->key_len, limits->max_key_bytes,
+                            "limits.tag_key_bytes", err));
         TG_TRY(check_string("tag value", t->value, t->value_len, limits->max_value_bytes,
-                            "max_value_bytes", err));
+                            "limits.tag_value_bytes", err));
         if (i > 0 && ordered) ordered = key_cmp(&d->tags[i - 1], t) < 0;
         if (t->value_len == 0) has_empty = true;
     }
@@ -180,7 +180,7 @@ enum tg_code tg_series_desc_canonicalise(struct tg_series_desc *d,
         d->n_tags = n;
     }
     if (d->n_tags > max_tags)
-        return tg_fail(err, TG_ERR_TOO_LARGE, "%s has %u tags, over max_tags = %u",
+        return tg_fail(err, TG_ERR_TOO_LARGE, "%s has %u tags, over limits.tags_per_series = %u",
                        tg_quote(q, sizeof(q), d->name, d->name_len), d->n_tags, max_tags);
     return TG_OK;
 }

@@ -259,7 +259,7 @@ static void bad_series_are_rejected_alone(void **state)
         {"name twice", JOIN(n, n, s), 1, TG_ERR_INVALID, "\"__name__\" is there twice"},
         {"empty label", JOIN(n, label("", "x"), s), 1, TG_ERR_INVALID, "empty name (value \"x\")"},
         {"not UTF-8", JOIN(n, label("a", "\xc0"), s), 1, TG_ERR_INVALID, "UTF-8"},
-        {"many", JOIN(many, s), 1, TG_ERR_TOO_LARGE, "more than max_tags = 128"},
+        {"many", JOIN(many, s), 1, TG_ERR_TOO_LARGE, "more than limits.tags_per_series = 128"},
         {"float count", JOIN(n, field(4, fixed(2, 0))), 1, TG_ERR_UNSUPPORTED, "floats"},
         {"float zero count", JOIN(n, field(4, fixed(7, 0))), 1, TG_ERR_UNSUPPORTED, "floats"},
         {"float buckets", JOIN(n, field(4, JOIN(count, fixed(13, 0)))), 1, TG_ERR_UNSUPPORTED,
