@@ -7,6 +7,31 @@
 #include "core/app/cmd.h"
 #include "core/base/mem.h"
 
+/* Senders choose names, tags and texts: what would move a terminal's cursor, or start a command of
+ * it, is shown as an escape. NULL = nothing. */
+static enum tg_code put_text(struct tg_buf *out, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)(text ? text : ""); *p; p++) {
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* U+0080 to U+009F, in UTF-8 */
+            TG_TRY(tg_buf_printf(out, "\\u%04x", *++p));
+        else if (*p == '\n' || *p == '\r' || *p == '\t')
+            TG_TRY(tg_buf_printf(out, "\\%c", *p == '\n' ? 'n' : *p == '\r' ? 'r' : 't'));
+        else if (*p < 0x20 || *p == 0x7f)
+            TG_TRY(tg_buf_printf(out, "\\u%04x", *p));
+        else
+            TG_TRY(tg_buf_append(out, p, 1));
+    }
+    return TG_OK;
+}
+
+static enum tg_code put_tag(struct tg_buf *out, const char *key, const json_t *value)
+{
+    TG_TRY(put_text(out, key));
+    TG_TRY(tg_buf_append(out, "=\"", 2));
+    TG_TRY(put_text(out, json_string_value(value)));
+    return tg_buf_append(out, "\"", 1);
+}
+
 /* --- the table --------------------------------------------------------------------------------*/
 
 /* Tags that every row has with the same value are said once, above the table. */
@@ -36,11 +61,12 @@ static void series_text(struct tg_buf *out, const json_t *row, const json_t *com
     json_t *value;
     const char *sep = "{";
     tg_buf_reset(out);
-    enum tg_code code = tg_buf_printf(out, "%s", json_string_value(json_object_get(row, "name")));
+    enum tg_code code = put_text(out, json_string_value(json_object_get(row, "name")));
     json_object_foreach(json_object_get(row, "tags"), key, value)
     {
         if (code != TG_OK || json_object_get(common, key)) continue;
-        code = tg_buf_printf(out, "%s%s=\"%s\"", sep, key, json_string_value(value));
+        code = tg_buf_append(out, sep, strlen(sep));
+        if (code == TG_OK) code = put_tag(out, key, value);
         sep = ", ";
     }
     if (code == TG_OK && sep[0] == ',') code = tg_buf_append(out, "}", 1);
@@ -98,14 +124,16 @@ static void print_common(const json_t *common)
     const char *key;
     json_t *value;
     if (json_object_size(common) == 0) return;
-    (void)printf("all rows: ");
-    const char *sep = "";
+    struct tg_buf text;
+    tg_buf_init(&text, 1 << 20);
+    enum tg_code code = TG_OK;
     json_object_foreach((json_t *)(uintptr_t)common, key, value)
     {
-        (void)printf("%s%s=\"%s\"", sep, key, json_string_value(value));
-        sep = ", ";
+        if (code == TG_OK && text.len) code = tg_buf_append(&text, ", ", 2);
+        if (code == TG_OK) code = put_tag(&text, key, value);
     }
-    (void)printf("\n\n");
+    (void)printf("all rows: %.*s\n\n", (int)text.len, text.len ? (const char *)text.data : "");
+    tg_buf_deinit(&text);
 }
 
 static void print_waiting(const json_t *answer)
@@ -129,7 +157,9 @@ static void print_table(const json_t *answer)
     }
     json_t *common = common_tags(rows);
     struct tg_buf text;
+    struct tg_buf shown;
     tg_buf_init(&text, 1 << 20);
+    tg_buf_init(&shown, 1 << 20);
     enum { MAX_WIDTH = 100 };
     int width = 6;
     for (size_t i = 0; i < n; i++) {
@@ -146,13 +176,16 @@ static void print_table(const json_t *answer)
         time_text(when, row);
         value_text(value, sizeof(value), row);
         series_text(&text, row, common);
-        (void)printf("%-23s  %-*s  %s\n", when, width, text.len ? (const char *)text.data : "",
-                     value);
+        tg_buf_reset(&shown);
+        if (put_text(&shown, value) != TG_OK) shown.len = 0;
+        (void)printf("%-23s  %-*s  %.*s\n", when, width, text.len ? (const char *)text.data : "",
+                     (int)shown.len, shown.len ? (const char *)shown.data : "");
     }
     const char *cut = json_string_value(json_object_get(answer, "cut"));
     (void)printf("\n%zu rows from %s%s%s%s\n", n, backend, cut ? "; there are more, cut by " : "",
                  cut ? cut : "", cut && strcmp(cut, "limit") == 0 ? " (see --limit)" : "");
     print_waiting(answer);
+    tg_buf_deinit(&shown);
     tg_buf_deinit(&text);
     json_decref(common);
 }

@@ -237,6 +237,18 @@ class BadBodies(unittest.TestCase):
         self.assertEqual(r.status, 413)
         self.assertIn("limits.body", r.text)
 
+    def test_query_shows_no_control_bytes_of_senders(self):
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet", linger = "10ms" }').start()
+        body = 'esc\x1b[2J,k\x07y=a\u009bb v="text\x1b]0;x\x07\nline" \nb,t=1 v=1'
+        self.assertEqual(g.influx(body).status, 204)
+        g.wait_delivered("archive", 2)
+        for words in ([], ["--limit", "1"], ["b_v"]):  # in rows, and in what all rows share
+            shown = g.cli("query", *words, "--admin", f"127.0.0.1:{g.admin}").stdout
+            self.assertFalse([c for c in shown if c != "\n" and not c.isprintable()], shown)
+        shown = g.cli("query", "--admin", f"127.0.0.1:{g.admin}").stdout
+        self.assertIn(r'esc\u001b[2J_v{k\u0007y="a\u009bb"}', shown)
+        self.assertIn(r"text\u001b]0;x\u0007\nline", shown)
+
     def test_series_limit_refuses_new_series_only(self):
         g = Gateway(self, influx_backend(self.sink.port), limits="series = 3").start()
         r = g.influx("\n".join(f"m,k={i} v=1 {i + 1}" for i in range(5)))
