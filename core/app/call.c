@@ -50,7 +50,9 @@ enum tg_code tg_call(const char *method, const char *url, uint32_t timeout_ms,
     while (code == TG_OK && !c.done) tg_loop_once(loop, 1000);
     if (code == TG_OK && c.code != TG_OK) {
         const char *path = strchr(url + (strstr(url, "://") ? strcspn(url, ":") + 3 : 0), '/');
-        code = tg_fail(err, c.code, "no answer from %.*s: %s",
+        code = tg_fail(err, c.code,
+                       "no answer from %.*s: is the gateway running (tidegate run), and is this "
+                       "its admin address (--admin)? %s",
                        (int)(path ? (size_t)(path - url) : strlen(url)), url, c.err.msg);
     }
     tg_http_client_free(client);

@@ -22,6 +22,7 @@ enum {
     MAX_LUA_BYTES = 16 << 20,
     MAX_INSTRUCTIONS = 20000000,
     MAX_BACKEND_NAME = 64,
+    MIN_MEMORY_BYTES = 16 << 20,
     HOOK_STEP = 1000,
     BOOT_BYTES = 64 << 10, /* lua_newstate takes a fifth of it */
 };
@@ -545,13 +546,15 @@ static void check_addresses(struct loader *l, const struct tg_config *c)
 static void check_folders(struct loader *l, const struct tg_config *c)
 {
     struct {
-        const char *path, *owner, *key;
+        const char *path, *prefix, *owner, *key;
     } seen[4 * TG_MAX_BACKENDS + 2];
     size_t n = 0;
     seen[n].path = c->log.dir;
+    seen[n].prefix = "";
     seen[n].owner = "log";
     seen[n++].key = "dir";
     seen[n].path = c->dead_letter_dir;
+    seen[n].prefix = "";
     seen[n].owner = "dead_letters";
     seen[n++].key = "dir";
     for (unsigned i = 0; i < c->n_backends; i++) {
@@ -561,6 +564,7 @@ static void check_folders(struct loader *l, const struct tg_config *c)
             if (s->type != TG_OPT_PATH || !o->values[k].str || strcmp(s->name, "dir") != 0)
                 continue;
             seen[n].path = o->values[k].str;
+            seen[n].prefix = "backends.";
             seen[n].owner = c->backends[i].name;
             seen[n++].key = s->name;
         }
@@ -568,8 +572,9 @@ static void check_folders(struct loader *l, const struct tg_config *c)
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(seen[i].path, seen[j].path) == 0)
-                add_error(l, NULL, "%s.%s and %s.%s are the same folder %s; give each its own",
-                          seen[j].owner, seen[j].key, seen[i].owner, seen[i].key, seen[i].path);
+                add_error(l, NULL, "%s%s.%s and %s%s.%s are the same folder %s; give each its own",
+                          seen[j].prefix, seen[j].owner, seen[j].key, seen[i].prefix, seen[i].owner,
+                          seen[i].key, seen[i].path);
 }
 
 static void resolve_on_error(struct loader *l, const char *list, struct tg_config *c)
@@ -677,6 +682,11 @@ static void fill(struct loader *l, struct tg_options *o, struct tg_config *c)
         .drain_timeout_ms = (uint32_t)tg_options_num(m, "drain_timeout"),
         .max_memory_bytes = (uint64_t)tg_options_num(m, "memory"),
     };
+    if (c->limits.max_memory_bytes > 0 && c->limits.max_memory_bytes < MIN_MEMORY_BYTES)
+        add_error(l, "memory",
+                  "limits.memory (%" PRIu64 " bytes) is less than %u MiB, with which the gateway "
+                  "cannot work; raise it, or set 0: three quarters of the machine's",
+                  c->limits.max_memory_bytes, MIN_MEMORY_BYTES >> 20);
     if (c->limits.max_memory_bytes == 0) c->limits.max_memory_bytes = default_memory_bytes();
     if (c->limits.max_inflight_body_bytes < c->limits.max_body_bytes)
         add_error(l, "inflight",
