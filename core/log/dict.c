@@ -52,7 +52,7 @@ static enum tg_code resolve(struct tg_table *table, const uint8_t *bytes, size_t
         struct tg_series_desc desc;
         tg_arena_reset(arena);
         code = tg_series_desc_parse(bytes, len, &desc, arena, err);
-        if (code == TG_OK) code = tg_table_intern(table, &desc, &s, err);
+        if (code == TG_OK) code = tg_table_intern_logged(table, &desc, &s, err);
     } while (code == TG_OK && !tg_series_try_ref(s));
     tg_guard_exit(tg_table_guard(table), ticket);
     if (code == TG_OK) *out = s;

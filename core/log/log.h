@@ -129,8 +129,9 @@ void tg_log_reader_expect(struct tg_log_reader *r, uint64_t point_no);
 
 /* Appends whole blocks to `batch` until it has at least one and adding the next would pass
  * max_points (a single block larger than that is given whole), the segment ends, or the committed
- * end is reached. Points whose series the table refuses (limit) are counted as lost with the reason
- * in err. Returns TG_OK also when there was nothing (to == from).
+ * end is reached. Series come back also over the table's maximum: they were accepted. Points whose
+ * series cannot be made (damage) are counted as lost with the reason in err. Returns TG_OK also
+ * when there was nothing (to == from).
  * `*dict` gets a reference (owned by the caller) when any point was added. Only committed records
  * are seen. */
 TG_MUST_CHECK enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,

@@ -69,6 +69,11 @@ void tg_table_prefetch_raw(const struct tg_table *t, struct tg_hash128 raw);
  * TG_ERR_INVALID / TG_ERR_TOO_LARGE for a bad desc, TG_ERR_NOMEM. */
 TG_MUST_CHECK enum tg_code tg_table_intern(struct tg_table *t, struct tg_series_desc *d,
                                            struct tg_series **out, struct tg_err *err);
+/* As above for a series that was accepted once: its points are in the log and must be delivered,
+ * also when the table is full by now, or the limits on a series have been lowered since. What is
+ * over the maximum keeps new series out and leaves like any other when it is idle. */
+TG_MUST_CHECK enum tg_code tg_table_intern_logged(struct tg_table *t, struct tg_series_desc *d,
+                                                  struct tg_series **out, struct tg_err *err);
 /* Remembers raw -> s (best effort: without memory or over max_raw_keys it is only slower). */
 void tg_table_remember_raw(struct tg_table *t, struct tg_hash128 raw, struct tg_series *s);
 
