@@ -18,7 +18,9 @@ struct job {
     struct tg_loop_item item;
     struct tg_arena arena;
     struct tg_buf out;
-    struct tg_query query;
+    struct tg_query
+        query; /* of one row more than `limit`: that it is there says that rows are cut */
+    uint32_t limit;
     const char *backend;
     unsigned backend_no;
     uint64_t deadline_ms;
@@ -103,7 +105,7 @@ static void hand_back(struct job *j)
 static bool on_row(void *arg, const struct tg_query_row *row)
 {
     struct job *j = arg;
-    if (j->n_rows == j->query.max_rows) {
+    if (j->n_rows == j->limit) {
         j->cut = "limit";
         return false;
     }
@@ -199,7 +201,8 @@ static enum tg_code parse_query(struct job *j, struct tg_err *err)
                                  .n_tags = s.n_tags,
                                  .start_ns = start_ns,
                                  .end_ns = end_ns,
-                                 .max_rows = limit};
+                                 .max_rows = limit + 1};
+    j->limit = limit;
     return TG_OK;
 }
 
