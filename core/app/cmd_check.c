@@ -1,5 +1,6 @@
 #include "core/app/cmd.h"
 #include "core/app/config.h"
+#include "core/backend/backend.h"
 #include "core/rules/rules.h"
 
 static const char *rule_name(const char *path)
@@ -48,6 +49,32 @@ static bool check_rules(const struct tg_rules_config *config)
     return ok;
 }
 
+/* What only the backend itself knows of its keys, such as which exclude each other. One with a
+ * folder would make it, so it is left to the start. */
+static bool check_backends(const struct tg_config *config)
+{
+    bool ok = true;
+    struct tg_loop *loop = tg_loop_new();
+    for (unsigned i = 0; loop && i < config->n_backends; i++) {
+        const struct tg_backend_config *c = &config->backends[i];
+        bool has_folder = false;
+        for (const struct tg_option_spec *o = c->ops->options; o->name; o++)
+            has_folder |= o->type == TG_OPT_PATH;
+        if (has_folder) continue;
+        const struct tg_backend_open how = {c->name, &c->options, loop, 0, UINT64_MAX};
+        struct tg_err err = {.msg = ""};
+        struct tg_backend *backend = NULL;
+        if (c->ops->open(&how, &backend, &err) != TG_OK) {
+            (void)fprintf(stderr, "%s: backends.%s: %s\n", config->path, c->name, err.msg);
+            ok = false;
+        }
+        c->ops->close(backend);
+    }
+    if (!loop) (void)fprintf(stderr, "no memory to check the backends\n");
+    tg_loop_free(loop);
+    return ok && loop;
+}
+
 static int run(const struct tg_args *args)
 {
     if (tg_args_has(args, "print-options")) {
@@ -58,9 +85,12 @@ static int run(const struct tg_args *args)
     tg_arena_init(&arena, 0);
     struct tg_config config;
     int code = TG_EXIT_FAILED;
-    if (tg_cmd_load_config(args, &arena, &config) == TG_OK && check_rules(&config.rules)) {
-        print_summary(&config);
-        code = TG_EXIT_OK;
+    if (tg_cmd_load_config(args, &arena, &config) == TG_OK) {
+        const bool rules_ok = check_rules(&config.rules);
+        if (check_backends(&config) && rules_ok) {
+            print_summary(&config);
+            code = TG_EXIT_OK;
+        }
     }
     tg_arena_deinit(&arena);
     return code;

@@ -103,6 +103,25 @@ end""")
         self.assertEqual(g.ledger("a")["dropped"], 1)
 
 
+class Check(unittest.TestCase):
+    def test_check_refuses_what_run_would_refuse(self):
+        url = 'url = "http://127.0.0.1:1/api/v1/write"'
+        for backends, says in (
+                (f'i = {{ type = "influxdb", {url} }}', "backends.i: "),
+                (f'i = {{ type = "influxdb", {url}, bucket = "b" }}', "needs org"),
+                (f'i = {{ type = "influxdb", {url}, database = "d", token = "t", username = "u" }}', "not both"),
+                ('p = { type = "prometheus", url = "ftp://127.0.0.1/api/v1/write" }', "is not like http://")):
+            with self.subTest(backends):
+                g = Gateway(self, 'archive = { type = "parquet", dir = "parquet" }, ' + backends)
+                r = g.cli("check", "--config", g.config)
+                self.assertEqual(r.returncode, 1, r.stdout)
+                self.assertIn(says, r.stderr)
+                self.assertNotIn("parquet", os.listdir(g.dir))
+        g = Gateway(self, f'p = {{ type = "prometheus", {url} }}')
+        r = g.cli("check", "--config", g.config)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+
+
 class Rewind(unittest.TestCase):
     def test_rewind_delivers_again_and_the_ledger_balances(self):
         sink = Fake(self)
