@@ -14,6 +14,7 @@
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/log/log.h"
+#include "core/log/log_impl.h"
 #include "tests/support/log_fixture.h"
 #include "tests/support/sim_fs.h"
 
@@ -306,6 +307,71 @@ static void test_full_and_back(void **state)
     lf_deinit(&s.f);
 }
 
+/* --- a cursor that goes back while its file is being written for further on --- */
+
+static struct {
+    struct tg_log *log;
+    struct tg_log_cursor *cursor;
+    pthread_t rewinder;
+    unsigned n_renames; /* from when the test looks */
+    uint64_t held_pos;
+    bool armed;
+} late;
+
+static void *go_back(void *arg)
+{
+    const struct tg_cursor_state start = {0};
+    (void)arg;
+    assert_int_equal(tg_log_cursor_set(late.cursor, &start, true, NULL), TG_OK);
+    return NULL;
+}
+
+static int late_rename(void *self, const char *from, const char *to)
+{
+    const struct sim_fs *sim = self;
+    if (late.armed && ++late.n_renames == 1) {
+        assert_int_equal(pthread_create(&late.rewinder, NULL, go_back, NULL), 0);
+        while (tg_log_cursor_get(late.cursor).pos != 0) usleep(100);
+    } else if (late.armed && late.n_renames == 2) { /* the file still says further on */
+        pthread_mutex_lock(&late.log->mu);
+        late.held_pos = tg_log_cursors_min_pos(late.log);
+        pthread_mutex_unlock(&late.log->mu);
+    }
+    return sim->fs.rename(self, from, to);
+}
+
+static void test_going_back_while_saved(void **state)
+{
+    (void)state;
+    struct lf f;
+    lf_init(&f, N_SERIES, 1);
+    struct sim_fs *sim = sim_fs_new(1);
+    struct tg_fs fs = sim->fs;
+    fs.rename = late_rename;
+    const struct tg_log_config config = {.dir = "/log", .fs = &fs, .table = f.table};
+    struct tg_batch b;
+    uint64_t end;
+    tg_batch_init(&b, tg_table_guard(f.table), 0, 0);
+    lf_scrape(&f, &b, 0, N_SERIES, 1);
+    memset(&late, 0, sizeof(late));
+    assert_int_equal(tg_log_open(&config, &late.log, NULL), TG_OK);
+    assert_int_equal(tg_log_cursor_open(late.log, "c", true, &late.cursor, NULL), TG_OK);
+    assert_int_equal(tg_log_commit(late.log, &(struct tg_batch *){&b}, 1, &end, NULL), TG_OK);
+    const struct tg_cursor_state at_end = {
+        .pos = end, .point_no = N_SERIES, .n_delivered = N_SERIES};
+    late.held_pos = UINT64_MAX;
+    late.armed = true;
+    assert_int_equal(tg_log_cursor_set(late.cursor, &at_end, true, NULL), TG_OK);
+    (void)pthread_join(late.rewinder, NULL);
+    late.armed = false;
+    assert_int_equal(late.held_pos, 0);
+    tg_log_cursor_close(late.cursor);
+    tg_log_close(late.log);
+    tg_batch_deinit(&b);
+    sim_fs_free(sim);
+    lf_deinit(&f);
+}
+
 int main(void)
 {
     tg_log_set_level(TG_LOG_ERROR);
@@ -314,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_interval),
         cmocka_unit_test(test_submit_limits),
         cmocka_unit_test(test_full_and_back),
+        cmocka_unit_test(test_going_back_while_saved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
