@@ -265,7 +265,7 @@ static bool labels(struct in *in, struct tg_exemplar *x)
 static bool exemplar(struct in *in, struct tg_exemplar *x)
 {
     char text[40], *end;
-    if (!lit(in, "{\"time\":") || !number_text(in, text)) return false;
+    if (!x || !lit(in, "{\"time\":") || !number_text(in, text)) return false;
     x->ts_ns = strtoll(text, &end, 10);
     if (*end || !lit(in, ",\"value\":") || !get_double(in, &x->value)) return false;
     x->is_int = lit(in, ",\"int\":true");

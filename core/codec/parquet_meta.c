@@ -540,7 +540,7 @@ enum tg_code tg_pq_file_meta_read(const uint8_t *bytes, size_t len, uint64_t dat
     }
     if (!same_schema || keys != 63 || n_rows < 0) r.failed = true;
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < m->n_row_groups; i++) sum += m->row_groups[i].n_rows;
+    for (uint32_t i = 0; m->row_groups && i < m->n_row_groups; i++) sum += m->row_groups[i].n_rows;
     if (sum != (uint64_t)n_rows) r.failed = true;
     if (r.failed) return tg_fail(err, TG_ERR_CORRUPT, "damaged Parquet footer");
     m->info.n_rows = sum;

@@ -136,7 +136,7 @@ static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *
     } else if (rec->type == TG_RECORD_TARGETS) {
         if (take_targets(r, rec) != TG_OK)
             tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
-    } else if (rec->type == TG_RECORD_COMMIT && tg_varint_get(&p, p + rec->len, &no) &&
+    } else if (rec->type == TG_RECORD_COMMIT && r->seg && tg_varint_get(&p, p + rec->len, &no) &&
                no <= r->seg->limit_point_no) {
         if (r->expected_no != TG_NO_NUMBER && no > r->expected_no) *lost += no - r->expected_no;
         if (r->expected_no == TG_NO_NUMBER || no > r->expected_no) r->expected_no = no;
@@ -147,7 +147,7 @@ static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *
 /* Whether the block belongs to a failed commit whose bytes came back. */
 static bool is_void(const struct tg_log_segment *seg, const struct tg_block_info *info)
 {
-    return seg->limit_point_no != TG_NO_NUMBER &&
+    return seg && seg->limit_point_no != TG_NO_NUMBER &&
            info->first_point_no + info->n_points > seg->limit_point_no;
 }
 

@@ -61,6 +61,7 @@ struct tg_http_client {
  * bounded by the connections and open calls of each client. */
 static char *curl_strdup(const char *s)
 {
+    if (!s) return NULL;
     const size_t len = strlen(s) + 1;
     char *out = tg_malloc_always(len);
     if (out) memcpy(out, s, len);
