@@ -1,6 +1,7 @@
 #include "core/log/block_impl.h"
 
 #include "core/base/mem.h"
+#include "core/log/segment.h"
 
 enum tg_code tg_block_decoder_init(struct tg_block_decoder *d)
 {
@@ -43,7 +44,7 @@ static bool get_header(const uint8_t **pos, const uint8_t *end, struct header *h
     h->flags = *(*pos)++;
     if (!tg_varint_get(pos, end, &start)) return false;
     if (n == 0 || n > TG_BLOCK_MAX_POINTS || block >= TG_CHAIN_NO_BLOCK - 1 ||
-        first > UINT64_MAX - n)
+        first >= TG_POINT_NO_MAX - n)
         return false;
     h->info = (struct tg_block_info){
         .first_point_no = first,

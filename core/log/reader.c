@@ -125,7 +125,6 @@ static enum tg_code take_block(struct tg_log_reader *r, const struct tg_record *
 static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *rec, uint64_t *lost,
                                struct tg_err *err)
 {
-    const uint8_t *p = rec->payload;
     uint64_t no;
     if (rec->type == TG_RECORD_SERIES) {
         const enum tg_code code =
@@ -136,8 +135,8 @@ static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *
     } else if (rec->type == TG_RECORD_TARGETS) {
         if (take_targets(r, rec) != TG_OK)
             tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
-    } else if (rec->type == TG_RECORD_COMMIT && r->seg && tg_varint_get(&p, p + rec->len, &no) &&
-               no <= r->seg->limit_point_no) {
+    } else if (rec->type == TG_RECORD_COMMIT && r->seg &&
+               tg_commit_record_get(rec->payload, rec->len, &no) && no <= r->seg->limit_point_no) {
         if (r->expected_no != TG_NO_NUMBER && no > r->expected_no) *lost += no - r->expected_no;
         if (r->expected_no == TG_NO_NUMBER || no > r->expected_no) r->expected_no = no;
     }

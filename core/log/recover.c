@@ -209,8 +209,9 @@ static void read_header(struct tg_log *log, struct found *f)
     uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
     size_t n = 0;
     if (tg_fs_read_all(log->fs, fd, bytes, sizeof(bytes), 0, &n, "", NULL) == TG_OK)
-        f->header_ok =
-            tg_segment_header_get(bytes, n, &f->header) && f->header.start_pos == f->start_pos;
+        f->header_ok = tg_segment_header_get(bytes, n, &f->header) &&
+                       f->header.start_pos == f->start_pos &&
+                       f->header.first_point_no < TG_POINT_NO_MAX;
     (void)log->fs->close(log->fs->self, fd);
 }
 
@@ -237,12 +238,12 @@ static enum tg_code scan(struct tg_log *log, struct tg_log_segment *seg, bool st
         from = rec.end_pos;
         *end_pos = rec.end_pos;
         struct tg_block_info info;
-        const uint8_t *p = rec.payload;
         uint64_t no;
         if (rec.type == TG_RECORD_BLOCK && tg_block_peek(rec.payload, rec.len, &info) == TG_OK) {
             if (*first_no == TG_NO_NUMBER) *first_no = info.first_point_no;
             *end_no = info.first_point_no + info.n_points;
-        } else if (rec.type == TG_RECORD_COMMIT && tg_varint_get(&p, p + rec.len, &no)) {
+        } else if (rec.type == TG_RECORD_COMMIT &&
+                   tg_commit_record_get(rec.payload, rec.len, &no)) {
             if (*end_no == TG_NO_NUMBER || no > *end_no) *end_no = no;
         }
         if (stop_at_first && *first_no != TG_NO_NUMBER) break;

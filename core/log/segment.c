@@ -48,6 +48,11 @@ bool tg_segment_header_get(const uint8_t *bytes, size_t len, struct tg_segment_h
     return false;
 }
 
+bool tg_commit_record_get(const uint8_t *payload, size_t len, uint64_t *point_no)
+{
+    return tg_varint_get(&payload, payload + len, point_no) && *point_no < TG_POINT_NO_MAX;
+}
+
 void tg_segment_name(uint64_t start_pos, char out[TG_SEGMENT_NAME_BYTES])
 {
     (void)snprintf(out, TG_SEGMENT_NAME_BYTES, "%020llu.seg", (unsigned long long)start_pos);

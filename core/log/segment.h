@@ -50,6 +50,11 @@ void tg_segment_header_put(const struct tg_segment_header *h, uint8_t out[TG_SEG
 /* From the first `len` bytes of a file. false: neither copy is whole. */
 bool tg_segment_header_get(const uint8_t *bytes, size_t len, struct tg_segment_header *h);
 
+/* Point numbers stay below this: a larger one was not written by a log. */
+#define TG_POINT_NO_MAX (UINT64_C(1) << 62)
+/* The number in a commit record. false: it has none. */
+bool tg_commit_record_get(const uint8_t *payload, size_t len, uint64_t *point_no);
+
 /* "00000000000000000000.seg" */
 void tg_segment_name(uint64_t start_pos, char out[TG_SEGMENT_NAME_BYTES]);
 bool tg_segment_name_parse(const char *name, uint64_t *start_pos);
