@@ -367,6 +367,24 @@ static enum tg_code create(struct tg_log *log, char path[TG_PATH_MAX], struct tg
     return TG_OK;
 }
 
+/* The active segment's path. A file that somebody removed takes writes and fsyncs as ever, but
+ * nothing of it would be there after a restart: nothing more is acknowledged into it. */
+static enum tg_code still_there(struct tg_log *log, char path[TG_PATH_MAX], struct tg_err *err)
+{
+    struct tg_log_writer *w = &log->w;
+    struct tg_fs_stat st;
+    TG_TRY(tg_log_segment_path(log, w->active->start_pos, path, err));
+    if (log->fs->stat(log->fs->self, path, &st) != -ENOENT) return TG_OK;
+    tg_error("log",
+             "%s was removed while the gateway runs: what was not delivered yet is lost at its "
+             "end; restart it",
+             path);
+    abandon(log, w->next_pos);
+    return tg_fail(err, TG_ERR_IO,
+                   "%s was removed while the gateway runs: these points are not acknowledged",
+                   path);
+}
+
 /* Writes w->out at next_pos and syncs it as the mode says. On failure the file is as it was before,
  * or the segment is given up. */
 static enum tg_code write_out(struct tg_log *log, bool is_new, struct tg_err *err)
@@ -377,7 +395,7 @@ static enum tg_code write_out(struct tg_log *log, bool is_new, struct tg_err *er
     if (is_new)
         TG_TRY(create(log, path, err));
     else
-        TG_TRY(tg_log_segment_path(log, w->active->start_pos, path, err));
+        TG_TRY(still_there(log, path, err));
     const uint64_t off = is_new ? 0 : w->next_pos - w->active->start_pos;
     enum tg_code code = tg_fs_write_all(fs, w->fd, w->out.data, w->out.len, off, path, err);
     if (code == TG_ERR_FULL && tg_log_reclaim_all(log))

@@ -1,6 +1,7 @@
 """What goes wrong: backends that fail, processes that die, bodies that are broken, logs that are full."""
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -175,6 +176,22 @@ class BackendTrouble(unittest.TestCase):
         for line, t in zip(sink.lines(), got):
             self.assertEqual(float(line.split(" ")[1].removeprefix("v=")), float(value(t)), "a wrong value")
         self.assertGreater(g.status()["log"]["damaged_records"], 0)
+
+
+class RemovedFolders(unittest.TestCase):
+    def test_nothing_is_acknowledged_into_a_log_that_was_removed(self):
+        sink = Fake(self)
+        g = Gateway(self, influx_backend(sink.port)).start()
+        self.assertEqual(g.influx("a v=1").status, 204)
+        shutil.rmtree(os.path.join(g.dir, "log"))
+        for _ in range(3):
+            r = g.influx("a v=2")
+            self.assertEqual(r.status, 503, r.text)
+        self.assertIn("was removed while the gateway runs", g.log_text())
+        g.stop()
+        g.start()
+        self.assertEqual(g.influx("a v=3").status, 204)
+        wait_for("delivery", lambda: any("v=3" in line for line in sink.lines()))
 
 
 class BadBodies(unittest.TestCase):
