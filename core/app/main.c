@@ -1,4 +1,7 @@
 #include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "core/app/cmd.h"
 #include "core/base/hash.h"
@@ -7,5 +10,6 @@ int main(int argc, char **argv)
 {
     (void)signal(SIGPIPE, SIG_IGN); /* a closed pipe or socket is an error code, not a death */
     tg_hash_seed(0);
+    srandom((unsigned)(time(NULL) ^ ((long)getpid() << 16))); /* jitter: not the same everywhere */
     return tg_cmd_main(argc, argv);
 }

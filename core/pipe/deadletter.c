@@ -14,7 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 
-enum { MAX_PENDING_BYTES = 256 << 20 };
+enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7 };
 
 struct tg_dead_letters {
     char *path;
@@ -157,6 +157,21 @@ static json_t *summary_json(const struct tg_summary *s)
     return o;
 }
 
+/* JSON takes UTF-8 only, and senders do not care: other bytes are an object that says them in hex.
+ */
+static json_t *string_json(const struct tg_string *s)
+{
+    json_t *j = json_stringn(s->ptr, s->len);
+    if (j) return j;
+    char *hex = tg_malloc(2 * (size_t)s->len + 1);
+    if (!hex) return NULL;
+    for (uint32_t i = 0; i < s->len; i++)
+        (void)snprintf(hex + 2 * (size_t)i, 3, "%02x", (unsigned char)s->ptr[i]);
+    j = json_pack("{s:s}", "hex", hex);
+    tg_free(hex);
+    return j;
+}
+
 static void set_value(json_t *line, const struct tg_point *p)
 {
     static const char *const types[TG_VALUE_TYPES] = {"double",        "int64",   "uint64",
@@ -172,7 +187,7 @@ static void set_value(json_t *line, const struct tg_point *p)
     case TG_VALUE_HISTOGRAM: v = histogram_json(p->value.histogram); break;
     case TG_VALUE_EXP_HISTOGRAM: v = exp_histogram_json(p->value.exp_histogram); break;
     case TG_VALUE_SUMMARY: v = summary_json(p->value.summary); break;
-    case TG_VALUE_STRING: v = json_stringn(p->value.string->ptr, p->value.string->len); break;
+    case TG_VALUE_STRING: v = string_json(p->value.string); break;
     case TG_VALUE_TYPES: break;
     }
     (void)json_object_set_new(
@@ -239,7 +254,9 @@ enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_tabl
     (void)json_object_set_new(line, "time_ns", json_integer(p->ts_ns));
     (void)json_object_set_new(line, "start_ns", json_integer(p->start_ns));
     set_value(line, p);
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    /* A member that could not be made is not there: such a line is no dead letter. */
+    const bool whole = json_object_size(line) == LINE_MEMBERS;
+    char *text = whole ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(line);
     enum tg_code code = TG_ERR_NOMEM;
     if (text) {

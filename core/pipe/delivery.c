@@ -597,8 +597,9 @@ static void on_rewind_request(void *arg)
 {
     struct rewind_request *q = arg;
     struct tg_delivery_loop *d = q->d;
-    q->next = d->rewinds;
-    d->rewinds = q;
+    struct rewind_request **tail = &d->rewinds; /* the last that is asked for has the last word */
+    while (*tail) tail = &(*tail)->next;
+    *tail = q;
     if (get_state(d) == TG_DELIVERY_WRITING) return; /* pump comes by when the write has ended */
     tg_timer_stop(d->timer);
     set_state(d, TG_DELIVERY_IDLE);

@@ -118,7 +118,7 @@ struct tg_delivery_loop {
 
     struct tg_loop_item wake_item;
     _Atomic bool wake_posted;
-    struct rewind_request *rewinds; /* asked for while a write was in flight */
+    struct rewind_request *rewinds; /* asked for while a write was in flight, oldest first */
     bool stopping;
     bool ended;
     uint64_t saved_pos; /* of the cursor's file, as far as this loop asked */

@@ -758,6 +758,22 @@ static void test_dead_letters_after_a_torn_line(void **state)
     (void)fclose(letters);
 }
 
+/* A dead letter holds the value, whatever bytes it has. */
+static void test_dead_letter_of_a_text_that_is_not_utf8(void **state)
+{
+    struct fixture *f = *state;
+    char path[160], line[1024];
+    start(f);
+    assert_int_equal(post(f, "m,unprepared=1 s=\"a\xff\" 1\n"), 204);
+    wait_empty(f, 0);
+    (void)snprintf(path, sizeof(path), "%s/a.jsonl", f->dead);
+    FILE *letters = fopen(path, "r");
+    assert_non_null(letters);
+    assert_non_null(fgets(line, sizeof(line), letters));
+    assert_non_null(strstr(line, "\"type\":\"string\",\"value\":{\"hex\":\"61ff\"}"));
+    (void)fclose(letters);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -777,6 +793,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_removed_backend_does_not_fill_the_log, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_after_a_torn_line, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letter_of_a_text_that_is_not_utf8, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_start_fails_with_a_message_and_leaves_nothing, setup,
                                         teardown),
     };
