@@ -4,8 +4,8 @@
  *   {"at":"2026-01-01T00:00:00.000Z","reason":"...","series":{"name":..,"kind":..,"unit":..,"temporality":..,
  *    "field_len":..,"tags":{key:value},"origins":{key:"resource"}},"time_ns":..,"start_ns":..,"type":"double","value":..}
  * `series` is the series as received (before tags.lua), so that a replay goes through the rules in
- * force then. Doubles have 17 digits; NaN and infinities are strings; a text value that is not UTF-8
- * is {"hex":"ff00"}.
+ * force then. Doubles have 17 digits; NaN and infinities are strings; a text value that is not
+ * UTF-8 is {"hex":"ff00"}.
  *
  * Limit: max_bytes; at it appending fails with TG_ERR_FULL and the backend stalls until the file is
  * moved away: its data waits in the log, nothing is dropped.

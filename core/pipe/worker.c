@@ -134,8 +134,15 @@ void tg_worker_wake(struct tg_worker *w)
     if (!atomic_exchange(&w->wake_posted, true)) tg_loop_post_item(w->loop, &w->wake_item);
 }
 
-static void time_out(struct tg_worker *w, struct tg_ingest *in)
+/* The wait is over: confirmed after all, or not in time. */
+static void end_wait(struct tg_worker *w, struct tg_ingest *in)
 {
+    in->wait = still_behind(w->gateway, in);
+    if (in->wait == 0) {
+        unlink_waiting(w, in);
+        finish(w, in, TG_OK, NULL);
+        return;
+    }
     char names[160] = "";
     size_t n = 0;
     for (uint32_t left = in->wait; left; left &= left - 1) {
@@ -159,16 +166,7 @@ static void on_deadline(void *worker)
 {
     struct tg_worker *w = worker;
     const uint64_t now_ms = tg_clock_mono_ms();
-    while (w->wait_head && w->wait_head->deadline_ms <= now_ms) {
-        struct tg_ingest *in = w->wait_head;
-        in->wait = still_behind(w->gateway, in);
-        if (in->wait == 0) {
-            unlink_waiting(w, in);
-            finish(w, in, TG_OK, NULL);
-        } else {
-            time_out(w, in);
-        }
-    }
+    while (w->wait_head && w->wait_head->deadline_ms <= now_ms) end_wait(w, w->wait_head);
     arm_deadline(w);
 }
 
@@ -304,7 +302,7 @@ static void on_stop_deadline(void *worker)
     struct tg_worker *w = worker;
     /* What the log has accepted is answered by its thread before it ends, so only waits for cursors
      * are cut short. */
-    while (w->wait_head) time_out(w, w->wait_head);
+    while (w->wait_head) end_wait(w, w->wait_head);
     if (w->n_open > 0) tg_timer_start(w->stop_timer, 100);
 }
 
