@@ -27,6 +27,13 @@ static const char *word(const json_t *o, const char *name)
     return s ? s : "";
 }
 
+/* Messages may quote what a sender chose: no commands to the terminal. */
+static void print_message(const char *s)
+{
+    for (; *s; s++) (void)putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
+    (void)putchar('\n');
+}
+
 static void print_duration(char *out, size_t cap, double s)
 {
     if (s < 100)
@@ -61,8 +68,10 @@ static void print_backends(const json_t *status, struct last *last, double elaps
     }
     json_array_foreach(json_object_get(status, "backends"), i, b)
     {
-        if (word(b, "last_error")[0])
-            (void)printf("\n%s: %s\n", word(b, "name"), word(b, "last_error"));
+        if (word(b, "last_error")[0]) {
+            (void)printf("\n%s: ", word(b, "name"));
+            print_message(word(b, "last_error"));
+        }
     }
 }
 
@@ -99,9 +108,10 @@ static void print_status(const json_t *s, struct last *last)
     (void)printf("series    %.0f live of %.0f; memory %s\n", field(series, "live"),
                  field(series, "max"),
                  tg_format_bytes(mem, sizeof(mem), (uint64_t)field(s, "memory_bytes")));
-    (void)printf("rules     generation %.0f, %.0f decisions, %.0f errors%s%s\n",
-                 field(s, "generation"), field(rules, "decisions"), field(rules, "errors"),
-                 word(rules, "last_error")[0] ? ", last: " : "", word(rules, "last_error"));
+    (void)printf("rules     generation %.0f, %.0f decisions, %.0f errors%s", field(s, "generation"),
+                 field(rules, "decisions"), field(rules, "errors"),
+                 word(rules, "last_error")[0] ? ", last: " : "");
+    print_message(word(rules, "last_error"));
     print_backends(s, last, elapsed_s);
     last->is_set = true;
     last->at_ms = now_ms;

@@ -47,8 +47,10 @@ void tg_log_emit(struct tg_log_site *site, enum tg_log_level level, const char *
         w = snprintf(line + n, sizeof(line) - n, " (%u alike held back)", held);
         n += w > 0 ? (size_t)w : 0;
     }
-    for (size_t i = 0; i < n; i++)
-        if (line[i] == '\n') line[i] = ' '; /* one event, one line */
+    for (size_t i = 0; i < n; i++) { /* one event, one line; no commands to a terminal */
+        if (line[i] == '\n') line[i] = ' ';
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f) line[i] = '?';
+    }
     line[n++] = '\n';
     const ssize_t written = write(STDERR_FILENO, line, n);
     (void)written; /* nowhere left to report it */

@@ -266,6 +266,14 @@ class BadBodies(unittest.TestCase):
         self.assertIn(r'esc\u001b[2J_v{k\u0007y="a\u009bb"}', shown)
         self.assertIn(r"text\u001b]0;x\u0007\nline", shown)
 
+    def test_messages_hold_no_control_bytes_of_senders(self):
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet" }',
+                    rules={"routing": "return function(s) error(s.name) end"}).start()
+        self.assertEqual(g.influx("a\x1b[2J\x07b v=1").status, 204)
+        self.assertIn("a?[2J?b_v", g.log_text())
+        shown = g.cli("status", "--once", "--admin", f"127.0.0.1:{g.admin}").stdout
+        self.assertIn("a?[2J?b_v", shown)
+
     def test_series_limit_refuses_new_series_only(self):
         g = Gateway(self, influx_backend(self.sink.port), limits="series = 3").start()
         r = g.influx("\n".join(f"m,k={i} v=1 {i + 1}" for i in range(5)))
