@@ -31,6 +31,7 @@ struct sink {
     pthread_mutex_t lock;
     uint16_t seen[MAX_TS];
     unsigned n_points, n_writes;
+    uint64_t opened_at; /* what open was told */
     _Atomic bool down;
     _Atomic unsigned fail_every;
     unsigned max_points_per_write; /* more are too large; 0 = no bound */
@@ -52,6 +53,7 @@ static enum tg_code fake_open(const struct tg_backend_open *how, struct tg_backe
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory");
     b->sink = &sinks[how->name[0] == 'b'];
+    b->sink->opened_at = how->cursor_pos;
     b->loop = how->loop;
     *out = b;
     return TG_OK;
@@ -646,6 +648,11 @@ static void test_missing_segment_is_counted_as_lost(void **state)
     const struct tg_ledger l = ledger(f, 0);
     assert_true(l.lost > 0);
     assert_int_equal(l.lost + l.delivered, 2100);
+    /* nor may a backend clear away what the log cannot bring back */
+    struct tg_gateway_status *s = malloc(sizeof(*s));
+    tg_gateway_status(f->g, s);
+    assert_true(sinks[0].opened_at >= s->log.start_pos);
+    free(s);
 }
 
 /* Values that need more memory than a batch may have: it goes out with fewer points. */
