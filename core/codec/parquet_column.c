@@ -214,12 +214,12 @@ static enum tg_code series_page(struct chunk_state *s, enum tg_pq_dict_id id, ui
     struct tg_pq_column_writer *w = s->w;
     const struct tg_pq_rows *r = w->rows;
     const struct tg_pq_dict *d = &r->dicts[id];
-    const bool dict = w->use_dict[id];
+    const bool dict = w->use_dict[id], nullable = s->col->max_def > 0;
     struct tg_pq_rle def, index;
     size_t at = 0;
     tg_buf_reset(&w->body);
     tg_buf_reset(&w->values);
-    if (s->col->max_def) TG_TRY(levels_begin(&w->body, &def, 1, &at));
+    if (nullable) TG_TRY(levels_begin(&w->body, &def, 1, &at));
     const unsigned width = tg_pq_bit_width(d->n ? d->n - 1 : 0);
     tg_pq_rle_init(&index, &w->values, width);
     uint32_t last = TG_PQ_NULL;
@@ -228,7 +228,7 @@ static enum tg_code series_page(struct chunk_state *s, enum tg_pq_dict_id id, ui
         const uint32_t stop = g->first_row + g->n_rows < next ? g->first_row + g->n_rows : next;
         const uint32_t n = stop - row, v = g->strings[id];
         row = stop;
-        if (s->col->max_def) tg_pq_rle_run(&def, v != TG_PQ_NULL, n);
+        if (nullable) tg_pq_rle_run(&def, v != TG_PQ_NULL, n);
         if (v == TG_PQ_NULL) {
             s->stats.n_null += n;
             continue;
@@ -247,7 +247,7 @@ static enum tg_code series_page(struct chunk_state *s, enum tg_pq_dict_id id, ui
         }
     }
     s->n_entries = next - s->page_row;
-    if (s->col->max_def) TG_TRY(levels_end(&w->body, &def, at));
+    if (nullable) TG_TRY(levels_end(&w->body, &def, at));
     if (dict) {
         TG_TRY(tg_pq_rle_finish(&index));
         const uint8_t w8 = (uint8_t)width;

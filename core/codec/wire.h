@@ -49,7 +49,7 @@ static inline bool tg_wire_varint(struct tg_wire *w, uint64_t *out)
 static inline bool tg_wire_next(struct tg_wire *w, struct tg_wire_field *f)
 {
     const uint8_t *const start = w->p;
-    uint64_t tag;
+    uint64_t tag = 0;
     f->start = start;
     if (!tg_wire_varint(w, &tag) || tag < 8 || tag > UINT32_MAX) goto refuse;
     f->tag = (uint32_t)tag;

@@ -263,7 +263,7 @@ static void test_stop_at_every_operation(void **state)
     (void)state;
     for (uint64_t seed = 1; seed <= 2; seed++) {
         const uint64_t n_ops = count_ops(seed);
-        assert_true(n_ops > 150);
+        assert_true(n_ops > 100); /* some are due by the clock: not the same number every time */
         for (uint64_t n = 1; n <= n_ops + 1; n++) {
             for (unsigned way = 0; way < 5; way++) {
                 struct run *r = run_new(seed, TG_SYNC_ALWAYS);

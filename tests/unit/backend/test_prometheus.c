@@ -58,7 +58,7 @@ static void test_write(void **state)
     struct tg_buf want;
     tg_buf_init(&want, 0);
     const uint8_t *plain = prepared.data; /* one token of plain bytes */
-    uint64_t token;
+    uint64_t token = 0;
     assert_true(tg_varint_get(&plain, prepared.data + prepared.len, &token));
     for (size_t i = 0; i < 4; i++) {
         d[i] = (struct tg_delivery_point){&points[i], NULL, prepared.data, (uint32_t)prepared.len};
