@@ -34,4 +34,9 @@ struct tg_decode {
 /* Counts `n` rejected points; keeps *err when it is the first. err->code tells the class. */
 void tg_decode_reject(struct tg_decode *d, uint64_t n, const struct tg_err *err);
 
+/* The end of a request whose points stand in the batch from `from` on: touches the series of those
+ * from `touch_at` on, takes out the points left without a series (`any_refused` = there are some),
+ * and counts the rest as accepted. */
+void tg_decode_finish(struct tg_decode *d, uint32_t from, uint32_t touch_at, bool any_refused);
+
 #endif

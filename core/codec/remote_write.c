@@ -748,23 +748,6 @@ static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len,
     return TG_OK;
 }
 
-/* Takes out the points whose series was refused, and touches the series not yet touched. */
-static void finish(struct walk *w, uint32_t from)
-{
-    struct tg_batch *b = w->batch;
-    for (; w->touch_at < b->n_points; w->touch_at++) {
-        struct tg_series *s = b->points[w->touch_at].series;
-        if (s) tg_series_touch(s, w->d->now_s);
-    }
-    if (w->n_refused) {
-        uint32_t to = from;
-        for (uint32_t i = from; i < b->n_points; i++)
-            if (b->points[i].series) b->points[to++] = b->points[i];
-        b->n_points = to;
-    }
-    w->d->n_accepted += b->n_points - from;
-}
-
 enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d, struct tg_err *err)
 {
     if (len > UINT32_MAX)
@@ -783,7 +766,7 @@ enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d, s
     const uint32_t from = d->batch->n_points;
     const enum tg_code code = walk_request(&w, buf, len, err);
     if (code == TG_OK)
-        finish(&w, from);
+        tg_decode_finish(d, from, w.touch_at, w.n_refused > 0);
     else
         d->batch->n_points = from;
     tg_arena_deinit(&w.scratch);

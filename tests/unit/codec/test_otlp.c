@@ -13,9 +13,8 @@
 
 #include "core/base/mem.h"
 #include "core/codec/otlp_attr.h"
-#include "core/codec/wire.h"
 #include "tests/support/decode_fixture.h"
-#include "tests/support/workload.h"
+#include "tests/support/wire_bytes.h"
 
 /* protoc --encode=opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest, from
  * opentelemetry-proto of August 2026: all kinds, all attribute types, exemplars, flags. */
@@ -86,85 +85,6 @@ static void decodes_what_protoc_encodes(void **state)
 }
 
 /* --- messages by hand --- */
-
-struct bytes {
-    uint8_t d[1024];
-    size_t n;
-};
-
-static struct bytes none(void)
-{
-    return (struct bytes){.n = 0};
-}
-
-static struct bytes raw(const void *p, size_t n)
-{
-    struct bytes b = {.n = n};
-    assert_true(n <= sizeof(b.d));
-    if (n) memcpy(b.d, p, n);
-    return b;
-}
-
-static struct bytes hex(const char *text)
-{
-    struct bytes b = {.n = 0};
-    b.n = tg_unhex(text, b.d);
-    return b;
-}
-
-static struct bytes join(unsigned n, const struct bytes *parts)
-{
-    struct bytes b = {.n = 0};
-    for (unsigned i = 0; i < n; i++) {
-        assert_true(b.n + parts[i].n <= sizeof(b.d));
-        memcpy(b.d + b.n, parts[i].d, parts[i].n);
-        b.n += parts[i].n;
-    }
-    return b;
-}
-#define JOIN(...)                                                      \
-    join(sizeof((struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes), \
-         (const struct bytes[]){__VA_ARGS__})
-
-static struct bytes field(uint32_t number, struct bytes body)
-{
-    struct bytes b = {.n = 0};
-    struct tg_buf out = {.data = b.d, .cap = sizeof(b.d), .max_bytes = sizeof(b.d)};
-    assert_true(body.n + 16 < sizeof(b.d));
-    tg_wire_put_bytes(&out, number, body.d, body.n);
-    b.n = out.len;
-    return b;
-}
-
-static struct bytes text(uint32_t number, const char *s)
-{
-    return field(number, raw(s, strlen(s)));
-}
-
-static struct bytes fixed(uint32_t number, uint64_t v)
-{
-    struct bytes b = {.n = 0};
-    struct tg_buf out = {.data = b.d, .cap = sizeof(b.d), .max_bytes = sizeof(b.d)};
-    tg_wire_put_fixed64(&out, number, v);
-    b.n = out.len;
-    return b;
-}
-
-static struct bytes real(uint32_t number, double v)
-{
-    uint64_t bits;
-    memcpy(&bits, &v, 8);
-    return fixed(number, bits);
-}
-
-static struct bytes varint(uint32_t number, uint64_t v)
-{
-    struct bytes b = {.n = 0};
-    struct tg_buf out = {.data = b.d, .cap = sizeof(b.d), .max_bytes = sizeof(b.d)};
-    tg_wire_put_varint(&out, number, v);
-    b.n = out.len;
-    return b;
-}
 
 static struct bytes key_value(uint32_t number, const char *key, const char *value)
 {

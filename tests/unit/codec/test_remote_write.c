@@ -13,9 +13,8 @@
 
 #include "core/base/mem.h"
 #include "core/codec/prom_name.h"
-#include "core/codec/wire.h"
 #include "tests/support/decode_fixture.h"
-#include "tests/support/workload.h"
+#include "tests/support/wire_bytes.h"
 
 /* protoc --encode=prometheus.WriteRequest */
 static const char by_protoc[] =
@@ -58,72 +57,6 @@ static void decodes_what_protoc_encodes(void **state)
 }
 
 /* --- messages by hand --- */
-
-struct bytes {
-    uint8_t d[1024];
-    size_t n;
-};
-
-static struct bytes hex(const char *text)
-{
-    struct bytes b = {.n = 0};
-    b.n = tg_unhex(text, b.d);
-    return b;
-}
-
-static struct bytes join(unsigned n, const struct bytes *parts)
-{
-    struct bytes b = {.n = 0};
-    for (unsigned i = 0; i < n; i++) {
-        assert_true(b.n + parts[i].n <= sizeof(b.d));
-        memcpy(b.d + b.n, parts[i].d, parts[i].n);
-        b.n += parts[i].n;
-    }
-    return b;
-}
-#define JOIN(...)                                                      \
-    join(sizeof((struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes), \
-         (const struct bytes[]){__VA_ARGS__})
-
-static struct tg_buf writer(struct bytes *b)
-{
-    return (struct tg_buf){.data = b->d, .cap = sizeof(b->d), .max_bytes = sizeof(b->d)};
-}
-
-static struct bytes field(uint32_t number, struct bytes body)
-{
-    struct bytes b = {.n = 0};
-    struct tg_buf out = writer(&b);
-    assert_true(body.n + 16 < sizeof(b.d));
-    tg_wire_put_bytes(&out, number, body.d, body.n);
-    b.n = out.len;
-    return b;
-}
-
-static struct bytes text(uint32_t number, const char *s)
-{
-    struct bytes b = {.n = strlen(s)};
-    memcpy(b.d, s, b.n);
-    return field(number, b);
-}
-
-static struct bytes fixed(uint32_t number, uint64_t v)
-{
-    struct bytes b = {.n = 0};
-    struct tg_buf out = writer(&b);
-    tg_wire_put_fixed64(&out, number, v);
-    b.n = out.len;
-    return b;
-}
-
-static struct bytes varint(uint32_t number, uint64_t v)
-{
-    struct bytes b = {.n = 0};
-    struct tg_buf out = writer(&b);
-    tg_wire_put_varint(&out, number, v);
-    b.n = out.len;
-    return b;
-}
 
 static struct bytes label(const char *name, const char *value)
 {
