@@ -14,6 +14,7 @@
 #include "core/base/mem.h"
 #include "core/codec/prom_name.h"
 #include "tests/support/decode_fixture.h"
+#include "tests/support/workload.h"
 #include "tests/support/wire_bytes.h"
 
 /* protoc --encode=prometheus.WriteRequest */
