@@ -1,12 +1,15 @@
+/* clang-format off */
 /* log.h: the durable log: segments of framed records, group commit, cursors, recovery.
  *
- *   folder:  00000000000000000000.seg  00000000000067108864.seg ...   cursors/<name>.cur
- * damaged/... a segment is named by the position of its first byte
+ *   folder:   00000000000000000000.seg  00000000000067108864.seg ...  (position of the first byte)
+ *             cursors/<name>.cur
+ *             damaged/...
  *
- *   segment: [header][record][record]...    record: magic, length, type, CRC32C, payload
- *     series record  the canonical bytes of a series and the reference it has in this segment; once
- * per segment block record   points: first point number, references, times, values (see
- * core/codec/gorilla.h)
+ *   segment:  [header][record][record]...
+ *   record:   [magic][length][type][CRC32C][payload]
+ *     series record   the canonical bytes of a series and the reference it has in this segment;
+ *                     once per segment
+ *     block record    points: first point number, references, times, values (core/codec/gorilla.h)
  *
  * A position (uint64) is a byte offset in the endless log and only grows; a position handed out is
  * always the end of a whole record. Every point has a number: the count of points appended before
@@ -26,6 +29,7 @@
  * Threading: submit from any thread; one log thread encodes, writes, syncs and calls on_commit;
  * each reader belongs to one thread; cursor_set from the reader's thread.
  */
+/* clang-format on */
 #ifndef TG_LOG_LOG_H
 #define TG_LOG_LOG_H
 
@@ -99,9 +103,7 @@ struct tg_log_stats {
 };
 struct tg_log_stats tg_log_stats(const struct tg_log *log); /* any thread */
 
-/* --- reading
- * -------------------------------------------------------------------------------------------------
- */
+/* --- reading --- */
 
 /* A reader's dictionary of one segment, refcounted: it holds a tg_series_ref on each series it
  * resolved, so points of a delivery batch stay valid as long as the batch holds the dictionary. */
@@ -142,13 +144,11 @@ TG_MUST_CHECK enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg
 TG_MUST_CHECK enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t pos,
                                               struct tg_err *err);
 
-/* --- cursors
- * -------------------------------------------------------------------------------------------------
- */
+/* --- cursors --- */
 
 /* What a cursor file keeps. The counts are since the cursor was made and satisfy, at every instant,
- *   point_no - first_point_no = delivered + elsewhere + dead + lost     (rewind moves
- * first_point_no back) */
+ *   point_no - first_point_no = delivered + elsewhere + dead + lost
+ * (a rewind moves first_point_no back) */
 struct tg_cursor_state {
     uint64_t pos;
     uint64_t point_no;

@@ -10,9 +10,7 @@
 #include "core/base/mem.h"
 #include "core/pipe/internal.h"
 
-/* --- metrics
- * -------------------------------------------------------------------------------------------------------
- */
+/* --- metrics --- */
 
 static uint64_t read_series(void *g)
 {
@@ -171,9 +169,7 @@ static void unregister_metrics(struct tg_gateway *g)
     tg_receive_metrics_unregister();
 }
 
-/* --- sweeping
- * --------------------------------------------------------------------------------------------------------
- */
+/* --- sweeping --- */
 
 /* A thread of its own: a sweep over a million series may take tens of milliseconds, which no loop
  * should stand still. */
@@ -214,9 +210,7 @@ static void stop_sweeper(struct tg_gateway *g)
     g->has_sweeper = false;
 }
 
-/* --- start and stop
- * -----------------------------------------------------------------------------------------------------
- */
+/* --- start and stop --- */
 
 static enum tg_code open_rules(struct tg_gateway *g, struct tg_err *err)
 {
@@ -356,9 +350,7 @@ void tg_gateway_stop(struct tg_gateway *g)
     tg_free(g);
 }
 
-/* --- asked from outside
- * -------------------------------------------------------------------------------------------------
- */
+/* --- asked from outside --- */
 
 uint16_t tg_gateway_http_port(const struct tg_gateway *g)
 {

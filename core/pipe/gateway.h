@@ -1,13 +1,17 @@
+/* clang-format off */
 /* gateway.h: the running gateway: workers, log, delivery loops, and what the outside may ask of
  * them.
  *
- *   worker 0..N-1   loop + HTTP server + decider slot      ─► log thread ─► delivery 0..B-1 (loop +
- * decider slot) ▲                                                     │ commit          │ cursor
- * moved └──────────────── replies ◄───────────────────────────┴─────────────────┘
+ *   worker 0..N-1 ------------> log thread ---------> delivery 0..B-1
+ *   loop + HTTP server          group commit          loop + decider slot
+ *   + decider slot
+ *        ^                          | commit               | cursor moved
+ *        +--- replies --------------+----------------------+
  *
  * Threading: all functions from the main thread, except where noted. Callbacks of query and rewind
  * run on a thread of the gateway: hand their results over with tg_loop_post.
  */
+/* clang-format on */
 #ifndef TG_PIPE_GATEWAY_H
 #define TG_PIPE_GATEWAY_H
 
@@ -33,9 +37,7 @@ const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t c
  */
 TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err *err);
 
-/* --- status
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- status --- */
 
 /* The ledger of one backend. At any instant
  *   received + rewound = before + delivered + waiting + dead_lettered + dropped + elsewhere + lost
@@ -90,8 +92,7 @@ struct tg_gateway_status {
 /* Any thread. Each backend's ledger is exact for one instant, and all share one `received`. */
 void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out);
 
-/* --- requests to one backend
- * ---------------------------------------------------------------------------------- */
+/* --- requests to one backend --- */
 
 int tg_gateway_backend_index(const struct tg_gateway *g,
                              const char *name); /* -1 = none of that name */

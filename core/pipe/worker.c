@@ -11,9 +11,7 @@
 static void on_cursor_moved(void *worker);
 static void on_deadline(void *worker);
 
-/* --- plan
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- plan --- */
 
 /* Plans every point, takes out the dropped ones, and gathers which cursors the answer waits for. */
 static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struct tg_err *err)
@@ -39,8 +37,7 @@ static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struc
     return TG_OK;
 }
 
-/* --- waiting for cursors
- * ------------------------------------------------------------------------------------------ */
+/* --- waiting for cursors --- */
 
 static uint32_t still_behind(const struct tg_gateway *g, const struct tg_ingest *in)
 {
@@ -170,8 +167,7 @@ static void on_deadline(void *worker)
     arm_deadline(w);
 }
 
-/* --- the journey of a request
- * --------------------------------------------------------------------------------------- */
+/* --- the journey of a request --- */
 
 /* On the worker's thread again, after the log thread's verdict. */
 static void on_logged(void *arg)
@@ -237,9 +233,7 @@ static const char *admission(void *worker)
     return NULL;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 enum tg_code tg_worker_init(struct tg_worker *w, struct tg_gateway *g, unsigned index,
                             const char *address, struct tg_err *err)

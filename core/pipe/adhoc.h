@@ -1,0 +1,42 @@
+/* adhoc.h: bytes for series that were routed to a backend when their points were accepted, but are
+ * not any more: their plans hold none for it, so they are made when needed and kept for one attempt
+ * (after it the rules may be others).
+ *
+ *   slots, by series:   [series, bytes, len] [free] [series, NULL: no form here] ...   3/4 full
+ *
+ * Limit: MAX_ADHOC_BYTES of bytes; beyond it the caller's attempt has to be a smaller one.
+ *
+ * Threading: one thread.
+ */
+#ifndef TG_PIPE_ADHOC_H
+#define TG_PIPE_ADHOC_H
+
+#include "core/base/arena.h"
+#include "core/base/buf.h"
+#include "core/model/table.h"
+
+struct tg_adhoc_slot {
+    const struct tg_series *series; /* NULL: free */
+    const uint8_t *bytes;           /* NULL: the backend has no form for it */
+    uint32_t len;
+};
+
+struct tg_adhoc {
+    struct tg_arena arena;
+    struct tg_adhoc_slot *slots; /* a power of two; NULL until needed */
+    uint32_t n, cap;
+    size_t bytes;
+};
+
+void tg_adhoc_init(struct tg_adhoc *a);
+void tg_adhoc_forget(struct tg_adhoc *a); /* empties and frees; as deinit, too */
+
+/* The slot of a series; its `series` is NULL when nothing was put there yet. NULL: no memory. Valid
+ * until the next find. */
+struct tg_adhoc_slot *tg_adhoc_find(struct tg_adhoc *a, const struct tg_series *s);
+/* Fills a free slot; copies the bytes. `bytes` NULL: there are none. TG_ERR_NOMEM;
+ * TG_ERR_TOO_LARGE: too many bytes in one attempt. */
+TG_MUST_CHECK enum tg_code tg_adhoc_put(struct tg_adhoc *a, struct tg_adhoc_slot *slot,
+                                        const struct tg_series *s, const struct tg_buf *bytes);
+
+#endif

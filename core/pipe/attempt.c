@@ -1,0 +1,234 @@
+/* attempt.c: one try at one range of a batch: pick the backend's points, write them, and settle
+ * what came of each: delivered, dead-lettered, elsewhere, or to be tried again.
+ *
+ * Routing: a point goes where it was routed when it was accepted, whatever the rules say by then:
+ * cursors pass it at different times, so with the rules of each moment an edit could make all of
+ * them skip it. Its form (tags) follows the rules in force, and a rule that now drops the series
+ * drops it. Points from before the cursor was made, or rewound, go by the rules in force alone.
+ */
+#include <string.h>
+
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "core/pipe/internal.h"
+
+static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
+{
+    if (n <= d->cap_points) return TG_OK;
+    struct tg_delivery_point *points = tg_reallocarray(d->points, n, sizeof(*points));
+    if (points) d->points = points;
+    uint32_t *origin = tg_reallocarray(d->origin, n, sizeof(*origin));
+    if (origin) d->origin = origin;
+    uint32_t *unprepared = tg_reallocarray(d->unprepared, n, sizeof(*unprepared));
+    if (unprepared) d->unprepared = unprepared;
+    if (!points || !origin || !unprepared) return TG_ERR_NOMEM;
+    d->cap_points = n;
+    return TG_OK;
+}
+
+/* Runs rules and prepare for a series whose plan holds no bytes for this backend. */
+static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_series *s,
+                                struct tg_err *err)
+{
+    struct tg_series_desc desc;
+    struct tg_decision decision;
+    struct tg_arena *arena = &d->decider.arena;
+    tg_buf_reset(&d->adhoc_scratch);
+    enum tg_code code = tg_table_describe(d->gateway->table, s, &desc, arena);
+    if (code == TG_OK)
+        code = tg_rules_decide(d->gateway->rules, d->decider.slot, &desc, arena, &decision, NULL);
+    if (code != TG_OK)
+        (void)tg_fail(err, code, "out of memory (limits.memory)");
+    else
+        code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
+    tg_arena_reset(arena);
+    return code;
+}
+
+/* The bytes of a series that was routed here when its point was accepted, but is not any more.
+ * TG_ERR_NOMEM; TG_ERR_TOO_LARGE: too many such series in one attempt; *bytes NULL when the backend
+ * cannot take it. */
+static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
+                                  const uint8_t **bytes, uint32_t *len)
+{
+    struct tg_adhoc_slot *slot = tg_adhoc_find(&d->adhoc, s);
+    if (!slot) return TG_ERR_NOMEM;
+    if (!slot->series) {
+        struct tg_err err;
+        const enum tg_code code = prepare_now(d, s, &err);
+        if (code == TG_ERR_NOMEM) return code;
+        TG_TRY(tg_adhoc_put(&d->adhoc, slot, s, code == TG_OK ? &d->adhoc_scratch : NULL));
+    }
+    *bytes = slot->bytes;
+    *len = slot->len;
+    return TG_OK;
+}
+
+/* Picks this backend's points of d->range. Inside the guard. */
+static enum tg_code select_points(struct tg_delivery_loop *d)
+{
+    const uint32_t bit = UINT32_C(1) << d->index;
+    const uint64_t generation = tg_rules_generation(d->gateway->rules);
+    TG_TRY(reserve_points(d, d->range.hi - d->range.lo));
+    tg_adhoc_forget(&d->adhoc); /* of the attempt before: the rules may have changed */
+    uint32_t n = 0;
+    d->n_elsewhere = 0;
+    d->n_unprepared = 0;
+    for (uint32_t i = d->range.lo; i < d->range.hi; i++) {
+        const struct tg_point *p = &d->batch.points[i];
+        const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
+        if (!plan) return TG_ERR_NOMEM;
+        const uint32_t targets = p->routed && !d->replay ? p->targets : plan->targets;
+        if (!(targets & bit) || plan->targets == 0) {
+            d->n_elsewhere++;
+            continue;
+        }
+        uint32_t len;
+        const uint8_t *prepared = tg_plan_prepared(plan, d->index, &len);
+        if (!prepared && !(plan->targets & bit))
+            TG_TRY(prepare_adhoc(d, p->series, &prepared, &len));
+        if (!prepared) {
+            d->unprepared[d->n_unprepared++] = i;
+            continue;
+        }
+        d->points[n] = (struct tg_delivery_point){p, plan, prepared, len};
+        d->origin[n++] = i;
+    }
+    d->delivery = (struct tg_delivery){
+        .points = d->points,
+        .n_points = n,
+        .from_pos = d->span.from_pos,
+        .to_pos = d->span.to_pos,
+        .part = d->part,
+    };
+    return TG_OK;
+}
+
+/* Dead-letters what the range's attempt leaves behind. */
+static enum tg_code bury(struct tg_delivery_loop *d, const struct tg_write_result *r,
+                         struct tg_err *err)
+{
+    const struct tg_table *table = d->gateway->table;
+    const uint32_t n_skipped = r ? r->n_skipped : 0;
+    enum tg_code code = TG_OK;
+    for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
+        const struct tg_point *p = &d->batch.points[d->unprepared[i]];
+        /* asked again for its reason, as that is not worth keeping with every plan */
+        struct tg_err why = {.msg = "the backend has no form for this series"};
+        (void)prepare_now(d, p->series, &why);
+        code = tg_dead_letters_add(d->dead_letters, table, p, why.msg, err);
+    }
+    for (uint32_t i = 0; n_skipped && i < d->delivery.n_points && code == TG_OK; i++)
+        if (r->skipped[i / 8] >> (i % 8) & 1)
+            code = tg_dead_letters_add(
+                d->dead_letters, table, d->points[i].point,
+                r->skip_reason ? r->skip_reason : "the backend has no form for it", err);
+    if (code == TG_OK) code = tg_dead_letters_commit(d->dead_letters, err);
+    if (code != TG_OK) tg_dead_letters_abort(d->dead_letters);
+    return code;
+}
+
+/* The range's points all reached their end. */
+static void complete_range(struct tg_delivery_loop *d, const struct tg_write_result *r)
+{
+    struct tg_err err;
+    if ((d->n_unprepared || (r && r->n_skipped)) && bury(d, r, &err) != TG_OK) {
+        tg_delivery_push_range(d, d->range.lo, d->range.hi);
+        tg_delivery_stall(d, &err);
+        return;
+    }
+    const uint32_t n_skipped = r ? r->n_skipped : 0;
+    d->done.delivered += d->delivery.n_points - n_skipped;
+    d->done.dead += n_skipped + d->n_unprepared;
+    d->done.elsewhere += d->n_elsewhere;
+    if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
+    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+}
+
+/* A single point refused for good. The others of its range are elsewhere's or unprepared. */
+static void bury_point(struct tg_delivery_loop *d, const char *message)
+{
+    struct tg_err err;
+    enum tg_code code =
+        tg_dead_letters_add(d->dead_letters, d->gateway->table, d->points[0].point, message, &err);
+    if (code == TG_OK) code = bury(d, NULL, &err);
+    if (code != TG_OK) {
+        tg_dead_letters_abort(d->dead_letters);
+        tg_delivery_push_range(d, d->range.lo, d->range.hi);
+        tg_delivery_stall(d, &err);
+        return;
+    }
+    tg_warn("delivery", "%s refused a point for good (kept as dead letter): %s", d->config->name,
+            message);
+    d->done.dead += 1 + d->n_unprepared;
+    d->done.elsewhere += d->n_elsewhere;
+    d->part++;
+    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+}
+
+static void on_write(void *arg, const struct tg_write_result *r)
+{
+    struct tg_delivery_loop *d = arg;
+    atomic_fetch_add_explicit(&d->n_writes, 1, memory_order_relaxed);
+    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+    switch (r->outcome) {
+    case TG_WRITE_OK:
+        d->n_failures = 0;
+        atomic_store(&d->healthy, true);
+        complete_range(d, r);
+        break;
+    case TG_WRITE_RETRY:
+        tg_delivery_note_error(d, r->message);
+        if (d->n_failures == 0)
+            tg_warn("delivery", "%s: a write failed and will be retried: %s", d->config->name,
+                    r->message);
+        tg_delivery_push_range(d, d->range.lo, d->range.hi);
+        tg_delivery_wait_then_retry(d, TG_DELIVERY_BACKOFF, r->retry_after_ms);
+        break;
+    case TG_WRITE_REFUSED:
+    case TG_WRITE_TOO_LARGE:
+        tg_delivery_note_error(d, r->message);
+        d->part++;
+        if (d->delivery.n_points == 1) {
+            bury_point(d, r->message);
+        } else {
+            const uint32_t mid = d->origin[d->delivery.n_points / 2];
+            tg_delivery_push_range(d, mid, d->range.hi);
+            tg_delivery_push_range(d, d->range.lo, mid);
+        }
+        break;
+    }
+    tg_guard_exit(tg_table_guard(d->gateway->table), d->ticket);
+    if (tg_delivery_get_state(d) == TG_DELIVERY_IDLE || d->stopping) tg_delivery_pump(d);
+}
+
+/* The range needs more than one attempt may have: half of it needs less. */
+static void split_range(struct tg_delivery_loop *d, enum tg_code why)
+{
+    const uint32_t mid = d->range.lo + (d->range.hi - d->range.lo) / 2;
+    tg_delivery_push_range(d, mid, d->range.hi);
+    tg_delivery_push_range(d, d->range.lo, mid);
+    if (why == TG_ERR_TOO_LARGE && mid > d->range.lo) return;
+    struct tg_err err;
+    (void)tg_fail(&err, TG_ERR_NOMEM, "out of memory (limits.memory)");
+    tg_delivery_stall(d, &err);
+}
+
+/* Takes the next range; ends with a write under way, a wait, or the range complete or split. */
+void tg_delivery_attempt(struct tg_delivery_loop *d)
+{
+    d->range = d->ranges[--d->n_ranges];
+    struct tg_guard *guard = tg_table_guard(d->gateway->table);
+    d->ticket = tg_guard_enter(guard);
+    const enum tg_code code = select_points(d);
+    if (code != TG_OK) {
+        split_range(d, code);
+    } else if (d->delivery.n_points == 0) {
+        complete_range(d, NULL);
+    } else {
+        tg_delivery_set_state(d, TG_DELIVERY_WRITING);
+        d->config->ops->write(d->backend, &d->delivery, on_write, d);
+        return; /* the guard is left in on_write */
+    }
+    tg_guard_exit(guard, d->ticket);
+}

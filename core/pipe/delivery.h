@@ -1,0 +1,165 @@
+/* clang-format off */
+/* delivery.h: one backend's delivery loop, as the parts of the pipeline know it.
+ *
+ *   IDLE --> read --> (linger) --> attempt a range --> ... --> cursor moves --> IDLE
+ *                                    |        ^
+ *                                    v        |  ok: the next range; refused: the same in halves
+ *                                    WRITING -+
+ *                                    |        ^
+ *                              retry v        |  time is up (capped, jittered, Retry-After)
+ *                                    BACKOFF -+
+ *
+ *   STALLED is as BACKOFF, but what is in the way is on our side: dead letters full, log unreadable,
+ *   no memory.
+ *
+ * Files: delivery.c is the loop, attempt.c one try at one range, rewind.c moves the cursor.
+ *
+ * Threading: all of it on the loop's own thread, but for the functions said to be for any thread
+ * and the fields at the end of the struct.
+ */
+/* clang-format on */
+#ifndef TG_PIPE_DELIVERY_H
+#define TG_PIPE_DELIVERY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/base/metric.h"
+#include "core/pipe/adhoc.h"
+#include "core/pipe/deadletter.h"
+#include "core/pipe/decide.h"
+#include "core/pipe/gateway.h"
+
+struct tg_gateway;
+
+struct tg_range {
+    uint32_t lo, hi; /* points [lo, hi) of the batch */
+};
+
+struct tg_delivery_counts {
+    uint64_t delivered, elsewhere, dead, lost;
+};
+
+struct tg_delivery_loop {
+    struct tg_gateway *gateway;
+    unsigned index; /* backend number */
+    const struct tg_backend_config *config;
+    pthread_t thread;
+    bool has_thread;
+    struct tg_loop *loop;
+    struct tg_backend *backend;
+    struct tg_log_cursor *cursor;
+    struct tg_log_reader *reader;
+    struct tg_dead_letters *dead_letters;
+    struct tg_decider decider;
+
+    /* The batch under way: points read from the log since the cursor. `dicts` keep their series
+     * alive; the table's guard is entered only while plans are in use, so that a backend that is
+     * down holds up no freeing. */
+    struct tg_batch batch;
+    struct tg_log_dict **dicts;
+    uint32_t n_dicts, cap_dicts;
+    struct tg_log_read span; /* what the batch covers */
+    struct tg_delivery_counts done;
+    bool replay;    /* `span` goes by the rules in force: see delivery.c, Routing */
+    bool has_batch; /* `span` is under way: not to be read again */
+    uint64_t
+        first_read_ms; /* when the batch got its first point: linger counts from here; 0 = none */
+    bool end_reached;  /* the last read found nothing more */
+
+    /* One attempt: the points of one range that are this backend's. */
+    struct tg_range ranges[64]; /* a stack; halving never needs more than one entry a bit */
+    unsigned n_ranges;
+    struct tg_range range;
+    struct tg_delivery delivery;
+    struct tg_delivery_point *points;
+    uint32_t *origin;     /* index in the batch of each delivery point */
+    uint32_t *unprepared; /* indexes in the batch of points whose series the backend cannot take */
+    uint32_t n_unprepared;
+    uint32_t cap_points;
+    uint32_t n_elsewhere;
+    uint32_t part;
+    struct tg_adhoc adhoc; /* one attempt's */
+    struct tg_buf adhoc_scratch;
+    int ticket;          /* of the guard during a write */
+    unsigned n_failures; /* in a row */
+
+    struct tg_timer *timer; /* backoff and linger; which one, `state` says */
+    struct tg_timer *tick;  /* health and retention */
+    uint64_t next_health_ms, next_retention_ms;
+    bool health_pending;
+
+    struct tg_loop_item wake_item;
+    _Atomic bool wake_posted;
+    struct rewind_request *rewinds; /* asked for while a write was in flight, oldest first */
+    bool stopping;
+    bool ended;
+    uint64_t saved_pos; /* of the cursor's file, as far as this loop asked */
+    uint64_t stop_deadline_ms;
+    struct tg_loop_item stop_item;
+
+    /* Read by other threads. */
+    _Atomic uint64_t confirmed_pos;
+    _Atomic unsigned n_waiters; /* requests whose answer waits for this cursor */
+    _Atomic bool lingering;     /* waits for a fuller batch: wakes of the log are not needed */
+    _Atomic int state;          /* enum tg_delivery_state */
+    _Atomic bool healthy;
+    _Atomic uint64_t n_writes, n_retries;
+    _Atomic uint64_t behind_since_ms; /* monotonic; 0 = at the log's end */
+    pthread_mutex_t error_lock;
+    char last_error[256];
+    struct tg_metric metrics[8];
+    struct tg_metric *delivered, *dead, *retries;
+};
+
+/* --- for the other parts --- */
+
+TG_MUST_CHECK enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g,
+                                            unsigned index, struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_delivery_start(struct tg_delivery_loop *d, struct tg_err *err);
+void tg_delivery_wake(void *delivery_loop); /* there is more in the log; any thread */
+void tg_delivery_ask_stop(struct tg_delivery_loop *d, uint64_t deadline_ms);
+void tg_delivery_join(struct tg_delivery_loop *d);
+void tg_delivery_deinit(struct tg_delivery_loop *d);
+void tg_delivery_status(struct tg_delivery_loop *d,
+                        struct tg_backend_status *out); /* without the ledger */
+TG_MUST_CHECK enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, enum tg_rewind_to to,
+                                              int64_t value, tg_on_rewind on_rewind, void *arg,
+                                              struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_delivery_query(struct tg_delivery_loop *d, const struct tg_query *q,
+                                             tg_on_row on_row, tg_on_query_end on_end, void *arg,
+                                             struct tg_err *err);
+
+/* --- between delivery.c, attempt.c and rewind.c --- */
+
+static inline void tg_delivery_set_state(struct tg_delivery_loop *d, enum tg_delivery_state s)
+{
+    atomic_store_explicit(&d->state, (int)s, memory_order_relaxed);
+}
+
+static inline enum tg_delivery_state tg_delivery_get_state(const struct tg_delivery_loop *d)
+{
+    return (enum tg_delivery_state)atomic_load_explicit(&d->state, memory_order_relaxed);
+}
+
+static inline void tg_delivery_push_range(struct tg_delivery_loop *d, uint32_t lo, uint32_t hi)
+{
+    if (lo < hi) d->ranges[d->n_ranges++] = (struct tg_range){lo, hi};
+}
+
+void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message); /* for the status */
+/* Goes on with what is due, until there is a wait or nothing more. */
+void tg_delivery_pump(struct tg_delivery_loop *d);
+/* Takes the next range; ends with a write under way, a wait, or the range complete or split. */
+void tg_delivery_attempt(struct tg_delivery_loop *d);
+/* Back to where the span begins: what was read since is read again, under the rules then in force.
+ */
+void tg_delivery_restart_batch(struct tg_delivery_loop *d);
+/* The state until the timer fires, with a longer wait after each failure in a row. */
+void tg_delivery_wait_then_retry(struct tg_delivery_loop *d, enum tg_delivery_state state,
+                                 int64_t retry_after_ms);
+void tg_delivery_stall(struct tg_delivery_loop *d, const struct tg_err *err);
+void tg_delivery_run_rewinds(struct tg_delivery_loop *d);    /* nothing is being written */
+void tg_delivery_cancel_rewinds(struct tg_delivery_loop *d); /* at the end */
+
+#endif

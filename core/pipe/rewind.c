@@ -1,0 +1,158 @@
+/* rewind.c: moving a backend's cursor to another place in the log, between two deliveries. */
+#include "core/base/clock.h"
+#include "core/base/logger.h"
+#include "core/base/mem.h"
+#include "core/pipe/internal.h"
+
+enum {
+    MAX_PROBE_ARENA_BYTES = 256 << 20,
+    MAX_NORMALISE_POINTS = 1,
+};
+
+struct rewind_request {
+    struct rewind_request *next;
+    struct tg_delivery_loop *d;
+    enum tg_rewind_to to;
+    int64_t value;
+    tg_on_rewind on_rewind;
+    void *arg;
+};
+
+/* A position that may lie anywhere, as the state of a cursor at the start of the record it is in.
+ */
+static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
+                                  struct tg_cursor_state *to, struct tg_err *err)
+{
+    struct tg_log *log = d->gateway->log;
+    const struct tg_log_stats stats = tg_log_stats(log);
+    *to = (struct tg_cursor_state){.pos = stats.end_pos, .point_no = stats.end_point_no};
+    if (pos == stats.end_pos || pos == UINT64_MAX) return TG_OK;
+    if (pos > stats.end_pos)
+        return tg_fail(err, TG_ERR_INVALID, "position %llu is beyond the log's end %llu",
+                       (unsigned long long)pos, (unsigned long long)stats.end_pos);
+    struct tg_log_reader *reader;
+    TG_TRY(tg_log_reader_open(log, pos, &reader, err));
+    struct tg_guard *guard = tg_table_guard(d->gateway->table);
+    struct tg_batch probe;
+    struct tg_log_read read = {0};
+    struct tg_log_dict *dict = NULL;
+    tg_batch_init(&probe, guard, 0, MAX_PROBE_ARENA_BYTES);
+    const enum tg_code code =
+        tg_log_reader_read(reader, &probe, MAX_NORMALISE_POINTS, &read, &dict, err);
+    if (code == TG_OK && read.to_pos != read.from_pos) {
+        to->pos = read.from_pos;
+        to->point_no = read.from_point_no;
+    }
+    tg_batch_deinit(&probe);
+    tg_log_dict_unref(dict);
+    tg_log_reader_close(reader);
+    return code;
+}
+
+static enum tg_code find_rewind(struct tg_delivery_loop *d, const struct rewind_request *q,
+                                struct tg_cursor_state *to, struct tg_err *err)
+{
+    switch (q->to) {
+    case TG_REWIND_START: return tg_log_find_time(d->gateway->log, 0, to, err);
+    case TG_REWIND_TIME: return tg_log_find_time(d->gateway->log, q->value, to, err);
+    case TG_REWIND_POSITION: return find_position(d, (uint64_t)q->value, to, err);
+    case TG_REWIND_END: return find_position(d, UINT64_MAX, to, err);
+    }
+    return tg_fail(err, TG_ERR_INVALID, "unknown kind of rewind");
+}
+
+/* Moves the cursor, in memory and in its file; on failure it stays where it was. */
+static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_cursor_state *before,
+                               const struct tg_cursor_state *to, struct tg_err *err)
+{
+    struct tg_cursor_state s = *before;
+    /* Keeps point_no - first = delivered + elsewhere + dead + lost; modulo 2^64, see
+     * tg_gateway_status. */
+    s.first_point_no -= s.point_no - to->point_no;
+    if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
+    s.pos = to->pos;
+    s.point_no = to->point_no;
+    const enum tg_code code = tg_log_cursor_set(d->cursor, &s, true, err);
+    struct tg_err ignored;
+    if (code != TG_OK) (void)!tg_log_cursor_set(d->cursor, before, false, &ignored);
+    return code;
+}
+
+static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_request *q,
+                              struct tg_cursor_state *now, struct tg_err *err)
+{
+    struct tg_log *log = d->gateway->log;
+    const struct tg_cursor_state before = tg_log_cursor_get(d->cursor);
+    struct tg_cursor_state to;
+    /* Until the cursor stands there, nothing keeps the log from deleting what was just found; once
+     * it does, nothing more goes, so that this ends. */
+    do {
+        TG_TRY(find_rewind(d, q, &to, err));
+        if (d->config->ops->rewound) {
+            uint64_t pos = to.pos;
+            TG_TRY(d->config->ops->rewound(d->backend, &pos, tg_log_stats(log).start_pos, err));
+            if (pos != to.pos) TG_TRY(find_position(d, pos, &to, err));
+        }
+        TG_TRY(put_cursor(d, &before, &to, err));
+    } while (to.pos < tg_log_stats(log).start_pos);
+    d->span = (struct tg_log_read){to.pos, to.pos, to.point_no, to.point_no, 0};
+    tg_delivery_restart_batch(d);
+    atomic_store(&d->confirmed_pos, to.pos);
+    atomic_store(&d->behind_since_ms, tg_clock_mono_ms());
+    *now = tg_log_cursor_get(d->cursor);
+    return TG_OK;
+}
+
+void tg_delivery_run_rewinds(struct tg_delivery_loop *d)
+{
+    while (d->rewinds) {
+        struct rewind_request *q = d->rewinds;
+        d->rewinds = q->next;
+        struct tg_cursor_state now = {0};
+        struct tg_err err = {.msg = ""};
+        const enum tg_code code = rewind_to(d, q, &now, &err);
+        if (code == TG_OK)
+            tg_info("delivery", "%s: cursor moved to position %llu", d->config->name,
+                    (unsigned long long)now.pos);
+        q->on_rewind(q->arg, code, &now, &err);
+        tg_free(q);
+    }
+}
+
+static void on_rewind_request(void *arg)
+{
+    struct rewind_request *q = arg;
+    struct tg_delivery_loop *d = q->d;
+    struct rewind_request **tail = &d->rewinds; /* the last that is asked for has the last word */
+    while (*tail) tail = &(*tail)->next;
+    *tail = q;
+    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING)
+        return; /* pump comes by when the write has ended */
+    tg_timer_stop(d->timer);
+    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+    tg_delivery_pump(d);
+}
+
+enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, enum tg_rewind_to to, int64_t value,
+                                tg_on_rewind on_rewind, void *arg, struct tg_err *err)
+{
+    struct rewind_request *q = tg_calloc(1, sizeof(*q));
+    if (!q) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    *q = (struct rewind_request){NULL, d, to, value, on_rewind, arg};
+    const enum tg_code code = tg_loop_post(d->loop, on_rewind_request, q);
+    if (code != TG_OK) tg_free(q);
+    return code;
+}
+
+void tg_delivery_cancel_rewinds(struct tg_delivery_loop *d)
+{
+    while (d->rewinds) {
+        struct rewind_request *q = d->rewinds;
+        const struct tg_cursor_state now = tg_log_cursor_get(d->cursor);
+        struct tg_err err;
+        d->rewinds = q->next;
+        q->on_rewind(q->arg, tg_fail(&err, TG_ERR_CANCELED, "the gateway is shutting down"), &now,
+                     &err);
+        tg_free(q);
+    }
+}
