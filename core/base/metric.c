@@ -34,6 +34,7 @@ static void fill(struct tg_metric *m, enum tg_metric_type type, const char *name
 {
     atomic_store(&m->value, 0);
     m->type = type;
+    m->in_millis = false;
     m->name = name;
     m->help = help;
     m->labels[0] = '\0';
@@ -67,6 +68,16 @@ void tg_metric_register_fn(struct tg_metric *m, enum tg_metric_type type, const 
         (void)vsnprintf(m->labels, sizeof(m->labels), labels_fmt, ap);
         va_end(ap);
     }
+    link_metric(m);
+}
+
+void tg_metric_register_seconds(struct tg_metric *m, enum tg_metric_type type, const char *name,
+                                const char *help, uint64_t (*read_ms)(void *arg), void *arg)
+{
+    fill(m, type, name, help);
+    m->read = read_ms;
+    m->arg = arg;
+    m->in_millis = true;
     link_metric(m);
 }
 
@@ -110,9 +121,14 @@ enum tg_code tg_metric_render(struct tg_buf *out)
             last = m->name;
         }
         const uint64_t v = m->read ? m->read(m->arg) : tg_metric_get(m);
+        char text[32];
+        if (m->in_millis)
+            (void)snprintf(text, sizeof(text), "%" PRIu64 ".%03u", v / 1000, (unsigned)(v % 1000));
+        else
+            (void)snprintf(text, sizeof(text), "%" PRIu64, v);
         if (code == TG_OK) {
-            code = m->labels[0] ? tg_buf_printf(out, "%s{%s} %" PRIu64 "\n", m->name, m->labels, v)
-                                : tg_buf_printf(out, "%s %" PRIu64 "\n", m->name, v);
+            code = m->labels[0] ? tg_buf_printf(out, "%s{%s} %s\n", m->name, m->labels, text)
+                                : tg_buf_printf(out, "%s %s\n", m->name, text);
         }
     }
     (void)pthread_mutex_unlock(&lock);

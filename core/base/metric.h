@@ -9,6 +9,7 @@
 #define TG_BASE_METRIC_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/base/buf.h"
@@ -21,6 +22,7 @@ struct tg_metric {
     const char *help; /* borrows */
     char labels[120]; /* copy: `backend="influx"`, may be empty */
     enum tg_metric_type type;
+    bool in_millis;              /* the value counts thousandths of the unit in `name` */
     uint64_t (*read)(void *arg); /* when set, called at render time instead of reading value */
     void *arg;
     struct tg_metric *next;
@@ -37,6 +39,9 @@ void tg_metric_register(struct tg_metric *m, enum tg_metric_type type, const cha
 void tg_metric_register_fn(struct tg_metric *m, enum tg_metric_type type, const char *name,
                            const char *help, uint64_t (*read)(void *arg), void *arg,
                            const char *labels_fmt, ...) __attribute__((format(printf, 7, 8)));
+/* As above; `read_ms` gives milliseconds, which are shown as seconds, for names in _seconds. */
+void tg_metric_register_seconds(struct tg_metric *m, enum tg_metric_type type, const char *name,
+                                const char *help, uint64_t (*read_ms)(void *arg), void *arg);
 void tg_metric_unregister(
     struct tg_metric *m); /* a metric that was never registered (zeroed) is accepted */
 

@@ -74,3 +74,9 @@ class Commands(unittest.TestCase):
         self.assertEqual(request("GET", g.admin, "/-/reload").status, 405)
         self.assertEqual(request("GET", g.admin, "/nothing").status, 404)
         self.assertIn("tidegate_backend_points_waiting{backend=\"archive\"}", request("GET", g.admin, "/metrics").text)
+
+    def test_metrics_are_as_prometheus_wants_them(self):
+        promtool = need("promtool")
+        text = request("GET", self.g.admin, "/metrics").text
+        r = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+        self.assertEqual(r.returncode, 0, r.stdout + r.stderr)

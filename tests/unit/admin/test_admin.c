@@ -196,6 +196,7 @@ static const struct {
     {"GET", "/readyz", NULL, 200, "ready"},
     {"GET", "/metrics", NULL, 200, "tidegate_build_info{version=\""},
     {"GET", "/metrics", NULL, 200, "\nprocess_resident_memory_bytes "},
+    {"GET", "/metrics", NULL, 200, "\nprocess_cpu_seconds_total "},
     {"GET", "/", NULL, 200, "<td>sink<td>influxdb"},
     {"GET", "/", NULL, 200, ">balanced<"},
     {"POST", "/healthz", NULL, 405, "takes GET only"},

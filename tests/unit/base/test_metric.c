@@ -64,6 +64,25 @@ static void test_render(void **state)
     }
 }
 
+/* What is measured in milliseconds is shown in seconds, the unit that Prometheus expects. */
+static void test_seconds(void **state)
+{
+    struct tg_metric m = {0};
+    uint64_t extra = 1965;
+    (void)state;
+    for (int round = 0; round < 2; round++) {
+        tg_metric_register_seconds(&m, TG_METRIC_COUNTER, "cpu_seconds_total", "C.", read_42,
+                                   &extra);
+        expect_render("# HELP cpu_seconds_total C.\n# TYPE cpu_seconds_total counter\n"
+                      "cpu_seconds_total 2.007\n");
+        tg_metric_unregister(&m);
+        /* a name that is used again for something else */
+        tg_metric_register_fn(&m, TG_METRIC_GAUGE, "n", "N.", read_42, &extra, NULL);
+        expect_render("# HELP n N.\n# TYPE n gauge\nn 2007\n");
+        tg_metric_unregister(&m);
+    }
+}
+
 static void test_refused(void **state)
 {
     struct tg_metric m = {0};
@@ -158,9 +177,10 @@ static void test_hash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_render), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_escape), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_clock),  cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_render),  cmocka_unit_test(test_seconds),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
