@@ -1,7 +1,10 @@
 """What a person types: quickstart, and the commands against a running gateway."""
 import json
 import os
+import shutil
+import signal
 import subprocess
+import tempfile
 import unittest
 
 from harness import *
@@ -15,6 +18,42 @@ class Quickstart(unittest.TestCase):
         self.assertIn("system.cpu.load_average.1m", r.stdout)
         self.assertRegex(r.stdout, r"\d+ rows from archive")
         self.assertIn(".parquet", r.stdout)
+
+    def test_ctrl_c_drains(self):
+        # A copy with its own ports and data, and a build that is there already.
+        home = tempfile.mkdtemp(prefix="tidegate-e2e-")
+        self.addCleanup(shutil.rmtree, home, ignore_errors=True)
+        for name in ("quickstart", "scripts", "tests/support"):
+            there = os.path.join(home, name)
+            copy = shutil.copytree if os.path.isdir(os.path.join(ROOT, name)) else shutil.copy
+            copy(os.path.join(ROOT, name), there)
+        config = os.path.join(home, "scripts/gateway.lua")
+        with open(config) as f:
+            text = f.read()
+        text = text.replace("127.0.0.1:4318", "127.0.0.1:0").replace("127.0.0.1:4320", "127.0.0.1:0")
+        with open(config, "w") as f:
+            f.write(text.replace('dir = "../data/parquet"', 'dir = "../data/parquet", linger = "50ms"'))
+        os.makedirs(os.path.join(home, "build/release"))
+        os.makedirs(os.path.join(home, "bin"))
+        os.symlink(os.environ["TIDEGATE_BINARY"], os.path.join(home, "build/release/tidegate"))
+        os.symlink(shutil.which("true"), os.path.join(home, "bin/cmake"))
+        log = os.path.join(home, "out.txt")
+        with open(log, "w") as out:
+            p = subprocess.Popen([os.path.join(home, "quickstart")], cwd=home, stdout=out, stderr=out,
+                                 stdin=subprocess.DEVNULL, start_new_session=True,
+                                 env=dict(os.environ, PATH=os.path.join(home, "bin") + ":" + os.environ["PATH"]))
+        try:
+            wait_for("quickstart", lambda: p.poll() is not None or "Its messages follow" in open(log).read(), 60)
+            os.killpg(p.pid, signal.SIGINT)  # what a terminal does: every process of the group
+            code = p.wait(20)
+        finally:
+            if p.poll() is None:
+                os.killpg(p.pid, signal.SIGKILL)
+        text = open(log).read()
+        self.assertEqual(code, 0, text[-3000:])
+        self.assertIn("draining", text)
+        self.assertIn("run: stopped", text)
+        self.assertNotIn("leaving at once", text)
 
 
 class Commands(unittest.TestCase):
