@@ -32,7 +32,8 @@ enum {
     TG_LOG_RESERVE_BYTES = 128 << 10, /* given up when cursors do not fit on a full disk */
     TG_LOG_CURSOR_MS = 200,
     TG_LOG_CURSOR_RETRY_MS = 5000,
-    TG_LOG_GROUP_SERIES = 64, /* series in one record */
+    TG_LOG_SAY_EVERY_MS = 60000, /* a state that lasts is said again so often */
+    TG_LOG_GROUP_SERIES = 64,    /* series in one record */
     TG_LOG_GROUP_BYTES = 64 << 10
 };
 _Static_assert((int)TG_LOG_CHAIN_MAX == (int)TG_BLOCK_CHAIN_MAX, "one limit, two names");
@@ -74,6 +75,8 @@ struct tg_log_writer {             /* under commit_mu */
     bool unsynced, dir_unsynced;
     uint64_t unsynced_since_ms;
     uint64_t refused_bytes; /* of the commit that found the log full */
+    bool refusing;          /* the last commit with points failed, and that was said */
+    uint64_t refusal_said_ms;
     struct tg_block_encoder encoder;
     struct tg_buf out;   /* the commit being built */
     struct tg_buf group; /* series waiting for their record */

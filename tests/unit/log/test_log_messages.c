@@ -1,0 +1,132 @@
+/* What the log says on stderr when it has to refuse points: once, and once more when that is over.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/log/log.h"
+#include "tests/support/log_fixture.h"
+#include "tests/support/sim_fs.h"
+
+static FILE *captured;
+static int real_stderr;
+
+static void capture_begin(void)
+{
+    captured = tmpfile();
+    assert_non_null(captured);
+    (void)fflush(stderr);
+    real_stderr = dup(STDERR_FILENO);
+    assert_true(real_stderr >= 0);
+    assert_true(dup2(fileno(captured), STDERR_FILENO) >= 0);
+}
+
+static void capture_end(char *out, size_t cap)
+{
+    assert_true(dup2(real_stderr, STDERR_FILENO) >= 0);
+    (void)close(real_stderr);
+    rewind(captured);
+    const size_t n = fread(out, 1, cap - 1, captured);
+    out[n] = '\0';
+    (void)fclose(captured);
+}
+
+static unsigned count(const char *text, const char *word)
+{
+    unsigned n = 0;
+    for (const char *p = text; (p = strstr(p, word)); p += strlen(word)) n++;
+    return n;
+}
+
+static enum tg_code commit(struct tg_log *log, struct lf *f, uint32_t n, int64_t *t)
+{
+    struct tg_batch b, *list = &b;
+    uint64_t pos;
+    struct tg_err err;
+    tg_batch_init(&b, NULL, 0, 0);
+    *t += 1000000000;
+    lf_mixed(f, &b, n, *t);
+    const enum tg_code code = tg_log_commit(log, &list, 1, &pos, &err);
+    tg_batch_deinit(&b);
+    return code;
+}
+
+struct full_case {
+    const char *name, *says;
+    uint64_t max_bytes, capacity;
+};
+
+static void take_all(struct tg_log *log, struct tg_log_cursor *c)
+{
+    const struct tg_log_stats stats = tg_log_stats(log);
+    struct tg_cursor_state s = tg_log_cursor_get(c);
+    s.n_delivered += stats.end_point_no - s.point_no;
+    s.pos = stats.end_pos;
+    s.point_no = stats.end_point_no;
+    assert_int_equal(tg_log_cursor_set(c, &s, true, NULL), TG_OK);
+}
+
+static void test_full_is_said_once(void **state)
+{
+    static const struct full_case cases[] = {
+        {"max_bytes", "error log: the log is full: log.max_bytes is 65536", 64 << 10, 0},
+        {"disk", "No space left on device; new points are refused", 0, 50000},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct full_case *k = &cases[i];
+        struct lf f;
+        struct sim_fs *sim = sim_fs_new(1);
+        struct tg_log *log;
+        struct tg_log_cursor *c;
+        int64_t t = 0;
+        static char text[64 << 10];
+        lf_init(&f, 100, 11);
+        f.routed = true;
+        const struct tg_log_config config = {.dir = "/data/log",
+                                             .segment_bytes = 16 << 10,
+                                             .max_bytes = k->max_bytes,
+                                             .fs = &sim->fs,
+                                             .table = f.table,
+                                             .targets = lf_targets,
+                                             .n_targets = LF_TARGETS};
+        assert_int_equal(tg_log_open(&config, &log, NULL), TG_OK);
+        assert_int_equal(tg_log_cursor_open(log, "slow", true, &c, NULL), TG_OK);
+        if (k->capacity) sim->capacity = sim_fs_used(sim) + k->capacity;
+        for (unsigned round = 0; round < 2; round++) {
+            capture_begin();
+            unsigned n = 0, n_full = 0;
+            while (n_full < 30 && ++n < 1000)
+                if (commit(log, &f, 90, &t) == TG_ERR_FULL) n_full++;
+            capture_end(text, sizeof(text));
+            if (count(text, k->says) != 1 || n_full != 30)
+                fail_msg("%s: %u refused, said: %s", k->name, n_full, text);
+            assert_int_equal(count(text, "taken again"), 0);
+
+            capture_begin();
+            take_all(log, c);
+            for (unsigned j = 0; j < 3; j++) assert_int_equal(commit(log, &f, 90, &t), TG_OK);
+            capture_end(text, sizeof(text));
+            assert_int_equal(count(text, "info log: new points are taken again"), 1);
+            assert_int_equal(count(text, "error"), 0);
+        }
+        tg_log_cursor_close(c);
+        tg_log_close(log);
+        sim_fs_free(sim);
+        lf_deinit(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full_is_said_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
