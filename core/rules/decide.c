@@ -93,7 +93,7 @@ static bool call_once(lua_State *L, struct decide *d, enum tg_rule_no rule)
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->ref_rules[rule]);
     tgl_series_push(L, vm, rule == TG_RULE_TAGS);
     if (rule == TG_RULE_STRATEGY) push_targets(L, vm);
-    return tg_vm_call(vm, rule == TG_RULE_STRATEGY ? 2 : 1, rule == TG_RULE_TAGS ? 0 : 1);
+    return tg_vm_call(vm, rule == TG_RULE_STRATEGY ? 2 : 1, 1);
 }
 
 /* Runs one rule; fills *verdict (not for tags). false: it failed and vm->error says why. */
@@ -105,9 +105,12 @@ static bool run_rule(lua_State *L, struct decide *d, enum tg_rule_no rule,
      * are pure, so running it again under a line hook finds the line. */
     for (int round = 0; round < 2; round++) {
         vm->tracing = d->trace || round > 0;
+        const int base = lua_gettop(L);
         bool ok = call_once(L, d, rule);
         if (ok && rule == TG_RULE_TAGS) {
-            ok = tgl_series_read_tags(L, vm, d->arena, &d->out->mapped, &d->nomem);
+            struct tg_verdict none;
+            ok = tgl_verdict_get(L, vm, -1, rule, &none) &&
+                 tgl_series_read_tags(L, vm, d->arena, &d->out->mapped, &d->nomem);
             if (ok && d->trace) {
                 char text[sizeof(d->trace->steps[0].note)];
                 const int line = tgl_series_note(vm, &d->out->mapped, text, sizeof(text));
@@ -121,8 +124,8 @@ static bool run_rule(lua_State *L, struct decide *d, enum tg_rule_no rule,
                 *verdict = *v;
                 if (v->kind != TG_VERDICT_NONE) trace_step(d, rule, v->line, v->note);
             }
-            lua_pop(L, 1);
         }
+        lua_settop(L, base);
         const bool again =
             !ok && !d->nomem && !vm->has_position && !vm->tracing && vm->overrun == TG_OVERRUN_NONE;
         const bool was_tracing = vm->tracing;

@@ -220,7 +220,7 @@ const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int ind
                                          enum tg_rule_no rule, struct tg_verdict *none)
 {
     static const char *const wanted[TG_RULES] = {
-        "nothing",
+        "nothing: change series.tags in place",
         "to(\"backend\"), drop(\"reason\") or nil",
         "logged(), all(), primary_only(name), primary_with_async_replication(name) or nil",
         "keep(\"90d\") or nil",

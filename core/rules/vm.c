@@ -294,9 +294,8 @@ static enum tg_code load_rule(lua_State *L, struct tg_vm *vm, const struct tg_ru
     if (!tg_vm_call(vm, 0, 1)) return vm->process_refused ? TG_ERR_NOMEM : TG_ERR_INVALID;
     if (lua_type(L, -1) != LUA_TFUNCTION) {
         tg_vm_set_error(vm, 0,
-                        "gives a %s; the script must end with \"return function(series) "
-                        "... end\"",
-                        luaL_typename(L, -1));
+                        "gives %s; the script must end with \"return function(series) ... end\"",
+                        lua_isnil(L, -1) ? "nothing" : luaL_typename(L, -1));
         lua_pop(L, 1);
         return TG_ERR_INVALID;
     }
