@@ -31,7 +31,7 @@ static void put(json_t *object, bool *ok, const char *key, json_t *value)
 static bool is_balanced(const struct tg_ledger *l)
 {
     return l->received + l->rewound == l->before + l->delivered + l->waiting + l->dead_lettered +
-                                           l->dropped + l->elsewhere + l->lost;
+                                           l->dropped + l->elsewhere + l->lost + l->skipped;
 }
 
 static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
@@ -57,6 +57,7 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(j, ok, "dropped", num(l->dropped));
     put(j, ok, "elsewhere", num(l->elsewhere));
     put(j, ok, "lost", num(l->lost));
+    put(j, ok, "skipped", num(l->skipped));
     put(j, ok, "balanced", json_boolean(is_balanced(l)));
     put(o, ok, "ledger", j);
     return o;
@@ -253,7 +254,8 @@ static void add_backends(struct page *p, const struct tg_gateway_status *s)
 {
     add(p, "<h2>Backends</h2><div class=w><table><tr><th>name<th>type<th>state<th class=n>delivered"
            "<th class=n>waiting<th class=n>dead letters<th class=n>elsewhere<th class=n>dropped"
-           "<th class=n>lost<th class=n>before<th class=n>rewound<th class=n>lag<th>ledger</tr>");
+           "<th class=n>lost<th class=n>skipped<th class=n>before<th class=n>rewound<th "
+           "class=n>lag<th>ledger</tr>");
     for (unsigned i = 0; i < s->n_backends; i++) {
         const struct tg_backend_status *b = &s->backends[i];
         add(p, "<tr><td>");
@@ -268,6 +270,7 @@ static void add_backends(struct page *p, const struct tg_gateway_status *s)
         add_cell(p, b->ledger.elsewhere, "");
         add_cell(p, b->ledger.dropped, "");
         add_cell(p, b->ledger.lost, "bad");
+        add_cell(p, b->ledger.skipped, "");
         add_cell(p, b->ledger.before, "");
         add_cell(p, b->ledger.rewound, "");
         add(p, "<td class=n>%.1f s<td class=%s>%s</tr>", (double)b->lag_ms / 1000,
@@ -275,7 +278,7 @@ static void add_backends(struct page *p, const struct tg_gateway_status *s)
             is_balanced(&b->ledger) ? "balanced" : "NOT balanced");
     }
     add(p, "</table></div><p class=s>received + rewound = before + delivered + waiting + dead "
-           "letters + dropped + elsewhere + lost, for every backend</p>");
+           "letters + dropped + elsewhere + lost + skipped, for every backend</p>");
 }
 
 void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)

@@ -18,7 +18,7 @@ static int run(const struct tg_args *args)
     const char *to = tg_args_value(args, "to");
     if (!to)
         return tg_usage_error(args->cmd,
-                              "say where to with --to start, --to TIME or --to POSITION");
+                              "say where to with --to start, --to end, --to TIME or --to POSITION");
     /* A bare number is a position here: that is what `status` shows. */
     char position[64];
     if (is_number(to)) {
@@ -72,14 +72,17 @@ static const struct tg_flag flags[] = {
 const struct tg_cmd tg_cmd_rewind = {
     .name = "rewind",
     .summary = "move a backend's cursor, to fill it again from the log",
-    .synopsis = "BACKEND --to start|TIME|POSITION",
+    .synopsis = "BACKEND --to start|end|TIME|POSITION",
     .details =
         "The backend gets everything from there on again, decided by the rules now in force. "
         "How far back\nit goes is up to log.keep. A backend that keeps duplicates will have "
-        "some.",
+        "some.\nForward, the points between are not delivered (skipped), and requests that wait "
+        "for "
+        "them are told to\ncome back.",
     .examples = "  tidegate rewind archive --to start\n"
                 "  tidegate rewind influx --to 10m\n"
-                "  tidegate rewind influx --to 2026-01-31T12:00:00Z\n",
+                "  tidegate rewind influx --to 2026-01-31T12:00:00Z\n"
+                "  tidegate rewind influx --to end\n",
     .flags = flags,
     .min_words = 1,
     .max_words = 1,

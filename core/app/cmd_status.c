@@ -177,7 +177,7 @@ const struct tg_cmd tg_cmd_status = {
     .synopsis = "[--once] [--json]",
     .details =
         "For every backend: received + rewound = before + delivered + waiting + dead + dropped "
-        "+ elsewhere + lost.",
+        "+ elsewhere + lost + skipped.",
     .examples = "  tidegate status\n"
                 "  tidegate status --once\n"
                 "  tidegate status --json | jq '.backends[].ledger'\n",

@@ -75,6 +75,12 @@ struct tg_backend_open {              /* what open is given */
     uint64_t log_end_pos; /* where the log ends at open; UINT64_MAX = not known */
 };
 
+struct tg_backend_rewind { /* what rewound is given */
+    uint64_t from_pos;     /* where the cursor stands */
+    uint64_t oldest_pos;   /* the oldest data in the log */
+    bool comes_again; /* what comes at from_pos was delivered before: a rewind is not done yet */
+};
+
 struct tg_backend_ops {
     const char *type;                     /* "parquet" */
     const struct tg_option_spec *options; /* its configuration keys (without `type`) */
@@ -101,12 +107,13 @@ struct tg_backend_ops {
     /* Called now and then with nothing to write, so that what expired by `retention` can go; NULL =
      * not supported. */
     enum tg_code (*apply_retention)(struct tg_backend *b, int64_t now_ns, struct tg_err *err);
-    /* The cursor is about to move back to *pos: what was written from later positions will come
-     * again. A backend that must not have it twice makes room for it, and may move *pos to where
-     * it can do so exactly: back, but not before `oldest_pos` (the oldest data in the log), or
-     * forward. NULL = nothing to do. */
-    enum tg_code (*rewound)(struct tg_backend *b, uint64_t *pos, uint64_t oldest_pos,
-                            struct tg_err *err);
+    /* The cursor is about to be put at *pos, between two deliveries. Back: what was written from
+     * later positions will come again; a backend that must not have it twice makes room for it.
+     * Forward: what is between is skipped. It may move *pos to where it can do so exactly (back,
+     * but not before how->oldest_pos, or forward), or refuse (TG_ERR_INVALID, saying when it will
+     * not). NULL = nothing to do. */
+    enum tg_code (*rewound)(struct tg_backend *b, const struct tg_backend_rewind *how,
+                            uint64_t *pos, struct tg_err *err);
     void (*close)(struct tg_backend *b); /* no write pending; NULL accepted */
 };
 

@@ -542,11 +542,17 @@ static enum tg_code apply_retention(struct tg_backend *b, int64_t now_ns, struct
     return code;
 }
 
-static enum tg_code rewound(struct tg_backend *b, uint64_t *pos, uint64_t oldest_pos,
-                            struct tg_err *err)
+static enum tg_code rewound(struct tg_backend *b, const struct tg_backend_rewind *how,
+                            uint64_t *pos, struct tg_err *err)
 {
     const uint64_t asked = *pos;
-    TG_TRY(tg_parquet_dir_rewind(&b->dir, pos, oldest_pos, err));
+    /* make_room removed all files that come again, so those not reached yet are only in the log. */
+    if (how->comes_again && asked > how->from_pos)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "cannot move forward while a rewind delivers again: the files that come "
+                       "again were removed, and their points would be lost; wait until it has "
+                       "caught up (tidegate status), then move");
+    TG_TRY(tg_parquet_dir_rewind(&b->dir, pos, how->oldest_pos, err));
     if (*pos != asked)
         tg_info("parquet", "%s: rewind to %llu instead of %llu, where a file begins", b->name,
                 (unsigned long long)*pos, (unsigned long long)asked);

@@ -29,14 +29,21 @@ struct tg_log_cursor {
 /* --- the file: text, so that an operator can read it; the checksum covers the lines before it ---
  */
 
-static int render(const struct tg_cursor_state *s, char out[FILE_MAX_BYTES])
+/* Version 1 had no `again_until_no` and no `skipped`. */
+enum { FILE_VERSION = 2 };
+
+static int render(const struct tg_cursor_state *s, unsigned version, char out[FILE_MAX_BYTES])
 {
     int n = snprintf(out, FILE_MAX_BYTES,
-                     "tidegate cursor 1\npos %" PRIu64 "\npoint_no %" PRIu64
+                     "tidegate cursor %u\npos %" PRIu64 "\npoint_no %" PRIu64
                      "\nfirst_point_no %" PRIu64 "\nreplay_until_no %" PRIu64 "\ndelivered %" PRIu64
                      "\nelsewhere %" PRIu64 "\ndead %" PRIu64 "\nlost %" PRIu64 "\n",
-                     s->pos, s->point_no, s->first_point_no, s->replay_until_no, s->n_delivered,
-                     s->n_elsewhere, s->n_dead, s->n_lost);
+                     version, s->pos, s->point_no, s->first_point_no, s->replay_until_no,
+                     s->n_delivered, s->n_elsewhere, s->n_dead, s->n_lost);
+    if (version > 1)
+        n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n,
+                      "again_until_no %" PRIu64 "\nskipped %" PRIu64 "\n", s->again_until_no,
+                      s->n_skipped);
     n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, out, (size_t)n));
     return n;
@@ -44,16 +51,18 @@ static int render(const struct tg_cursor_state *s, char out[FILE_MAX_BYTES])
 
 static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
 {
+    unsigned version;
     memset(s, 0, sizeof(*s));
-    if (sscanf(text,
-               "tidegate cursor 1 pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
-               " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64
-               " dead %" SCNu64 " lost %" SCNu64,
-               &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no, &s->n_delivered,
-               &s->n_elsewhere, &s->n_dead, &s->n_lost) != 8)
-        return false;
+    const int n_read = sscanf(
+        text,
+        "tidegate cursor %u pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
+        " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64 " dead %" SCNu64
+        " lost %" SCNu64 " again_until_no %" SCNu64 " skipped %" SCNu64,
+        &version, &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no, &s->n_delivered,
+        &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no, &s->n_skipped);
+    if (!(n_read == 9 && version == 1) && !(n_read == 11 && version == FILE_VERSION)) return false;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
-    return (size_t)render(s, again) == len && memcmp(again, text, len) == 0;
+    return (size_t)render(s, version, again) == len && memcmp(again, text, len) == 0;
 }
 
 static bool name_ok(const char *name)
@@ -107,7 +116,7 @@ static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
     c->dirty = false;
     c->written_ms = tg_clock_mono_ms();
     pthread_mutex_unlock(&log->mu);
-    const size_t n = (size_t)render(&s, text);
+    const size_t n = (size_t)render(&s, FILE_VERSION, text);
     enum tg_code code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
     if (code == TG_ERR_FULL && reserve_give_up(log))
         code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);

@@ -215,8 +215,8 @@ static void read_header(struct tg_log *log, struct found *f)
     (void)log->fs->close(log->fs->self, fd);
 }
 
-/* Looks through a whole segment. `first_no`: of its first block; `end_no`: after its last record
- * that says; `end_pos`: after its last record. `stop_at_first` ends at the first number. */
+/* Looks through a whole segment. `first_no`: of its first block; `end_no`: the highest that
+ * a record says; `end_pos`: after its last record. `stop_at_first` ends at the first number. */
 static enum tg_code scan(struct tg_log *log, struct tg_log_segment *seg, bool stop_at_first,
                          uint64_t *first_no, uint64_t *end_no, uint64_t *end_pos,
                          struct tg_err *err)
@@ -240,8 +240,9 @@ static enum tg_code scan(struct tg_log *log, struct tg_log_segment *seg, bool st
         struct tg_block_info info;
         uint64_t no;
         if (rec.type == TG_RECORD_BLOCK && tg_block_peek(rec.payload, rec.len, &info) == TG_OK) {
+            const uint64_t after = info.first_point_no + info.n_points;
             if (*first_no == TG_NO_NUMBER) *first_no = info.first_point_no;
-            *end_no = info.first_point_no + info.n_points;
+            if (*end_no == TG_NO_NUMBER || after > *end_no) *end_no = after;
         } else if (rec.type == TG_RECORD_COMMIT &&
                    tg_commit_record_get(rec.payload, rec.len, &no)) {
             if (*end_no == TG_NO_NUMBER || no > *end_no) *end_no = no;

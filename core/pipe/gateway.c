@@ -141,7 +141,8 @@ static void register_metrics(struct tg_gateway *g)
                        "Points dropped by rule at ingest.", NULL);
     tg_metric_register(
         &g->ack_timeouts, TG_METRIC_COUNTER, "tidegate_ack_timeouts_total",
-        "Requests told to come back because a cursor they wait for did not move in time.", NULL);
+        "Requests told to come back because a cursor they wait for did not confirm them in time.",
+        NULL);
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         tg_metric_register_fn(&g->gauges[g->n_gauges++], all[i].type, all[i].name, all[i].help,
                               all[i].read, g, NULL);
@@ -433,6 +434,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
             .dropped = out->n_dropped,
             .elsewhere = c->n_elsewhere,
             .lost = c->n_lost,
+            .skipped = c->n_skipped,
         };
     }
 }

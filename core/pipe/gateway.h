@@ -41,14 +41,16 @@ TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err
 
 /* The ledger of one backend. At any instant
  *   received + rewound = before + delivered + waiting + dead_lettered + dropped + elsewhere + lost
+ *                        + skipped
  * where `before` were in the log before this backend's cursor began, `dropped` were dropped by rule
  * at ingest (and never logged), `elsewhere` are not for this backend by the rules in force when its
  * cursor passed them (other targets, or a drop rule loaded since), `lost` were given up to damage
- * of the log's files, and `rewound` counts points that a rewind made it deliver again.
+ * of the log's files, `skipped` are those over which the operator moved the cursor forward, and
+ * `rewound` counts points that a rewind made it deliver again.
  */
 struct tg_ledger {
     uint64_t received, rewound;
-    uint64_t before, delivered, waiting, dead_lettered, dropped, elsewhere, lost;
+    uint64_t before, delivered, waiting, dead_lettered, dropped, elsewhere, lost, skipped;
 };
 
 enum tg_delivery_state {
@@ -104,7 +106,11 @@ typedef void (*tg_on_rewind)(void *arg, enum tg_code code, const struct tg_curso
                              const struct tg_err *err);
 /* Moves a backend's cursor; `value` is ns for a time, bytes for a position. The callback runs once
  * on the backend's thread, after a delivery in flight has ended. TG_ERR_NOT_FOUND for an unknown
- * backend. */
+ * backend.
+ *
+ * Forward, the points between are skipped: the ledger says so, and requests that wait for this
+ * backend and were in the log by then are told to come back. Some backends refuse that while what
+ * was delivered before comes again (TG_ERR_INVALID). */
 TG_MUST_CHECK enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend,
                                              enum tg_rewind_to to, int64_t value,
                                              tg_on_rewind on_rewind, void *arg, struct tg_err *err);

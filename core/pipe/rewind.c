@@ -66,16 +66,36 @@ static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_curso
                                const struct tg_cursor_state *to, struct tg_err *err)
 {
     struct tg_cursor_state s = *before;
-    /* Keeps point_no - first = delivered + elsewhere + dead + lost; modulo 2^64, see
-     * tg_gateway_status. */
-    s.first_point_no -= s.point_no - to->point_no;
-    if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
+    if (to->point_no < s.point_no) {
+        /* modulo 2^64, see tg_gateway_status */
+        s.first_point_no -= s.point_no - to->point_no;
+        if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
+        if (s.point_no > s.again_until_no) s.again_until_no = s.point_no;
+    } else {
+        s.n_skipped += to->point_no - s.point_no;
+    }
     s.pos = to->pos;
     s.point_no = to->point_no;
     const enum tg_code code = tg_log_cursor_set(d->cursor, &s, true, err);
     struct tg_err ignored;
     if (code != TG_OK) (void)!tg_log_cursor_set(d->cursor, before, false, &ignored);
     return code;
+}
+
+static enum tg_code ask_backend(struct tg_delivery_loop *d, const struct tg_cursor_state *before,
+                                struct tg_cursor_state *to, struct tg_err *err)
+{
+    if (!d->config->ops->rewound) return TG_OK;
+    uint64_t pos = to->pos;
+    const struct tg_backend_rewind how = {
+        .from_pos = before->pos,
+        .oldest_pos = tg_log_stats(d->gateway->log).start_pos,
+        .comes_again = before->point_no < before->again_until_no,
+    };
+    struct tg_err why = {.msg = ""};
+    const enum tg_code code = d->config->ops->rewound(d->backend, &how, &pos, &why);
+    if (code != TG_OK) return tg_fail(err, code, "%s: %s", d->config->name, why.msg);
+    return pos == to->pos ? TG_OK : find_position(d, pos, to, err);
 }
 
 static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_request *q,
@@ -88,18 +108,22 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
      * it does, nothing more goes, so that this ends. */
     do {
         TG_TRY(find_rewind(d, q, &to, err));
-        if (d->config->ops->rewound) {
-            uint64_t pos = to.pos;
-            TG_TRY(d->config->ops->rewound(d->backend, &pos, tg_log_stats(log).start_pos, err));
-            if (pos != to.pos) TG_TRY(find_position(d, pos, &to, err));
-        }
+        TG_TRY(ask_backend(d, &before, &to, err));
         TG_TRY(put_cursor(d, &before, &to, err));
     } while (to.pos < tg_log_stats(log).start_pos);
     d->span = (struct tg_log_read){to.pos, to.pos, to.point_no, to.point_no, 0};
     tg_delivery_restart_batch(d);
+    /* Whoever waits for points in the log by now may have some among the skipped ones. Before the
+     * position that would confirm them. */
+    const bool is_forward = to.pos > before.pos;
+    if (is_forward) atomic_store(&d->skipped_to, tg_log_stats(log).end_pos);
     atomic_store(&d->confirmed_pos, to.pos);
     atomic_store(&d->behind_since_ms, tg_clock_mono_ms());
+    if (is_forward) tg_gateway_cursor_moved(d->gateway);
     *now = tg_log_cursor_get(d->cursor);
+    if (to.point_no > before.point_no)
+        tg_warn("delivery", "%s: %llu points are skipped: the cursor was moved forward over them",
+                d->config->name, (unsigned long long)(to.point_no - before.point_no));
     return TG_OK;
 }
 

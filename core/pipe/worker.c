@@ -39,12 +39,20 @@ static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struc
 
 /* --- waiting for cursors --- */
 
-static uint32_t still_behind(const struct tg_gateway *g, const struct tg_ingest *in)
+/* Which of the cursors that it waits for have not confirmed it, and in *skipped which never will:
+ * they were moved forward when it was in the log already. That it had been delivered before that is
+ * possible, but not known. */
+static uint32_t still_behind(const struct tg_gateway *g, const struct tg_ingest *in,
+                             uint32_t *skipped)
 {
     uint32_t behind = 0;
+    *skipped = 0;
     for (uint32_t left = in->wait; left; left &= left - 1) {
         const unsigned b = (unsigned)__builtin_ctz(left);
-        if (atomic_load(&g->deliveries[b].confirmed_pos) < in->end_pos) behind |= UINT32_C(1) << b;
+        const struct tg_delivery_loop *d = &g->deliveries[b];
+        /* in this order: a rewind sets them in the other */
+        if (atomic_load(&d->confirmed_pos) < in->end_pos) behind |= UINT32_C(1) << b;
+        if (atomic_load(&d->skipped_to) >= in->end_pos) *skipped |= UINT32_C(1) << b;
     }
     return behind;
 }
@@ -84,6 +92,41 @@ static void arm_deadline(struct tg_worker *w)
     tg_timer_start(w->deadline_timer, at_ms > now_ms ? at_ms - now_ms : 0);
 }
 
+static void come_back(struct tg_worker *w, struct tg_ingest *in, uint32_t backends, const char *why)
+{
+    char names[160] = "";
+    size_t n = 0;
+    for (uint32_t left = backends; left; left &= left - 1) {
+        const unsigned b = (unsigned)__builtin_ctz(left);
+        const int wrote = snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "",
+                                   w->gateway->config->backends[b].name);
+        if (wrote > 0 && (size_t)wrote < sizeof(names) - n) n += (size_t)wrote;
+    }
+    struct tg_err err;
+    const enum tg_code code = tg_fail(
+        &err, TG_ERR_TIMEOUT,
+        "the points are in the log, but the strategy waits for %s, which %s; send again later",
+        names, why);
+    tg_metric_add(&w->gateway->ack_timeouts, 1);
+    unlink_waiting(w, in);
+    finish(w, in, code, &err);
+}
+
+/* Ends the wait when there is nothing more to wait for. */
+static bool try_end_wait(struct tg_worker *w, struct tg_ingest *in)
+{
+    uint32_t skipped;
+    in->wait = still_behind(w->gateway, in, &skipped);
+    if (skipped) {
+        come_back(w, in, skipped, "was moved forward in the log (rewind) and may not get them");
+        return true;
+    }
+    if (in->wait) return false;
+    unlink_waiting(w, in);
+    finish(w, in, TG_OK, NULL);
+    return true;
+}
+
 static void wait_for_cursors(struct tg_worker *w, struct tg_ingest *in)
 {
     in->prev = w->wait_tail;
@@ -96,16 +139,13 @@ static void wait_for_cursors(struct tg_worker *w, struct tg_ingest *in)
     /* Counted first, looked at second; a delivery moves its cursor first and looks at the count
      * second: one of the two sees the other. */
     atomic_fetch_add(&w->n_waiting, 1);
-    in->wait = in->waited = still_behind(w->gateway, in);
+    in->waited = 0;
+    if (try_end_wait(w, in)) return;
+    in->waited = in->wait;
     for (uint32_t left = in->waited; left; left &= left - 1) {
         struct tg_delivery_loop *d = &w->gateway->deliveries[__builtin_ctz(left)];
         atomic_fetch_add(&d->n_waiters, 1);
         tg_delivery_wake(d); /* it may be lingering for a fuller delivery */
-    }
-    if (in->wait == 0) {
-        unlink_waiting(w, in);
-        finish(w, in, TG_OK, NULL);
-        return;
     }
     if (w->wait_head == in) arm_deadline(w);
 }
@@ -117,10 +157,7 @@ static void on_cursor_moved(void *worker)
     struct tg_ingest *next;
     for (struct tg_ingest *in = w->wait_head; in; in = next) {
         next = in->next;
-        in->wait = still_behind(w->gateway, in);
-        if (in->wait) continue;
-        unlink_waiting(w, in);
-        finish(w, in, TG_OK, NULL);
+        (void)try_end_wait(w, in);
     }
     arm_deadline(w);
 }
@@ -134,29 +171,8 @@ void tg_worker_wake(struct tg_worker *w)
 /* The wait is over: confirmed after all, or not in time. */
 static void end_wait(struct tg_worker *w, struct tg_ingest *in)
 {
-    in->wait = still_behind(w->gateway, in);
-    if (in->wait == 0) {
-        unlink_waiting(w, in);
-        finish(w, in, TG_OK, NULL);
-        return;
-    }
-    char names[160] = "";
-    size_t n = 0;
-    for (uint32_t left = in->wait; left; left &= left - 1) {
-        const unsigned b = (unsigned)__builtin_ctz(left);
-        const int wrote = snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "",
-                                   w->gateway->config->backends[b].name);
-        if (wrote > 0 && (size_t)wrote < sizeof(names) - n) n += (size_t)wrote;
-    }
-    struct tg_err err;
-    const enum tg_code code = tg_fail(
-        &err, TG_ERR_TIMEOUT,
-        "the points are in the log, but the strategy waits for %s, which did not confirm within "
-        "limits.ack_timeout; send again later",
-        names);
-    tg_metric_add(&w->gateway->ack_timeouts, 1);
-    unlink_waiting(w, in);
-    finish(w, in, code, &err);
+    if (!try_end_wait(w, in))
+        come_back(w, in, in->wait, "did not confirm within limits.ack_timeout");
 }
 
 static void on_deadline(void *worker)

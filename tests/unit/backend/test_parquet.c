@@ -481,7 +481,8 @@ static void test_rewind(void **state)
         start(&t, NULL);
         must_open(&t, 0, 0);
         for (uint64_t at = 0; at < 30; at += 10) write_range(&t, at, at + 10, TG_WRITE_OK);
-        assert_int_equal(ops->rewound(t.b, &pos, cases[i].oldest, &err), TG_OK);
+        const struct tg_backend_rewind how = {30, cases[i].oldest, false};
+        assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
         assert_int_equal(pos, cases[i].want);
         expect_range(&t, 0, 30); /* nothing is gone before it comes again */
         if (i % 2) reopen(&t, pos < 30 ? pos : 30, 30);
@@ -505,8 +506,41 @@ static void test_rewind_that_failed(void **state)
     must_open(&t, 0, 0);
     write_range(&t, 0, 10, TG_WRITE_OK);
     write_range(&t, 10, 20, TG_WRITE_OK);
-    assert_int_equal(ops->rewound(t.b, &pos, 0, &err), TG_OK);
+    const struct tg_backend_rewind how = {20, 0, false};
+    assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
     write_range(&t, 20, 30, TG_WRITE_OK);
+    expect_range(&t, 0, 30);
+    end(&t);
+}
+
+/* Back and then forward before all came again: the files that were to come again are gone, so their
+ * points must come. */
+static void test_forward_while_data_comes_again(void **state)
+{
+    (void)state;
+    static struct bench t;
+    struct tg_err err = {.msg = ""};
+    uint64_t pos = 0;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    for (uint64_t at = 0; at < 30; at += 10) write_range(&t, at, at + 10, TG_WRITE_OK);
+    struct tg_backend_rewind how = {30, 0, false};
+    assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
+    write_range(&t, 0, 4, TG_WRITE_OK);
+    how = (struct tg_backend_rewind){4, 0, true};
+    for (int twice = 0; twice < 2; twice++) {
+        pos = 30;
+        assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_ERR_INVALID);
+        assert_non_null(strstr(err.msg, "wait until it has caught up"));
+    }
+    pos = 0; /* back is always possible */
+    assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
+    for (uint64_t at = 0; at < 30; at += 6) write_range(&t, at, at + 6, TG_WRITE_OK);
+    expect_range(&t, 0, 30);
+    how = (struct tg_backend_rewind){30, 0, false};
+    pos = 40;
+    assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
+    assert_int_equal(pos, 40);
     expect_range(&t, 0, 30);
     end(&t);
 }
@@ -796,6 +830,7 @@ int main(void)
         cmocka_unit_test(test_log_replaced),
         cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_rewind_that_failed),
+        cmocka_unit_test(test_forward_while_data_comes_again),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_disk_full),
         cmocka_unit_test(test_power_loss_keeps_what_was_confirmed),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/base/clock.h"
+#include "core/base/crc32c.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/log/log.h"
@@ -227,6 +228,36 @@ static void test_seek(void **state)
     rig_free(r);
 }
 
+/* A file of a gateway of before has its place still. */
+static void test_cursor_file_of_version_1(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(100, 0, 0);
+    struct tg_log_cursor *c;
+    char text[512];
+    for (unsigned i = 0; i < 5; i++) assert_int_equal(commit(r, 90, false, NULL), TG_OK);
+    const uint64_t end_pos = tg_log_stats(r->log).end_pos;
+    int n = snprintf(text, sizeof(text),
+                     "tidegate cursor 1\npos %llu\npoint_no 450\nfirst_point_no 0\n"
+                     "replay_until_no 0\ndelivered 440\nelsewhere 4\ndead 3\nlost 3\n",
+                     (unsigned long long)end_pos);
+    n += snprintf(text + n, sizeof(text) - (size_t)n, "crc32c %08x\n",
+                  tg_crc32c(0, text, (size_t)n));
+    assert_true(sim_fs_put(r->sim, "/data/log/cursors/old.cur", text, (size_t)n));
+    for (unsigned twice = 0; twice < 2; twice++) { /* as it was, and as it is written now */
+        rig_reopen(r);
+        assert_int_equal(tg_log_stats(r->log).n_damaged_records, 0);
+        assert_int_equal(tg_log_cursor_open(r->log, "old", true, &c, NULL), TG_OK);
+        const struct tg_cursor_state s = tg_log_cursor_get(c);
+        assert_int_equal(s.pos, end_pos);
+        assert_int_equal(s.n_delivered, 440);
+        assert_int_equal(s.n_skipped + s.again_until_no, 0);
+        assert_int_equal(tg_log_cursor_set(c, &s, true, NULL), TG_OK);
+        tg_log_cursor_close(c);
+    }
+    rig_free(r);
+}
+
 static void test_cursors(void **state)
 {
     (void)state;
@@ -249,8 +280,10 @@ static void test_cursors(void **state)
                                 .first_point_no = 1,
                                 .n_delivered = 2,
                                 .n_elsewhere = 1,
+                                .again_until_no = 7,
                                 .n_dead = 1,
-                                .n_lost = 1};
+                                .n_lost = 1,
+                                .n_skipped = 9};
     assert_int_equal(tg_log_cursor_set(a, &s, false, NULL), TG_OK);
     tg_log_cursor_close(a);
     tg_log_cursor_close(b);
@@ -807,6 +840,7 @@ int main(void)
         cmocka_unit_test(test_reader_follows),
         cmocka_unit_test(test_seek),
         cmocka_unit_test(test_cursors),
+        cmocka_unit_test(test_cursor_file_of_version_1),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_delivered_segments_stay_for_keep_ms),
         cmocka_unit_test(test_segment_closed_by_age),

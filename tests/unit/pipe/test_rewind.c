@@ -29,6 +29,103 @@ static void test_rewind(void **state)
     assert_seen(0, 101, 110, 1);
 }
 
+struct late_post {
+    pthread_t thread;
+    const struct fixture *f;
+    const char *lines;
+    int status;
+};
+
+static void *post_late(void *arg)
+{
+    struct late_post *p = arg;
+    p->status = post(p->f, p->lines);
+    return NULL;
+}
+
+static void wait_for_waiting_requests(const struct fixture *f, unsigned n)
+{
+    struct tg_gateway_status *s = malloc(sizeof(*s));
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    for (s->n_waiting_acks = 0; s->n_waiting_acks < n;) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        tg_gateway_status(f->g, s);
+        (void)usleep(1000);
+    }
+    free(s);
+}
+
+/* Points over which the cursor is moved are not delivered: nobody is told that they are, and the
+ * ledger says where they went. */
+static void test_forward_rewind_skips_and_says_so(void **state)
+{
+    struct fixture *f = *state;
+    f->config.limits.ack_timeout_ms = 15000;
+    start(f);
+    post_range(f, 1, 10, "");
+    wait_empty(f, 1);
+    atomic_store(&sinks[1].down, true);
+    post_range(f, 11, 30, "");
+    struct late_post waits = {.f = f, .lines = "m,wait=1 v=1i 31\n"};
+    assert_int_equal(pthread_create(&waits.thread, NULL, post_late, &waits), 0);
+    wait_for_waiting_requests(f, 1);
+    const uint64_t began_ms = tg_clock_mono_ms();
+    assert_int_equal(rewind_backend(f, 1, TG_REWIND_END, 0), TG_OK);
+    (void)pthread_join(waits.thread, NULL);
+    assert_int_equal(waits.status, 503);
+    assert_true(tg_clock_mono_ms() - began_ms < 10000); /* now, not at the deadline */
+    atomic_store(&sinks[1].down, false);
+    assert_int_equal(post(f, waits.lines), 204); /* it came back */
+    assert_seen(1, 1, 10, 1);
+    assert_seen(1, 11, 30, 0);
+    assert_seen(1, 31, 31, 1);
+    struct tg_ledger l = ledger(f, 1);
+    assert_int_equal(l.skipped, 21);
+    assert_int_equal(l.delivered, 11);
+    assert_int_equal(l.before, 0);
+    /* what was skipped can be had again */
+    assert_int_equal(rewind_backend(f, 1, TG_REWIND_START, 0), TG_OK);
+    wait_empty(f, 1);
+    assert_seen(1, 11, 30, 1);
+    stop(f);
+    start(f);
+    l = ledger(f, 1);
+    assert_int_equal(l.skipped, 21);
+    assert_int_equal(l.rewound, 32);
+    assert_int_equal(l.delivered, 43);
+}
+
+/* A backend that replaces files is told whether what comes was delivered before, and may refuse. */
+static void test_forward_rewind_while_data_comes_again(void **state)
+{
+    struct fixture *f = *state;
+    sinks[0].replaces_files = true;
+    start(f);
+    post_range(f, 1, 50, "");
+    wait_empty(f, 0);
+    atomic_store(&sinks[0].down, true);
+    post_range(f, 51, 60, "");
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_END, 0), TG_OK); /* never had them */
+    assert_false(sinks[0].rewind.comes_again);
+    assert_int_equal(ledger(f, 0).skipped, 10);
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_START, 0), TG_OK);
+    for (int twice = 0; twice < 2; twice++) {
+        assert_int_equal(rewind_backend(f, 0, TG_REWIND_END, 0), TG_ERR_INVALID);
+        assert_true(sinks[0].rewind.comes_again);
+        assert_true(sinks[0].rewind.from_pos < 1000); /* where the log begins */
+        assert_int_equal(ledger(f, 0).waiting, 60);
+        stop(f); /* it is remembered */
+        start(f);
+    }
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_START, 0), TG_OK);
+    atomic_store(&sinks[0].down, false);
+    wait_empty(f, 0);
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_END, 0), TG_OK);
+    assert_false(sinks[0].rewind.comes_again);
+    assert_seen(0, 1, 50, 2);
+    assert_seen(0, 51, 60, 1);
+}
+
 static struct tg_fs flaky_fs; /* the real one, but cursors cannot be saved while this is set: */
 static _Atomic bool cursors_fail;
 
@@ -71,6 +168,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forward_rewind_skips_and_says_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forward_rewind_while_data_comes_again, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_cursor_that_cannot_be_saved, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
