@@ -3,6 +3,7 @@
  * under their numbers, the rest counted as lost. Either way the log opens, reads, takes new points,
  * and opens again. */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,9 +21,12 @@ static struct lf fixture;
 static struct sim_fs *whole; /* a log with several segments */
 static struct tg_batch truth;
 
-static void check(bool ok)
+#define check(ok) ((ok) ? (void)0 : failed(__LINE__))
+
+static _Noreturn void failed(int line)
 {
-    if (!ok) abort();
+    (void)fprintf(stderr, "fuzz_log_recovery.c:%d does not hold\n", line);
+    abort();
 }
 
 static struct tg_log_config config_for(struct sim_fs *sim)
