@@ -1,6 +1,9 @@
+#include "core/admin/explain.h"
+#include "core/admin/selector.h"
 #include "core/app/cmd.h"
 #include "core/app/config.h"
 #include "core/backend/backend.h"
+#include "core/base/logger.h"
 #include "core/rules/rules.h"
 
 static const char *rule_name(const char *path)
@@ -49,6 +52,30 @@ static bool check_rules(const struct tg_rules_config *config)
     return ok;
 }
 
+/* A mistake that shows only when a rule runs, such as the name of no backend, is met with a series
+ * of no tags; said, but no failure: a rule may rest on what its senders send. */
+static void try_rules(const struct tg_config *config, struct tg_arena *arena)
+{
+    struct tg_err err = {.msg = ""};
+    struct tg_rules *rules = NULL;
+    struct tg_selector selector;
+    struct tg_series_desc desc;
+    struct tg_decision d = {.targets = 0};
+    struct tg_rules_trace trace = {.steps = {{.line = 0}}};
+    tg_log_set_level(TG_LOG_ERROR); /* the failure is told here */
+    if (tg_selector_parse("example", arena, &selector, &err) != TG_OK ||
+        tg_explain_desc(&selector, NULL, NULL, &desc, &err) != TG_OK ||
+        tg_rules_new(&config->rules, &rules, &err) != TG_OK ||
+        tg_rules_decide(rules, 0, &desc, arena, &d, &trace) != TG_OK)
+        (void)fprintf(stderr, "the rules could not be tried: %s\n", err.msg);
+    if (d.failed)
+        (void)fprintf(stderr,
+                      "warning: %s\n  so goes a series \"example\" without tags, and takes the "
+                      "rules.on_error route; try yours: tidegate explain 'NAME{TAG=\"VALUE\"}'\n",
+                      tg_rules_stats(rules).last_error);
+    tg_rules_free(rules);
+}
+
 /* What only the backend itself knows of its keys, such as which exclude each other. One with a
  * folder would make it, so it is left to the start. */
 static bool check_backends(const struct tg_config *config)
@@ -89,6 +116,8 @@ static int run(const struct tg_args *args)
         const bool rules_ok = check_rules(&config.rules);
         if (check_backends(&config) && rules_ok) {
             print_summary(&config);
+            (void)fflush(stdout);
+            try_rules(&config, &arena);
             code = TG_EXIT_OK;
         }
     }
@@ -107,8 +136,9 @@ const struct tg_cmd tg_cmd_check = {
     .summary = "load the configuration and all rules, and say what is wrong",
     .synopsis = "[--config scripts/gateway.lua]",
     .details =
-        "Reports every mistake of the configuration, then loads the rule scripts. Nothing is "
-        "started and\nno folder is touched. Exit code 1 when anything is wrong.",
+        "Reports every mistake of the configuration, loads the rule scripts, and tries them with "
+        "a series\nwithout tags. Nothing is started and no folder is touched. Exit code 1 when "
+        "anything is wrong; a\nrule that fails in the try is a warning.",
     .examples =
         "  tidegate check\n"
         "  tidegate check --config /etc/tidegate/gateway.lua && systemctl reload tidegate\n",

@@ -4,6 +4,7 @@
 #include "core/admin/explain.h"
 #include "core/admin/selector.h"
 #include "core/app/cmd.h"
+#include "core/base/logger.h"
 #include "core/rules/rules.h"
 
 static void print_targets(const struct tg_config *c, const struct tg_decision *d)
@@ -72,6 +73,7 @@ static int explain(const struct tg_args *args, struct tg_arena *arena)
     struct tg_config config;
     if (tg_cmd_load_config(args, arena, &config) != TG_OK) return TG_EXIT_FAILED;
     struct tg_rules *rules = NULL;
+    tg_log_set_level(TG_LOG_ERROR); /* that a rule failed is part of the answer */
     if (tg_rules_new(&config.rules, &rules, &err) != TG_OK)
         return tg_command_failed(args->cmd, "%s", err.msg);
     struct tg_decision decision;

@@ -121,6 +121,17 @@ class Check(unittest.TestCase):
         r = g.cli("check", "--config", g.config)
         self.assertEqual((r.returncode, r.stderr), (0, ""))
 
+    def test_a_rule_that_loads_and_then_fails_is_a_warning(self):
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet" }',
+                    {"routing": 'return function(series)\n  return to("archiv")\nend'})
+        r = g.cli("check", "--config", g.config)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn('warning: routing.lua:2: to(): no backend is called "archiv"; did you mean "archive"?', r.stderr)
+        self.assertNotIn("parquet", os.listdir(g.dir))
+        r = g.cli("explain", "x", "--config", g.config)
+        self.assertEqual((r.returncode, r.stderr), (1, ""))
+        self.assertIn('did you mean "archive"?', r.stdout)
+
 
 class Rewind(unittest.TestCase):
     def test_rewind_delivers_again_and_the_ledger_balances(self):
