@@ -7,6 +7,7 @@
  * time per request. A scrape is repeated until the points are sent. Beside it the same with random
  * doubles, which nothing compresses. The probe is a copy of the points (memcpy), the least that
  * could be done with them. */
+#include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,6 +173,14 @@ static void bench_log(struct lf *f, const char *dir, uint64_t n_points, unsigned
     tg_log_close(log);
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 int main(int argc, char **argv)
 {
     const uint64_t n_points = argc > 1 ? strtoull(argv[1], NULL, 10) : 4000000;
@@ -189,6 +198,6 @@ int main(int argc, char **argv)
     (void)snprintf(dir, sizeof(dir), "%s/group", base);
     bench_log(&f, dir, n_points, 16);
     lf_deinit(&f);
-    if (argc <= 2) (void)printf("the logs are in %s\n", base);
+    if (argc <= 2) (void)nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;
 }
