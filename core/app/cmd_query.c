@@ -144,14 +144,16 @@ static void print_waiting(const json_t *answer)
                      waiting);
 }
 
-static void print_table(const json_t *answer)
+static void print_table(const struct tg_args *args, const json_t *answer)
 {
     const json_t *rows = json_object_get(answer, "rows");
     const char *backend = json_string_value(json_object_get(answer, "backend"));
     const size_t n = json_array_size(rows);
     if (n == 0) {
-        (void)printf("no rows in %s (the last hour, unless --since or --start says otherwise)\n",
-                     backend);
+        const bool asked = tg_args_has(args, "since") || tg_args_has(args, "start");
+        (void)printf("no rows in %s%s\n", backend,
+                     asked ? " for that time"
+                           : " in the last hour (--since 1d or --start TIME look further back)");
         print_waiting(answer);
         return;
     }
@@ -221,7 +223,7 @@ static int print_answer(const struct tg_args *args, const struct tg_answer *answ
         o = json_loadb((const char *)answer->body.data, answer->body.len, JSON_DECODE_INT_AS_REAL,
                        &why);
     if (!o) return tg_command_failed(args->cmd, "the answer is not JSON: %s", why.text);
-    print_table(o);
+    print_table(args, o);
     json_decref(o);
     return TG_EXIT_OK;
 }

@@ -384,11 +384,6 @@ static int file_format(const struct tg_args *args, const char *path)
 static int send_file(struct sending *s, const char *path)
 {
     const struct tg_args *args = s->args;
-    const int format = file_format(args, path);
-    if (format < 0)
-        return tg_usage_error(
-            args->cmd, "%s: say what it holds with --format otlp, remote-write or influx", path);
-    s->protocol = (enum tg_send_protocol)format;
     FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
     if (!f) {
         if (!strpbrk(path, "./"))
@@ -397,6 +392,13 @@ static int send_file(struct sending *s, const char *path)
                 path);
         return tg_command_failed(args->cmd, "cannot open %s: %s", path, strerror(errno));
     }
+    const int format = file_format(args, path);
+    if (format < 0) {
+        if (f != stdin) (void)fclose(f);
+        return tg_usage_error(
+            args->cmd, "%s: say what it holds with --format otlp, remote-write or influx", path);
+    }
+    s->protocol = (enum tg_send_protocol)format;
     char query[64];
     const char *precision = tg_args_value(args, "precision");
     int64_t ignored;

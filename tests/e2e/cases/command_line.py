@@ -90,6 +90,10 @@ class Commands(unittest.TestCase):
                 (["query", "--sinse", "5m"], 2, "--since"),
                 (["rewind", "archiv", "--to", "start", "--admin", self.admin], 1, "archive"),
                 (["check", "--config", "/nonexistent/gateway.lua"], 1, "/nonexistent/gateway.lua"),
+                (["send", "wether"], 2, 'there is no file "wether"'),
+                (["send", "./wether"], 1, "cannot open ./wether: No such file"),
+                (["query", "x", "--admin", self.admin], 0, "in the last hour (--since 1d"),
+                (["query", "x", "--since", "5m", "--admin", self.admin], 0, "no rows in archive for that time\n"),
                 (["send", "host", "--count", "1", "--to", f"http://127.0.0.1:{free_port()}", "--retry-for", "0s"], 1, "127.0.0.1")):
             r = g.cli(*words)
             self.assertEqual(r.returncode, code, (words, r.stdout, r.stderr))
