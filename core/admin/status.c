@@ -348,6 +348,12 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add_number(&p, s->table.n_series);
     add(&p, " live series of ");
     add_number(&p, a->config.config->limits.max_series);
+    if (s->table.n_refused) {
+        add(&p, s->table.n_series >= a->config.config->limits.max_series ? ", <b class=bad>full: "
+                                                                         : ", <b class=bad>");
+        add_number(&p, s->table.n_refused);
+        add(&p, " points of new ones refused</b>");
+    }
     add(&p, ".</p>");
     add_problems(&p, s);
     add(&p, "<p class=s><a href=/api/status>JSON</a> &middot; <a href=/metrics>metrics</a></p>");

@@ -105,8 +105,12 @@ static void print_status(const json_t *s, struct last *last)
                  tg_format_bytes(max, sizeof(max), (uint64_t)field(log, "max_bytes")),
                  field(log, "segments"),
                  json_is_true(json_object_get(log, "full")) ? ", FULL: new data is refused" : "");
-    (void)printf("series    %.0f live of %.0f; memory %s\n", field(series, "live"),
-                 field(series, "max"),
+    (void)printf("series    %.0f live of %.0f", field(series, "live"), field(series, "max"));
+    if (field(series, "refused") > 0)
+        (void)printf("%s: %.0f points of new ones refused",
+                     field(series, "live") >= field(series, "max") ? ", FULL" : "",
+                     field(series, "refused"));
+    (void)printf("; memory %s\n",
                  tg_format_bytes(mem, sizeof(mem), (uint64_t)field(s, "memory_bytes")));
     (void)printf("rules     generation %.0f, %.0f decisions, %.0f errors%s", field(s, "generation"),
                  field(rules, "decisions"), field(rules, "errors"),

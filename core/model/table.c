@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/model/rawmap.h"
 #include "core/model/symbol.h"
@@ -17,6 +18,7 @@ enum {
     SCRATCH_BYTES = 2048, /* canonical bytes of nearly all series */
     SYMBOL_BLOCK = 64,    /* symbols given back under one lock */
     LINE = 64,
+    SAY_EVERY_S = 60, /* that series are refused */
 };
 
 struct canon_shard {
@@ -34,6 +36,7 @@ struct tg_table {
     struct tg_symbols *symbols;
     struct tg_table_config config; /* defaults filled in */
     _Atomic uint64_t n_series, n_created, n_evicted, n_refused;
+    _Atomic uint32_t refusal_said_s; /* 0 = never */
 
     /* Replaced plans on their way out: pushed by tg_table_set_plan, taken as a whole by sweep. */
     _Atomic(struct tg_plan *) plans_replaced;
@@ -317,6 +320,16 @@ static enum tg_code hash_desc(const struct tg_series_desc *d, struct tg_hash128 
     return code;
 }
 
+/* The sender is told by its answer; this is for whoever runs the gateway, once a minute. */
+static void say_refused(struct tg_table *t, const char *why)
+{
+    const uint32_t now_s = tg_clock_coarse_s() + 1; /* never 0 */
+    uint32_t said_s = atomic_load_explicit(&t->refusal_said_s, memory_order_relaxed);
+    if (said_s && now_s - said_s < SAY_EVERY_S) return;
+    if (atomic_compare_exchange_strong(&t->refusal_said_s, &said_s, now_s))
+        tg_warn("series", "%s", why);
+}
+
 /* Under the shard's lock: the series is not there. */
 static enum tg_code create(struct tg_table *t, struct canon_shard *sh,
                            const struct tg_series_desc *d, struct tg_hash128 hash,
@@ -327,11 +340,15 @@ static enum tg_code create(struct tg_table *t, struct canon_shard *sh,
         atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&t->n_refused, 1, memory_order_relaxed);
         char q[96];
-        return tg_fail(err, TG_ERR_FULL,
-                       "new series %s refused: the table holds its maximum of %llu; raise "
-                       "limits.series, or look for a tag with ever new values",
-                       tg_quote(q, sizeof(q), d->name, d->name_len),
-                       (unsigned long long)max_series);
+        struct tg_err why;
+        code =
+            tg_fail(&why, TG_ERR_FULL,
+                    "new series %s refused: the table holds its maximum of %llu; raise "
+                    "limits.series, or look for a tag with ever new values",
+                    tg_quote(q, sizeof(q), d->name, d->name_len), (unsigned long long)max_series);
+        say_refused(t, why.msg);
+        if (err) *err = why;
+        return code;
     }
     struct tg_series *s = canon_make_room(sh) ? series_new(t, d, hash, &code) : NULL;
     if (!s) {

@@ -282,3 +282,8 @@ class BadBodies(unittest.TestCase):
         self.assertEqual(g.influx("m,k=1 v=2 9").status, 204)
         g.wait_delivered("sink", 4)
         self.assertGreaterEqual(g.metrics()["tidegate_series_refused_total"], 2)
+        g.influx("m,k=7 v=1 10")
+        self.assertEqual(g.log_text().count("limits.series"), 1)  # once a minute
+        shown = g.cli("status", "--once", "--admin", f"127.0.0.1:{g.admin}").stdout
+        self.assertRegex(shown, r"series +3 live of 3, FULL: [3-9] points of new ones refused")
+        self.assertIn("full: ", request("GET", g.admin, "/").text)
