@@ -231,6 +231,7 @@ enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err)
     const enum tg_code code = load(r, e);
     if (code == TG_OK) {
         atomic_fetch_add(&r->n_reloads, 1);
+        note_error(r, ""); /* what was wrong with the scripts before is no longer so */
         tg_info("rules", "generation %llu is in force",
                 (unsigned long long)atomic_load(&r->generation));
         return TG_OK;

@@ -65,7 +65,7 @@ TG_MUST_CHECK enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot,
 
 struct tg_rules_stats {
     uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
-    char last_error[256]; /* "routing.lua:12: ..." */
+    char last_error[256]; /* "routing.lua:12: ..."; "" since a reload that went well */
 };
 struct tg_rules_stats tg_rules_stats(const struct tg_rules *r); /* any thread */
 

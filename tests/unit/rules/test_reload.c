@@ -44,6 +44,7 @@ static void test_broken_script_keeps_the_old_rules(void **state)
     fx_write(&f, FX_RETENTION, R("return keep('2d')"), strlen(R("return keep('2d')")));
     assert_int_equal(tg_rules_reload(f.rules, &f.err), TG_OK);
     assert_int_equal(tg_rules_generation(f.rules), 2);
+    assert_string_equal(tg_rules_stats(f.rules).last_error, ""); /* mended */
     const struct tg_decision d = fx_decide(&f, fx_series("m", NULL), NULL);
     assert_string_equal(fx_print(&d.mapped), "m{v=\"2\"}");
     assert_int_equal(d.generation, 2);
