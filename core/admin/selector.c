@@ -125,7 +125,7 @@ enum tg_code tg_selector_parse(const char *text, struct tg_arena *arena, struct 
         c.p++;
         skip_space(&c);
     }
-    if (*c.p) return fail(&c, out->n_tags ? "the end" : "{ or the end");
+    if (*c.p) return fail(&c, out->n_tags ? "the end" : "{ or the end (other names go in quotes)");
     return TG_OK;
 }
 

@@ -9,7 +9,7 @@
 
 /* Senders choose names, tags and texts: what would move a terminal's cursor, or start a command of
  * it, is shown as an escape. NULL = nothing. */
-static enum tg_code put_text(struct tg_buf *out, const char *text)
+static enum tg_code put_chars(struct tg_buf *out, const char *text, bool in_quotes)
 {
     for (const unsigned char *p = (const unsigned char *)(text ? text : ""); *p; p++) {
         if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* U+0080 to U+009F, in UTF-8 */
@@ -18,17 +18,25 @@ static enum tg_code put_text(struct tg_buf *out, const char *text)
             TG_TRY(tg_buf_printf(out, "\\%c", *p == '\n' ? 'n' : *p == '\r' ? 'r' : 't'));
         else if (*p < 0x20 || *p == 0x7f)
             TG_TRY(tg_buf_printf(out, "\\u%04x", *p));
+        else if (in_quotes && (*p == '"' || *p == '\\'))
+            TG_TRY(tg_buf_printf(out, "\\%c", *p));
         else
             TG_TRY(tg_buf_append(out, p, 1));
     }
     return TG_OK;
 }
 
+static enum tg_code put_text(struct tg_buf *out, const char *text)
+{
+    return put_chars(out, text, false);
+}
+
+/* key="value", as a query takes it. */
 static enum tg_code put_tag(struct tg_buf *out, const char *key, const json_t *value)
 {
     TG_TRY(put_text(out, key));
     TG_TRY(tg_buf_append(out, "=\"", 2));
-    TG_TRY(put_text(out, json_string_value(value)));
+    TG_TRY(put_chars(out, json_string_value(value), true));
     return tg_buf_append(out, "\"", 1);
 }
 

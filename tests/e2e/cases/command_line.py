@@ -83,6 +83,16 @@ class Commands(unittest.TestCase):
         r = g.cli("status", "--json", "--admin", self.admin)
         self.assertTrue(json.loads(r.stdout)["backends"][0]["ledger"]["balanced"])
 
+    def test_what_query_shows_can_be_asked_for(self):
+        g = self.g
+        self.assertEqual(g.influx(r'm,k=a\ "b"\c v=1').status, 204)
+        wait_for("delivery", lambda: g.ledger("archive")["waiting"] == 0)
+        r = g.cli("query", "m_v", "--admin", self.admin)
+        shown = r'k="a \"b\"\\c"'
+        self.assertIn("all rows: " + shown + "\n", r.stdout)
+        r = g.cli("query", "m_v{" + shown + "}", "--admin", self.admin)
+        self.assertIn("1 rows from archive", r.stdout)
+
     def test_mistakes_are_answered_with_the_way_out(self):
         g = self.g
         for words, code, says in (

@@ -42,6 +42,7 @@ static const struct {
     {"up{,}", NULL, "a tag's name or }"},
     {"up{a=\"b\" c=\"d\"}", NULL, ", or }"},
     {"up}", NULL, "{ or the end"},
+    {"cpu load", NULL, "(other names go in quotes)"},
     {"up{a=\"b\"} x", NULL, "expected the end"},
     {"up{=\"b\"}", NULL, "a tag's name"},
 };
