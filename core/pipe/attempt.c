@@ -12,6 +12,13 @@
 #include "core/base/mem.h"
 #include "core/pipe/internal.h"
 
+enum { MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20 };
+
+static bool is_marked(const uint8_t *bits, uint32_t i)
+{
+    return bits && (bits[i / 8] >> (i % 8) & 1);
+}
+
 static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
 {
     if (n <= d->cap_points) return TG_OK;
@@ -71,10 +78,12 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
     const uint64_t generation = tg_rules_generation(d->gateway->rules);
     TG_TRY(reserve_points(d, d->range.hi - d->range.lo));
     tg_adhoc_forget(&d->adhoc); /* of the attempt before: the rules may have changed */
+    const uint8_t *settled = d->has_settled ? d->settled : NULL;
     uint32_t n = 0;
     d->n_elsewhere = 0;
     d->n_unprepared = 0;
     for (uint32_t i = d->range.lo; i < d->range.hi; i++) {
+        if (settled && is_marked(settled, i)) continue;
         const struct tg_point *p = &d->batch.points[i];
         const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
         if (!plan) return TG_ERR_NOMEM;
@@ -104,66 +113,140 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
     return TG_OK;
 }
 
-/* Dead-letters what the range's attempt leaves behind. */
-static enum tg_code bury(struct tg_delivery_loop *d, const struct tg_write_result *r,
-                         struct tg_err *err)
+/* --- dead letters --- */
+
+/* What an attempt leaves for the dead letters, in this order: points whose series the backend
+ * cannot take, then those of the delivery that it refused. */
+struct dead {
+    const uint8_t *refused; /* bitmap over the delivery's points; NULL = none */
+    uint32_t n_refused;
+    const char *reason;
+    uint32_t n_buried; /* so many are in the file */
+};
+
+static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struct tg_err *err)
 {
-    const struct tg_table *table = d->gateway->table;
-    const uint32_t n_skipped = r ? r->n_skipped : 0;
-    enum tg_code code = TG_OK;
-    for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
-        const struct tg_point *p = &d->batch.points[d->unprepared[i]];
-        /* asked again for its reason, as that is not worth keeping with every plan */
-        struct tg_err why = {.msg = "the backend has no form for this series"};
-        (void)prepare_now(d, p->series, &why);
-        code = tg_dead_letters_add(d->dead_letters, table, p, why.msg, err);
-    }
-    for (uint32_t i = 0; n_skipped && i < d->delivery.n_points && code == TG_OK; i++)
-        if (r->skipped[i / 8] >> (i % 8) & 1)
-            code = tg_dead_letters_add(
-                d->dead_letters, table, d->points[i].point,
-                r->skip_reason ? r->skip_reason : "the backend has no form for it", err);
-    if (code == TG_OK) code = tg_dead_letters_commit(d->dead_letters, err);
-    if (code != TG_OK) tg_dead_letters_abort(d->dead_letters);
-    return code;
+    const struct tg_point *p = &d->batch.points[d->unprepared[i]];
+    /* asked again for its reason, as that is not worth keeping with every plan */
+    struct tg_err why = {.msg = "the backend has no form for this series"};
+    (void)prepare_now(d, p->series, &why);
+    return tg_dead_letters_add(d->dead_letters, d->gateway->table, p, why.msg, err);
 }
 
-/* The range's points all reached their end. */
-static void complete_range(struct tg_delivery_loop *d, const struct tg_write_result *r)
+/* After each that was added: not too many at once in memory. */
+static enum tg_code commit_many(struct tg_delivery_loop *d, struct dead *dead, uint32_t n_added,
+                                struct tg_err *err)
+{
+    if (tg_dead_letters_pending(d->dead_letters) < MAX_DEAD_LETTER_COMMIT_BYTES) return TG_OK;
+    TG_TRY(tg_dead_letters_commit(d->dead_letters, err));
+    dead->n_buried = n_added;
+    return TG_OK;
+}
+
+/* As many as fit. TG_ERR_FULL: not all did; any failure: the first n_buried are safe. */
+static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct tg_err *err)
+{
+    enum tg_code code = TG_OK;
+    uint32_t n_added = 0;
+    for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
+        code = add_unprepared(d, i, err);
+        if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
+    }
+    for (uint32_t i = 0; dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
+        if (!is_marked(dead->refused, i)) continue;
+        code = tg_dead_letters_add(d->dead_letters, d->gateway->table, d->points[i].point,
+                                   dead->reason, err);
+        if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
+    }
+    if (code != TG_OK && code != TG_ERR_FULL) {
+        tg_dead_letters_abort(d->dead_letters);
+        return code;
+    }
+    struct tg_err commit_err;
+    const enum tg_code committed = tg_dead_letters_commit(d->dead_letters, &commit_err);
+    if (committed == TG_OK)
+        dead->n_buried = n_added;
+    else
+        *err = commit_err;
+    return committed == TG_OK ? code : committed;
+}
+
+static void settle(struct tg_delivery_loop *d, uint32_t i)
+{
+    d->settled[i / 8] = (uint8_t)(d->settled[i / 8] | 1U << (i % 8));
+}
+
+/* Not all of the range came to its end: notes which points did, so that none of them is delivered
+ * or dead-lettered again by the next attempt. false: no memory for that. */
+static bool keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
+{
+    const size_t n_bytes = ((size_t)d->batch.n_points + 7) / 8;
+    if (!d->has_settled) {
+        uint8_t *bits = tg_realloc(d->settled, n_bytes);
+        if (!bits) return false;
+        memset(bits, 0, n_bytes);
+        d->settled = bits;
+        d->has_settled = true;
+    }
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->n_unprepared && n < dead->n_buried; i++, n++)
+        settle(d, d->unprepared[i]);
+    for (uint32_t i = 0; i < d->delivery.n_points; i++) {
+        if (is_marked(dead->refused, i) && n++ >= dead->n_buried) continue;
+        settle(d, d->origin[i]);
+    }
+    d->done.delivered += d->delivery.n_points - dead->n_refused;
+    d->done.dead += dead->n_buried;
+    if (d->delivery.n_points > 0) d->part++;
+    return true;
+}
+
+/* --- the end of an attempt --- */
+
+/* The range's points all reached their end: those in `dead` were refused for good, the others of
+ * the delivery are safe with the backend. false: not all dead letters could be written, so it
+ * stalls. */
+static bool complete_range(struct tg_delivery_loop *d, struct dead *dead)
 {
     struct tg_err err;
-    if ((d->n_unprepared || (r && r->n_skipped)) && bury(d, r, &err) != TG_OK) {
+    const uint32_t n_dead = d->n_unprepared + dead->n_refused;
+    const enum tg_code code = n_dead ? bury(d, dead, &err) : TG_OK;
+    if (code != TG_OK) {
+        const bool has_progress = dead->n_buried > 0 || d->delivery.n_points > dead->n_refused;
+        if (has_progress && !keep_progress(d, dead))
+            tg_warn("delivery", "%s: out of memory: some points will be sent again",
+                    d->config->name);
+        atomic_store(&d->dead_letters_full, code == TG_ERR_FULL);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_stall(d, &err);
-        return;
+        return false;
     }
-    const uint32_t n_skipped = r ? r->n_skipped : 0;
-    d->done.delivered += d->delivery.n_points - n_skipped;
-    d->done.dead += n_skipped + d->n_unprepared;
+    if (n_dead) atomic_store(&d->dead_letters_full, false);
+    d->done.delivered += d->delivery.n_points - dead->n_refused;
+    d->done.dead += n_dead;
     d->done.elsewhere += d->n_elsewhere;
     if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
     tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+    return true;
 }
 
 /* A single point refused for good. The others of its range are elsewhere's or unprepared. */
 static void bury_point(struct tg_delivery_loop *d, const char *message)
 {
-    struct tg_err err;
-    enum tg_code code =
-        tg_dead_letters_add(d->dead_letters, d->gateway->table, d->points[0].point, message, &err);
-    if (code == TG_OK) code = bury(d, NULL, &err);
-    if (code != TG_OK) {
-        tg_dead_letters_abort(d->dead_letters);
-        tg_delivery_push_range(d, d->range.lo, d->range.hi);
-        tg_delivery_stall(d, &err);
-        return;
-    }
-    tg_warn("delivery", "%s refused a point for good (kept as dead letter): %s", d->config->name,
-            message);
-    d->done.dead += 1 + d->n_unprepared;
-    d->done.elsewhere += d->n_elsewhere;
-    d->part++;
-    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+    static const uint8_t the_first = 1;
+    struct dead dead = {&the_first, 1, message, 0};
+    if (complete_range(d, &dead))
+        tg_warn("delivery", "%s refused a point for good (kept as dead letter): %s",
+                d->config->name, message);
+}
+
+static void complete_write(struct tg_delivery_loop *d, const struct tg_write_result *r)
+{
+    struct dead dead = {NULL, 0, NULL, 0};
+    if (r->n_skipped)
+        dead = (struct dead){r->skipped, r->n_skipped,
+                             r->skip_reason ? r->skip_reason : "the backend has no form for it", 0};
+    complete_range(d, &dead);
 }
 
 static void on_write(void *arg, const struct tg_write_result *r)
@@ -175,7 +258,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
     case TG_WRITE_OK:
         d->n_failures = 0;
         atomic_store(&d->healthy, true);
-        complete_range(d, r);
+        complete_write(d, r);
         break;
     case TG_WRITE_RETRY:
         tg_delivery_note_error(d, r->message);
@@ -224,7 +307,7 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
     if (code != TG_OK) {
         split_range(d, code);
     } else if (d->delivery.n_points == 0) {
-        complete_range(d, NULL);
+        complete_range(d, &(struct dead){NULL, 0, NULL, 0});
     } else {
         tg_delivery_set_state(d, TG_DELIVERY_WRITING);
         d->config->ops->write(d->backend, &d->delivery, on_write, d);

@@ -1,15 +1,12 @@
 #include "core/pipe/deadletter.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
@@ -17,40 +14,31 @@
 enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7 };
 
 struct tg_dead_letters {
+    const struct tg_fs *fs;
     char *path;
     char *dir;
     uint64_t max_bytes;
-    int fd; /* -1 until the first commit */
+    bool is_named; /* the file's name is known to be durable */
+    bool has_size;
+    uint64_t size; /* of the file, with has_size: looked at once per commit */
+    /* A failed commit that could not be cut back: nothing more is written before that is done. */
+    int cut_fd; /* -1 = none */
+    uint64_t cut_to;
     struct tg_buf pending;
     struct tg_arena arena;
 };
 
-static enum tg_code make_dirs(const char *dir, struct tg_err *err)
-{
-    char path[4096];
-    const size_t len = strlen(dir);
-    if (len >= sizeof(path))
-        return tg_fail(err, TG_ERR_INVALID, "dead letter folder: path too long");
-    memcpy(path, dir, len + 1);
-    for (size_t i = 1; i <= len; i++) {
-        if (path[i] != '/' && path[i] != '\0') continue;
-        const char keep = path[i];
-        path[i] = '\0';
-        if (mkdir(path, 0750) != 0 && errno != EEXIST)
-            return tg_fail_errno(err, errno, "cannot make the dead letter folder %s", path);
-        path[i] = keep;
-    }
-    return TG_OK;
-}
-
-enum tg_code tg_dead_letters_new(const char *dir, const char *backend, uint64_t max_bytes,
-                                 struct tg_dead_letters **out, struct tg_err *err)
+enum tg_code tg_dead_letters_new(const struct tg_fs *fs, const char *dir, const char *backend,
+                                 uint64_t max_bytes, struct tg_dead_letters **out,
+                                 struct tg_err *err)
 {
     *out = NULL;
-    TG_TRY(make_dirs(dir, err));
+    if (!fs) fs = tg_fs_real();
+    TG_TRY(tg_fs_mkdirs(fs, dir, err));
     struct tg_dead_letters *d = tg_calloc(1, sizeof(*d));
     if (!d) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    d->fd = -1;
+    d->fs = fs;
+    d->cut_fd = -1;
     d->max_bytes = max_bytes;
     tg_buf_init(&d->pending, MAX_PENDING_BYTES);
     tg_arena_init(&d->arena, 0);
@@ -69,7 +57,7 @@ enum tg_code tg_dead_letters_new(const char *dir, const char *backend, uint64_t 
 void tg_dead_letters_free(struct tg_dead_letters *d)
 {
     if (!d) return;
-    if (d->fd >= 0) (void)close(d->fd);
+    if (d->cut_fd >= 0) (void)d->fs->close(d->fs->self, d->cut_fd);
     tg_buf_deinit(&d->pending);
     tg_arena_deinit(&d->arena);
     tg_free(d->path);
@@ -240,10 +228,42 @@ static json_t *text_json(const char *text)
     return json_string(tg_quote(quoted, sizeof(quoted), text, strlen(text)));
 }
 
+/* The size of the file that bears the name now: the operator may have moved it or made it shorter.
+ */
+static enum tg_code look_at_size(struct tg_dead_letters *d, struct tg_err *err)
+{
+    struct tg_fs_stat st;
+    if (d->has_size) return TG_OK;
+    const int rc = d->fs->stat(d->fs->self, d->path, &st);
+    if (rc < 0 && rc != -ENOENT)
+        return tg_fail_errno(err, -rc, "cannot read the size of %s", d->path);
+    d->size = rc < 0 ? 0 : st.size;
+    d->has_size = true;
+    return TG_OK;
+}
+
+static enum tg_code make_room(const struct tg_dead_letters *d, size_t len, struct tg_err *err)
+{
+    if (d->max_bytes == 0) return TG_OK;
+    if (len > d->max_bytes)
+        return tg_fail(err, TG_ERR_FULL,
+                       "one dead letter needs %zu bytes, more than the whole limit of %llu bytes "
+                       "(dead_letters.max_bytes); raise it",
+                       len, (unsigned long long)d->max_bytes);
+    if (d->size + d->pending.len + len > d->max_bytes)
+        return tg_fail(
+            err, TG_ERR_FULL,
+            "%s is at its limit of %llu bytes (dead_letters.max_bytes); deal with it and "
+            "move it away",
+            d->path, (unsigned long long)d->max_bytes);
+    return TG_OK;
+}
+
 enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_table *table,
                                  const struct tg_point *p, const char *reason, struct tg_err *err)
 {
     struct tg_series_desc desc;
+    TG_TRY(look_at_size(d, err));
     tg_arena_reset(&d->arena);
     const enum tg_code described = tg_table_describe(table, p->series, &desc, &d->arena);
     if (described != TG_OK) return tg_fail(err, described, "out of memory for a dead letter");
@@ -258,107 +278,111 @@ enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_tabl
     const bool whole = json_object_size(line) == LINE_MEMBERS;
     char *text = whole ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(line);
-    enum tg_code code = TG_ERR_NOMEM;
-    if (text) {
-        const size_t len = strlen(text);
-        code = tg_buf_reserve(&d->pending, len + 1);
-        if (code == TG_OK) {
-            tg_buf_put(&d->pending, text, len);
-            tg_buf_put_u8(&d->pending, '\n');
-        }
+    if (!text) return tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
+    const size_t len = strlen(text);
+    enum tg_code code = make_room(d, len + 1, err);
+    if (code == TG_OK && tg_buf_reserve(&d->pending, len + 1) != TG_OK)
+        code = tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
+    if (code == TG_OK) {
+        tg_buf_put(&d->pending, text, len);
+        tg_buf_put_u8(&d->pending, '\n');
     }
     free(text);
-    return code == TG_OK ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
+    return code;
 }
 
-static enum tg_code sync_folder(const struct tg_dead_letters *d, struct tg_err *err)
+size_t tg_dead_letters_pending(const struct tg_dead_letters *d)
 {
-    const int dir = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) return tg_fail_errno(err, errno, "cannot open %s", d->dir);
-    const int rc = fsync(dir);
-    const int why = errno;
-    (void)close(dir);
-    return rc == 0 ? TG_OK : tg_fail_errno(err, why, "cannot sync %s", d->dir);
+    return d->pending.len;
+}
+
+/* --- writing --- */
+
+/* Opens the file by its name, so that it may be moved away at any time, and says where it ends. */
+static enum tg_code open_file(struct tg_dead_letters *d, int *fd, uint64_t *end, struct tg_err *err)
+{
+    const struct tg_fs *fs = d->fs;
+    struct tg_fs_stat st;
+    int f = fs->open(fs->self, d->path, TG_FS_READ | TG_FS_WRITE);
+    if (f == -ENOENT) {
+        d->is_named = false;
+        f = fs->open(fs->self, d->path, TG_FS_READ | TG_FS_WRITE | TG_FS_CREATE);
+    }
+    if (f < 0) return tg_fail_errno(err, -f, "cannot open %s", d->path);
+    int rc = fs->fstat(fs->self, f, &st);
+    if (rc == 0 && !d->is_named) rc = fs->sync_dir(fs->self, d->dir);
+    if (rc < 0) {
+        (void)fs->close(fs->self, f);
+        return tg_fail_errno(err, -rc, "cannot open %s", d->path);
+    }
+    d->is_named = true;
+    *fd = f;
+    *end = st.size;
+    return TG_OK;
 }
 
 /* A line that was torn when the power went gets its end, so that the next is a line of its own. */
-static enum tg_code end_torn_line(const struct tg_dead_letters *d, struct tg_err *err)
+static enum tg_code end_torn_line(const struct tg_dead_letters *d, int fd, uint64_t *end,
+                                  struct tg_err *err)
 {
-    struct stat st;
     char last = '\n';
-    if (fstat(d->fd, &st) != 0 || (st.st_size > 0 && pread(d->fd, &last, 1, st.st_size - 1) != 1))
-        return tg_fail_errno(err, errno, "cannot read %s", d->path);
-    if (last == '\n' || write(d->fd, "\n", 1) == 1) return TG_OK;
-    return tg_fail_errno(err, errno, "cannot write %s", d->path);
+    size_t n = 1;
+    if (*end > 0) TG_TRY(tg_fs_read_all(d->fs, fd, &last, 1, *end - 1, &n, d->path, err));
+    if (last == '\n' || n == 0) return TG_OK;
+    TG_TRY(tg_fs_write_all(d->fs, fd, "\n", 1, *end, d->path, err));
+    ++*end;
+    return TG_OK;
 }
 
-static enum tg_code open_file(struct tg_dead_letters *d, struct tg_err *err)
+/* What a failed commit left is not there any more, so that the next one does not make it twice. */
+static enum tg_code cut_back(struct tg_dead_letters *d, struct tg_err *err)
 {
-    d->fd = open(d->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-    if (d->fd < 0) return tg_fail_errno(err, errno, "cannot open %s", d->path);
-    enum tg_code code = end_torn_line(d, err);
-    if (code == TG_OK) code = sync_folder(d, err);
-    if (code == TG_OK) return TG_OK;
-    (void)close(d->fd);
-    d->fd = -1;
-    return code;
+    if (d->cut_fd < 0) return TG_OK;
+    const int rc = d->fs->truncate(d->fs->self, d->cut_fd, d->cut_to);
+    if (rc < 0)
+        return tg_fail_errno(err, -rc, "cannot take back unconfirmed dead letters in %s", d->path);
+    (void)d->fs->close(d->fs->self, d->cut_fd);
+    d->cut_fd = -1;
+    return TG_OK;
 }
 
 static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
 {
-    struct stat st;
-    if (d->fd >= 0 && (fstat(d->fd, &st) != 0 || st.st_nlink == 0)) {
-        (void)close(d->fd); /* the operator moved or removed it */
-        d->fd = -1;
+    int fd;
+    uint64_t end;
+    TG_TRY(cut_back(d, err));
+    TG_TRY(open_file(d, &fd, &end, err));
+    const uint64_t before = end;
+    enum tg_code code = end_torn_line(d, fd, &end, err);
+    if (code == TG_OK)
+        code = tg_fs_write_all(d->fs, fd, d->pending.data, d->pending.len, end, d->path, err);
+    if (code == TG_OK) {
+        const int rc = d->fs->datasync(d->fs->self, fd);
+        if (rc < 0) code = tg_fail_errno(err, -rc, "cannot sync %s", d->path);
     }
-    struct stat named;
-    if (d->fd >= 0 && (stat(d->path, &named) != 0 || named.st_ino != st.st_ino)) {
-        (void)close(d->fd);
-        d->fd = -1;
+    if (code == TG_OK) {
+        (void)d->fs->close(d->fs->self, fd);
+        return TG_OK;
     }
-    if (d->fd < 0) {
-        TG_TRY(open_file(d, err));
-        if (fstat(d->fd, &st) != 0)
-            return tg_fail_errno(err, errno, "cannot read the size of %s", d->path);
-    }
-    if (d->max_bytes && (uint64_t)st.st_size + d->pending.len > d->max_bytes)
-        return tg_fail(
-            err, TG_ERR_FULL,
-            "%s is at its limit of %llu bytes (dead_letters.max_bytes); deal with it and "
-            "move it away",
-            d->path, (unsigned long long)d->max_bytes);
-    for (size_t done = 0; done < d->pending.len;) {
-        const ssize_t n = write(d->fd, d->pending.data + done, d->pending.len - done);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) {
-            const int why = errno;
-            if (ftruncate(d->fd, st.st_size) != 0) { /* opened anew it gets its end */
-                (void)close(d->fd);
-                d->fd = -1;
-            }
-            return tg_fail_errno(err, why, "cannot write %s", d->path);
-        }
-        done += (size_t)n;
-    }
-    if (fdatasync(d->fd) != 0) {
-        const int why = errno;
-        (void)close(d->fd);
-        d->fd = -1;
-        return tg_fail_errno(err, why, "cannot sync %s", d->path);
-    }
-    return TG_OK;
+    d->cut_fd = fd;
+    d->cut_to = before;
+    struct tg_err ignored; /* it is tried again before anything else is written */
+    (void)!cut_back(d, &ignored);
+    return code;
 }
 
 enum tg_code tg_dead_letters_commit(struct tg_dead_letters *d, struct tg_err *err)
 {
-    if (d->pending.len == 0) return TG_OK;
-    const enum tg_code code = write_pending(d, err);
+    const enum tg_code code = d->pending.len ? write_pending(d, err) : TG_OK;
     tg_dead_letters_abort(d);
+    if (code == TG_ERR_FULL) /* the disk, not the file: nothing for the operator to move away */
+        return tg_fail(err, TG_ERR_IO, "no space left on the disk for %s", d->path);
     return code;
 }
 
 void tg_dead_letters_abort(struct tg_dead_letters *d)
 {
+    d->has_size = false;
     if (d->pending.cap > 1 << 20)
         tg_buf_deinit(&d->pending);
     else

@@ -41,6 +41,8 @@ static void drop_batch(struct tg_delivery_loop *d)
     d->part = 0;
     d->first_read_ms = 0;
     d->has_batch = false;
+    d->has_settled = false;
+    atomic_store_explicit(&d->dead_letters_full, false, memory_order_relaxed);
     d->end_reached = false;
 }
 
@@ -382,7 +384,7 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     }
     if (!d->loop || !d->timer || !d->tick)
         return tg_fail(err, TG_ERR_NOMEM, "cannot make a backend's event loop");
-    TG_TRY(tg_dead_letters_new(g->config->dead_letter_dir, c->name,
+    TG_TRY(tg_dead_letters_new(g->config->log.fs, g->config->dead_letter_dir, c->name,
                                g->config->max_dead_letter_bytes, &d->dead_letters, err));
     TG_TRY(tg_log_cursor_open(g->log, c->name, c->from_start, &d->cursor, err));
     const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
@@ -462,6 +464,7 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_free(d->points);
     tg_free(d->origin);
     tg_free(d->unprepared);
+    tg_free(d->settled);
     tg_adhoc_forget(&d->adhoc);
     tg_buf_deinit(&d->adhoc_scratch);
     for (size_t i = 0; i < sizeof(d->metrics) / sizeof(*d->metrics); i++)

@@ -79,6 +79,9 @@ struct tg_delivery_loop {
     uint32_t cap_points;
     uint32_t n_elsewhere;
     uint32_t part;
+    /* Points of the batch that came to their end while others of their range did not: a bitmap. */
+    uint8_t *settled;
+    bool has_settled;
     struct tg_adhoc adhoc; /* one attempt's */
     struct tg_buf adhoc_scratch;
     int ticket;          /* of the guard during a write */
@@ -107,6 +110,7 @@ struct tg_delivery_loop {
     _Atomic bool lingering;     /* waits for a fuller batch: wakes of the log are not needed */
     _Atomic int state;          /* enum tg_delivery_state */
     _Atomic bool healthy;
+    _Atomic bool dead_letters_full; /* the loop stands still for that */
     _Atomic uint64_t n_writes, n_retries;
     _Atomic uint64_t behind_since_ms; /* monotonic; 0 = at the log's end */
     pthread_mutex_t error_lock;

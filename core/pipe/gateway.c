@@ -100,6 +100,11 @@ static uint64_t read_healthy(void *delivery)
     return atomic_load(&((struct tg_delivery_loop *)delivery)->healthy);
 }
 
+static uint64_t read_dead_letters_full(void *delivery)
+{
+    return atomic_load(&((struct tg_delivery_loop *)delivery)->dead_letters_full);
+}
+
 static void register_metrics(struct tg_gateway *g)
 {
     static const struct {
@@ -154,6 +159,10 @@ static void register_metrics(struct tg_gateway *g)
         tg_metric_register_fn(&d->metrics[4], TG_METRIC_GAUGE, "tidegate_backend_healthy",
                               "1 when the last write or health check went well.", read_healthy, d,
                               "backend=\"%s\"", d->config->name);
+        tg_metric_register_fn(
+            &d->metrics[5], TG_METRIC_GAUGE, "tidegate_backend_dead_letters_full",
+            "1 while the backend stands still because its dead letters are at their limit.",
+            read_dead_letters_full, d, "backend=\"%s\"", d->config->name);
     }
     tg_receive_metrics_register();
 }

@@ -41,6 +41,7 @@ struct sink {
     _Atomic bool down;
     _Atomic unsigned fail_every;
     unsigned max_points_per_write; /* more are too large; 0 = no bound */
+    bool skips_negative;           /* instead of refusing them */
     /* Of the last rewind; as the Parquet backend, it refuses to go forward while data comes again.
      */
     bool replaces_files;
@@ -55,6 +56,7 @@ struct tg_backend {
     tg_on_write on_write;
     void *arg;
     struct tg_write_result result;
+    uint8_t skipped[1 << 10];
 };
 
 static inline enum tg_code fake_open(const struct tg_backend_open *how, struct tg_backend **out,
@@ -86,6 +88,11 @@ static inline void answer(void *arg)
     b->on_write(b->arg, &b->result);
 }
 
+static inline bool is_negative(const struct tg_delivery *d, uint32_t i)
+{
+    return d->points[i].point->type == TG_VALUE_INT64 && d->points[i].point->value.i64 < 0;
+}
+
 static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
                               tg_on_write on_write, void *arg)
 {
@@ -97,18 +104,25 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
     s->n_writes++;
     const unsigned fail_every = s->fail_every;
     bool refused = false;
-    for (uint32_t i = 0; i < d->n_points; i++)
-        refused |= d->points[i].point->type == TG_VALUE_INT64 && d->points[i].point->value.i64 < 0;
+    for (uint32_t i = 0; i < d->n_points; i++) {
+        if (!is_negative(d, i)) continue;
+        refused = true;
+        if (!s->skips_negative || i / 8 >= sizeof(b->skipped)) continue;
+        if (b->result.n_skipped++ == 0) memset(b->skipped, 0, sizeof(b->skipped));
+        b->skipped[i / 8] = (uint8_t)(b->skipped[i / 8] | 1U << i % 8);
+    }
+    b->result.skipped = b->skipped;
     if (s->down || (fail_every && s->n_writes % fail_every == 0)) {
         b->result.outcome = TG_WRITE_RETRY;
         (void)snprintf(b->result.message, sizeof(b->result.message), "down for now");
     } else if (s->max_points_per_write && d->n_points > s->max_points_per_write) {
         b->result.outcome = TG_WRITE_TOO_LARGE;
-    } else if (refused) {
+    } else if (refused && !s->skips_negative) {
         b->result.outcome = TG_WRITE_REFUSED;
         (void)snprintf(b->result.message, sizeof(b->result.message), "negative values are refused");
     } else {
         for (uint32_t i = 0; i < d->n_points; i++) {
+            if (is_negative(d, i)) continue;
             const int64_t ts = d->points[i].point->ts_ns;
             if (ts <= 0 || ts >= MAX_TS) abort(); /* not on the thread of the test */
             s->seen[ts]++;

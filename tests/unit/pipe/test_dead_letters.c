@@ -1,4 +1,5 @@
-/* Dead letters of a gateway: what stands in their file. */
+/* Dead letters of a gateway: what stands in their file, its limit, and a disk that fails. */
+#include "core/base/metric.h"
 #include "tests/unit/pipe/gateway_fixture.h"
 
 /* Power went in the middle of a line: what comes next has a line of its own. */
@@ -37,12 +38,235 @@ static void test_dead_letter_of_a_text_that_is_not_utf8(void **state)
     (void)fclose(letters);
 }
 
+/* --- the limit --- */
+
+enum { MAX_TIMES = 1000 };
+struct letters {
+    unsigned n, of_time[MAX_TIMES];
+};
+
+/* Moves a.jsonl out of the way, as an operator does, and says how large it was. */
+static long move_letters(const struct fixture *f)
+{
+    static unsigned n_moved;
+    char path[160], aside[180];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s/a.jsonl", f->dead);
+    (void)snprintf(aside, sizeof(aside), "%s.%u", path, n_moved);
+    if (stat(path, &st) != 0) return 0;
+    assert_int_equal(rename(path, aside), 0);
+    n_moved++;
+    return (long)st.st_size;
+}
+
+/* All lines of all that was moved: a line may get to its file when that was moved already. Moved
+ * files are removed. */
+static void read_letters(const struct fixture *f, struct letters *l)
+{
+    char command[300], line[4096];
+    memset(l, 0, sizeof(*l));
+    (void)move_letters(f);
+    (void)snprintf(command, sizeof(command), "cat %s/a.jsonl.* && rm %s/a.jsonl.*", f->dead,
+                   f->dead);
+    FILE *in = popen(command, "r");
+    assert_non_null(in);
+    while (fgets(line, sizeof(line), in)) {
+        const char *at = strstr(line, "\"time_ns\":");
+        assert_non_null(at);
+        assert_non_null(strchr(line, '\n'));
+        const long time = strtol(at + strlen("\"time_ns\":"), NULL, 10);
+        assert_in_range(time, 1, MAX_TIMES - 1);
+        l->of_time[time]++;
+        l->n++;
+    }
+    assert_int_equal(pclose(in), 0);
+}
+
+static void assert_letters(const struct letters *l, int first, int last, unsigned times)
+{
+    for (int i = first; i <= last; i++)
+        if (l->of_time[i] != times)
+            fail_msg("point %d is a dead letter %u times, not %u", i, l->of_time[i], times);
+}
+
+static void wait_stalled(const struct fixture *f, unsigned backend, const char *words)
+{
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    struct tg_gateway_status *s = malloc(sizeof(*s));
+    do {
+        if (tg_clock_mono_ms() > deadline_ms) fail_msg("it does not stall: %s", words);
+        tg_gateway_status(f->g, s);
+        (void)usleep(1000);
+    } while (s->backends[backend].state != TG_DELIVERY_STALLED ||
+             !strstr(s->backends[backend].last_error, words));
+    free(s);
+}
+
+static bool metric_says(const char *line)
+{
+    struct tg_buf text;
+    tg_buf_init(&text, 0);
+    assert_int_equal(tg_metric_render(&text), TG_OK);
+    assert_int_equal(tg_buf_append(&text, "", 1), TG_OK);
+    const bool is_there = strstr((const char *)text.data, line) != NULL;
+    tg_buf_deinit(&text);
+    return is_there;
+}
+
+/* More refused points at once than the file may hold: as many as fit are kept, then it waits for
+ * room; nothing is delivered or kept twice for that. */
+static void test_more_dead_letters_than_the_limit(void **state)
+{
+    enum { LIMIT = 2500 };
+    struct fixture *f = *state;
+    static struct letters l;
+    f->config.max_dead_letter_bytes = LIMIT;
+    atomic_store(&sinks[0].down, true); /* so that it all comes as one delivery */
+    start(f);
+    post_range(f, 1, 40, "");
+    post_range(f, 41, 70, ",unprepared=1");
+    assert_int_equal(post(f, "m v=-1i 71\nm v=-2i 72\n"), 204);
+    post_range(f, 73, 100, ",unprepared=1");
+    stop(f);
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_stalled(f, 0, "move it away");
+    assert_true(metric_says("tidegate_backend_dead_letters_full{backend=\"a\"} 1"));
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    while (ledger(f, 0).waiting > 0) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        assert_true(move_letters(f) <= LIMIT);
+        (void)usleep(5000);
+    }
+    read_letters(f, &l);
+    assert_int_equal(l.n, 60);
+    assert_letters(&l, 41, 100, 1);
+    assert_seen(0, 1, 40, 1);
+    assert_int_equal(ledger(f, 0).dead_lettered, 60);
+    assert_int_equal(ledger(f, 0).delivered, 40);
+    assert_true(metric_says("tidegate_backend_dead_letters_full{backend=\"a\"} 0"));
+}
+
+/* Points that a write skipped are not written again with those that it took. */
+static void test_skipped_points_at_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    static struct letters l;
+    f->config.max_dead_letter_bytes = 1200;
+    sinks[0].skips_negative = true;
+    start(f);
+    static char text[8192];
+    size_t n = 0;
+    for (int i = 1; i <= 60; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "m v=%di %d\n", i % 3 ? i : -i, i);
+    assert_int_equal(post(f, text), 204);
+    wait_stalled(f, 0, "move it away");
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    while (ledger(f, 0).waiting > 0) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        (void)move_letters(f);
+        (void)usleep(5000);
+    }
+    read_letters(f, &l);
+    for (int i = 1; i <= 60; i++) {
+        assert_seen(0, i, i, i % 3 ? 1 : 0);
+        assert_letters(&l, i, i, i % 3 ? 0 : 1);
+    }
+    assert_int_equal(ledger(f, 0).delivered, 40);
+}
+
+static void test_dead_letter_larger_than_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    f->config.max_dead_letter_bytes = 150;
+    start(f);
+    assert_int_equal(post(f, "m,unprepared=1 v=1i 1\n"), 204);
+    wait_stalled(f, 0, "more than the whole limit of 150 bytes (dead_letters.max_bytes)");
+    assert_true(metric_says("tidegate_backend_dead_letters_full{backend=\"a\"} 1"));
+    assert_int_equal(ledger(f, 0).waiting, 1);
+    stop(f);
+    f->config.max_dead_letter_bytes = 1500;
+    start(f);
+    wait_empty(f, 0);
+    assert_int_equal(ledger(f, 0).dead_lettered, 1);
+}
+
+/* --- a disk that fails --- */
+
+static struct tg_fs failing_fs;
+static _Atomic bool syncs_fail, truncates_fail;
+static _Atomic unsigned n_failed_syncs;
+static _Atomic int letters_fd;
+
+static int failing_open(void *self, const char *path, unsigned flags)
+{
+    const int fd = tg_fs_real()->open(self, path, flags);
+    if (fd >= 0 && strstr(path, "a.jsonl")) atomic_store(&letters_fd, fd);
+    return fd;
+}
+
+static int failing_datasync(void *self, int fd)
+{
+    if (fd == atomic_load(&letters_fd) && atomic_load(&syncs_fail)) {
+        atomic_fetch_add(&n_failed_syncs, 1);
+        return -EIO;
+    }
+    return tg_fs_real()->datasync(self, fd);
+}
+
+static int failing_truncate(void *self, int fd, uint64_t len)
+{
+    if (fd == atomic_load(&letters_fd) && atomic_load(&truncates_fail)) return -EIO;
+    return tg_fs_real()->truncate(self, fd, len);
+}
+
+/* Nothing counts that may not be on disk, and what was not confirmed is not there twice. */
+static void test_dead_letters_that_cannot_be_synced(void **state)
+{
+    struct fixture *f = *state;
+    failing_fs = *tg_fs_real();
+    failing_fs.open = failing_open;
+    failing_fs.datasync = failing_datasync;
+    failing_fs.truncate = failing_truncate;
+    for (int round = 0; round < 2; round++) {
+        static struct letters l;
+        if (round == 1) {
+            atomic_store(&truncates_fail, true); /* it cannot be cut back at once either */
+            stop(f);
+        }
+        f->config.log.fs = &failing_fs;
+        atomic_store(&letters_fd, -1);
+        atomic_store(&n_failed_syncs, 0);
+        start(f);
+        assert_int_equal(post(f, "m,unprepared=1 v=1i 1\n"), 204);
+        wait_empty(f, 0);
+        const uint64_t n_dead = ledger(f, 0).dead_lettered;
+        atomic_store(&syncs_fail, true);
+        assert_int_equal(post(f, "m,unprepared=1 v=1i 2\nm,unprepared=1 v=1i 3\n"), 204);
+        wait_stalled(f, 0, round ? "cannot take back" : "cannot sync");
+        (void)usleep(100 * 1000); /* some retries */
+        assert_true(atomic_load(&n_failed_syncs) >= (round ? 1 : 2));
+        assert_int_equal(ledger(f, 0).dead_lettered, n_dead);
+        atomic_store(&syncs_fail, false);
+        atomic_store(&truncates_fail, false);
+        wait_empty(f, 0);
+        assert_int_equal(ledger(f, 0).dead_lettered, n_dead + 2);
+        read_letters(f, &l);
+        assert_int_equal(l.n, 3);
+        assert_letters(&l, 1, 3, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_dead_letters_after_a_torn_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_of_a_text_that_is_not_utf8, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_more_dead_letters_than_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_skipped_points_at_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letter_larger_than_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letters_that_cannot_be_synced, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
