@@ -272,7 +272,8 @@ void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req)
 {
     const char *to_text = tg_http_query(req, "to", 0);
     if (!tg_http_query(req, "backend", 0) || !to_text) {
-        tg_admin_reply_error(req, 400, "say what and where to: ?backend=NAME&to=start|end|TIME|pos:N");
+        tg_admin_reply_error(req, 400,
+                             "say what and where to: ?backend=NAME&to=start|end|TIME|pos:N");
         return;
     }
     const int backend = pick_backend(a, req);
