@@ -114,7 +114,7 @@ struct tg_backend_ops {
      * not). NULL = nothing to do. */
     enum tg_code (*rewound)(struct tg_backend *b, const struct tg_backend_rewind *how,
                             uint64_t *pos, struct tg_err *err);
-    void (*close)(struct tg_backend *b); /* no write pending; NULL accepted */
+    void (*close)(struct tg_backend *b); /* no write pending; health checks end; NULL accepted */
 };
 
 extern const struct tg_backend_ops tg_backend_parquet;

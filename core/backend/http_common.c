@@ -134,17 +134,6 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
                                   : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
 }
 
-void tg_backend_http_deinit(struct tg_backend_http *h)
-{
-    tg_http_client_free(h->client);
-    tg_buf_deinit(&h->skipped);
-    tg_buf_deinit(&h->plain);
-    tg_pieces_free(h->pieces);
-    if (h->auth) explicit_bzero(h->auth, strlen(h->auth));
-    tg_free(h->auth);
-    tg_free(h->base);
-}
-
 /* --- what an answer means --- */
 
 char *tg_backend_http_words(char *out, size_t cap, const struct tg_http_result *r)
@@ -386,66 +375,97 @@ enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
 
 /* --- health --- */
 
-struct health {
+/* One check; in the backend's list until it has ended. */
+struct tg_backend_http_check {
+    struct tg_backend_http_check *next;
     struct tg_backend_http *http;
     tg_on_health on_health;
     void *arg;
     bool any_answer;
     bool is_fallback;
-    struct tg_loop_item later;
+    struct tg_timer
+        *later;          /* ends a check that could not be sent, at the next loop turn; or NULL */
     char fallback[1024]; /* whole URL */
 };
 
-static void health_end(struct health *c, enum tg_code code, const char *message)
+static void check_end(struct tg_backend_http_check *c, enum tg_code code, const char *message)
 {
+    struct tg_backend_http_check **link = &c->http->checks;
+    while (*link != c) link = &(*link)->next;
+    *link = c->next;
+    tg_timer_free(c->later);
     c->on_health(c->arg, code, message);
     tg_free(c);
 }
 
+static void cancel_checks(struct tg_backend_http *h)
+{
+    while (h->checks) check_end(h->checks, TG_ERR_CANCELED, "canceled");
+}
+
 static void on_health_answer(void *arg, const struct tg_http_result *r)
 {
-    struct health *c = arg;
+    struct tg_backend_http_check *c = arg;
     struct tg_err err = {0};
     const bool is_missing = r->code == TG_OK && (r->status == 404 || r->status == 405);
     if (is_missing && !c->is_fallback && c->fallback[0]) {
         c->is_fallback = true;
         const enum tg_code code =
             tg_backend_http_get(c->http, c->fallback, on_health_answer, c, &err);
-        if (code != TG_OK) health_end(c, code, err.msg);
+        if (code != TG_OK) check_end(c, code, err.msg);
         return;
     }
     if (r->code == TG_OK && ((r->status >= 200 && r->status < 300) ||
                              (c->any_answer && r->status > 0 && r->status < 500))) {
-        health_end(c, TG_OK, "");
+        check_end(c, TG_OK, "");
         return;
     }
     char text[256];
     describe(text, sizeof(text), r);
-    health_end(c, r->code != TG_OK ? r->code : TG_ERR_UNAVAILABLE,
-               r->code != TG_OK ? r->message : text);
+    check_end(c, r->code != TG_OK ? r->code : TG_ERR_UNAVAILABLE,
+              r->code != TG_OK ? r->message : text);
 }
 
-static void on_health_later(void *arg)
+static void on_check_later(void *arg)
 {
-    health_end(arg, TG_ERR_UNAVAILABLE, "the health check could not be sent");
+    check_end(arg, TG_ERR_UNAVAILABLE, "the health check could not be sent");
 }
 
 void tg_backend_http_health(struct tg_backend_http *h, const char *base, const char *path,
                             const char *fallback, bool any_answer, tg_on_health on_health,
                             void *arg)
 {
-    struct health *c = tg_calloc(1, sizeof(*c));
+    struct tg_backend_http_check *c = tg_calloc(1, sizeof(*c));
     if (!c) { /* said at once, for want of anything to wait with */
         on_health(arg, TG_ERR_NOMEM, "no memory for a health check");
         return;
     }
-    *c = (struct health){.http = h, .on_health = on_health, .arg = arg, .any_answer = any_answer};
-    c->later = (struct tg_loop_item){.fn = on_health_later, .arg = c};
+    *c = (struct tg_backend_http_check){
+        .next = h->checks, .http = h, .on_health = on_health, .arg = arg, .any_answer = any_answer};
+    h->checks = c;
     char url[sizeof(c->fallback)];
     struct tg_err err;
     const int n = snprintf(url, sizeof(url), "%s%s", base, path);
     const int m = fallback ? snprintf(c->fallback, sizeof(c->fallback), "%s%s", base, fallback) : 0;
-    if (n < 0 || m < 0 || (size_t)n >= sizeof(url) || (size_t)m >= sizeof(c->fallback) ||
-        tg_backend_http_get(h, url, on_health_answer, c, &err) != TG_OK)
-        tg_loop_post_item(h->loop, &c->later);
+    if (n >= 0 && m >= 0 && (size_t)n < sizeof(url) && (size_t)m < sizeof(c->fallback) &&
+        tg_backend_http_get(h, url, on_health_answer, c, &err) == TG_OK)
+        return;
+    /* A timer, as that can be taken back when the backend is closed before it fires. */
+    c->later = tg_timer_new(h->loop, on_check_later, c);
+    if (c->later)
+        tg_timer_start(c->later, 0);
+    else
+        check_end(c, TG_ERR_NOMEM, "no memory for a health check");
+}
+
+void tg_backend_http_deinit(struct tg_backend_http *h)
+{
+    tg_http_client_free(h->client); /* ends the checks that were sent */
+    cancel_checks(h);
+    tg_buf_deinit(&h->skipped);
+    tg_buf_deinit(&h->plain);
+    tg_pieces_free(h->pieces);
+    if (h->auth) explicit_bzero(h->auth, strlen(h->auth));
+    tg_free(h->auth);
+    tg_free(h->base);
 }

@@ -53,6 +53,8 @@ enum {
     TG_BACKEND_MAX_HEADERS = 8,
 };
 
+struct tg_backend_http_check;
+
 struct tg_backend_http {
     const char *name;       /* borrows: the backend's configured name */
     const char *token_word; /* "Token" (InfluxDB) or "Bearer" */
@@ -67,6 +69,7 @@ struct tg_backend_http {
     struct tg_loop_item later;
     struct tg_write_result later_result;
     bool is_later_pending;
+    struct tg_backend_http_check *checks; /* of health, under way */
     /* An answer of any status with one of these in it refuses the points; ends with NULL; or NULL.
      */
     const char *const *refused_words;
@@ -85,6 +88,7 @@ struct tg_backend_http {
 TG_MUST_CHECK enum tg_code tg_backend_http_init(struct tg_backend_http *h,
                                                 const struct tg_backend_open *how,
                                                 const char *token_word, struct tg_err *err);
+/* Health checks under way end now, with TG_ERR_CANCELED. */
 void tg_backend_http_deinit(struct tg_backend_http *h);
 
 /* Starts a write of n points: notes the callback and clears the bitmap. TG_ERR_NOMEM. */

@@ -146,7 +146,7 @@ static void fake_end(struct fake *f)
 static enum tg_code fake_open(struct fake *f, const struct tg_backend_ops *ops,
                               const char *url_path, const char *const *settings, struct tg_err *err)
 {
-    char url[160];
+    char url[2048];
     assert_int_equal(tg_options_init(&f->options, ops->options, &f->arena), TG_OK);
     (void)snprintf(url, sizeof(url), "%s%s", f->url, url_path);
     enum tg_code code = tg_options_set(&f->options, "url", url, &f->arena, err);

@@ -276,6 +276,39 @@ static void test_health(void **state)
     }
 }
 
+/* A check that could not be sent (its URL is too long) ends at the next loop turn, or when the
+ * backend is closed before that; and leaves nothing behind. */
+static void test_health_that_cannot_be_sent(void **state)
+{
+    (void)state;
+    static struct fake f;
+    static char path[1500];
+    path[0] = '/';
+    memset(path + 1, 'x', sizeof(path) - 2);
+    for (int is_closed = 0; is_closed < 2; is_closed++) {
+        fake_start(&f);
+        fake_must_open(&f, ops, path, (const char *[]){"database=d", NULL});
+        f.n_healths = 0;
+        for (unsigned twice = 0; twice < 2; twice++) {
+            ops->health(f.backend, fake_on_health, &f);
+            ops->health(f.backend, fake_on_health, &f);
+            assert_int_equal(f.n_healths, 2 * twice); /* not before it returned */
+            if (is_closed) break;
+            fake_wait(&f, &f.n_healths, 2 * twice + 2);
+            assert_int_equal(f.health_code, TG_ERR_UNAVAILABLE);
+            assert_non_null(strstr(f.health_message, "could not be sent"));
+        }
+        ops->close(f.backend);
+        if (is_closed) {
+            assert_int_equal(f.n_healths, 2);
+            assert_int_equal(f.health_code, TG_ERR_CANCELED);
+        }
+        for (int k = 0; k < 5; k++) tg_loop_once(f.loop, 0);
+        assert_int_equal(f.n_healths, is_closed ? 2 : 4);
+        fake_end(&f);
+    }
+}
+
 static void test_query(void **state)
 {
     (void)state;
@@ -458,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_points_without_form),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_health),
+        cmocka_unit_test(test_health_that_cannot_be_sent),
         cmocka_unit_test(test_query),
         cmocka_unit_test(test_query_text),
         cmocka_unit_test(test_failing_allocations),
