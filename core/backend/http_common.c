@@ -207,7 +207,7 @@ static enum tg_write_outcome outcome_of(int status)
 enum tg_code tg_backend_http_failure(const struct tg_backend_http *h,
                                      const struct tg_http_result *r, struct tg_err *err)
 {
-    char text[200];
+    char text[256];
     describe(text, sizeof(text), r);
     const enum tg_code code = r->status == 0 || r->code != TG_OK     ? r->code
                               : r->status == 401 || r->status == 403 ? TG_ERR_UNAUTHORIZED

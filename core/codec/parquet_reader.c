@@ -75,7 +75,7 @@ enum tg_code tg_parquet_footer_len(const uint8_t tail[TG_PQ_TAIL], uint64_t file
 enum tg_code tg_parquet_reader_footer(struct tg_parquet_reader *r, const uint8_t *bytes,
                                       uint64_t len, uint64_t file_bytes, struct tg_err *err)
 {
-    uint64_t want;
+    uint64_t want = 0;
     tg_arena_reset(&r->meta_arena);
     memset(&r->meta, 0, sizeof(r->meta));
     if (len < TG_PQ_TAIL) return tg_fail(err, TG_ERR_CORRUPT, "not a Parquet file: too short");

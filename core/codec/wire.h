@@ -30,8 +30,8 @@ struct tg_wire {
 
 struct tg_wire_field {
     uint32_t tag;         /* TG_WIRE_TAG(number, type) */
-    uint64_t num;         /* varint, fixed64, fixed32 */
-    const uint8_t *data;  /* length-delimited: borrows from the input */
+    uint64_t num;         /* varint, fixed64, fixed32; else 0 */
+    const uint8_t *data;  /* length-delimited: borrows from the input; else NULL */
     size_t len;           /* of data */
     const uint8_t *start; /* first byte of the tag */
 };
@@ -51,6 +51,11 @@ static inline bool tg_wire_next(struct tg_wire *w, struct tg_wire_field *f)
     const uint8_t *const start = w->p;
     uint64_t tag = 0;
     f->start = start;
+    /* Which of these the type fills the caller knows and the compiler does not: inlined, what is
+     * not used costs nothing. */
+    f->num = 0;
+    f->data = NULL;
+    f->len = 0;
     if (!tg_wire_varint(w, &tag) || tag < 8 || tag > UINT32_MAX) goto refuse;
     f->tag = (uint32_t)tag;
     switch (tag & 7) {

@@ -348,8 +348,8 @@ static enum tg_code cut_back(struct tg_dead_letters *d, struct tg_err *err)
 
 static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
 {
-    int fd;
-    uint64_t end;
+    int fd = -1;
+    uint64_t end = 0;
     TG_TRY(cut_back(d, err));
     TG_TRY(open_file(d, &fd, &end, err));
     const uint64_t before = end;
