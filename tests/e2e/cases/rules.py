@@ -161,3 +161,31 @@ class Rewind(unittest.TestCase):
         r = request("GET", g.admin, "/api/query?name=m_v&limit=10000")
         self.assertEqual(r.status, 200, r.text)
         self.assertEqual(len(r.json()["rows"]), 100)
+
+    def test_forward_skips_what_waits_and_says_so(self):
+        g = Gateway(self, influx_backend(1)).start()  # nobody listens there
+        for n in range(1, 11):
+            self.assertEqual(g.influx(f"m v={n}i {n}").status, 204)
+        wait_for("points that wait", lambda: g.ledger("sink")["waiting"] == 10)
+        r = g.cli("rewind", "sink", "--to", "end", "--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        ledger = g.ledger("sink")
+        self.assertEqual((ledger["skipped"], ledger["waiting"]), (10, 0))
+
+    def test_parquet_loses_nothing_when_a_rewind_is_taken_back(self):
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet", linger = "10ms", batch_points = 1 }').start()
+        for n in range(1, 101):
+            self.assertEqual(g.influx(f"m v={n}i {int(time.time()) * SECOND + n}").status, 204)
+        wait_for("delivery", lambda: g.ledger("archive")["waiting"] == 0)
+        r = g.cli("rewind", "archive", "--to", "start", "--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(r.returncode, 0, r.stderr)
+
+        def forward():
+            r = g.cli("rewind", "archive", "--to", "end", "--admin", f"127.0.0.1:{g.admin}")
+            if r.returncode != 0:
+                self.assertIn("wait until it has caught up", r.stderr)
+            return r.returncode == 0
+        wait_for("the end of the rewind", forward)
+        self.assertEqual(g.ledger("archive")["skipped"], 0)
+        r = request("GET", g.admin, "/api/query?name=m_v&limit=10000")
+        self.assertEqual(len(r.json()["rows"]), 100, r.text)
