@@ -45,8 +45,10 @@ static void print_decision(const struct tg_config *c, const struct tg_decision *
                      (int)t->value_len, t->value);
     }
     print_targets(c, d);
-    (void)printf("strategy   %s\n", tg_strategy_name((enum tg_strategy)d->strategy));
-    print_retention(&d->retention);
+    if (d->targets) {
+        (void)printf("strategy   %s\n", tg_strategy_name((enum tg_strategy)d->strategy));
+        print_retention(&d->retention);
+    }
     (void)printf("\ndecided by\n");
     for (size_t i = 0; i < sizeof(trace->steps) / sizeof(trace->steps[0]); i++) {
         char where[128];

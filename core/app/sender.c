@@ -19,6 +19,7 @@ struct slot { /* one body on its way */
     uint64_t n_points;
     uint64_t first_ms; /* monotonic, of the first try */
     unsigned n_tries;
+    bool last_try; /* the time for retries ends with it */
     struct tg_timer *timer;
     bool busy;
     bool sleeping; /* until the next try */
@@ -125,9 +126,10 @@ static bool retry(struct slot *slot, int64_t retry_after_ms, const char *why)
     if (retry_after_ms > wait_ms) wait_ms = retry_after_ms;
     if (s->stats.n_refused == 0)
         (void)snprintf(s->stats.message, sizeof(s->stats.message), "%s", why);
-    if (is_stopped(s) ||
-        now_ms + (uint64_t)wait_ms > slot->first_ms + (uint64_t)s->config.retry_for_ms)
-        return false;
+    const uint64_t until_ms = slot->first_ms + (uint64_t)s->config.retry_for_ms;
+    if (is_stopped(s) || slot->last_try || now_ms >= until_ms) return false;
+    slot->last_try = (uint64_t)wait_ms >= until_ms - now_ms;
+    if (slot->last_try) wait_ms = (int64_t)(until_ms - now_ms);
     s->stats.n_retries++;
     slot->sleeping = true;
     tg_timer_start(slot->timer, (uint64_t)wait_ms);
@@ -282,6 +284,7 @@ enum tg_code tg_sender_submit(struct tg_sender *s, struct tg_buf *body, uint64_t
     slot->n_points = n_points;
     slot->n_tries = 0;
     slot->first_ms = tg_clock_mono_ms();
+    slot->last_try = false;
     s->n_busy++;
     try_send(slot);
     return TG_OK;

@@ -351,5 +351,7 @@ struct tg_log_stats tg_log_stats(const struct tg_log *clog)
     pthread_mutex_unlock(&log->mu);
     s.n_refused = atomic_load_explicit(&log->n_refused, memory_order_relaxed);
     s.full = atomic_load(&log->full);
+    const uint64_t failed_at_ms = atomic_load(&log->failed_at_ms);
+    if (failed_at_ms) s.failed_ms = tg_clock_mono_ms() - failed_at_ms + 1;
     return s;
 }

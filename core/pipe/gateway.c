@@ -1,5 +1,6 @@
 #include "core/pipe/gateway.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -9,6 +10,8 @@
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/pipe/internal.h"
+
+enum { NOT_READY_MS = 15000 }; /* after a commit that failed */
 
 /* --- metrics --- */
 
@@ -66,7 +69,8 @@ static uint64_t read_log_refused(void *g)
 }
 static uint64_t read_log_full(void *g)
 {
-    return tg_log_stats(((struct tg_gateway *)g)->log).full;
+    const struct tg_log_stats s = tg_log_stats(((struct tg_gateway *)g)->log);
+    return s.full || s.failed_ms;
 }
 static uint64_t read_log_damaged(void *g)
 {
@@ -331,6 +335,16 @@ enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway 
     return TG_OK;
 }
 
+static void say_waiting(const struct tg_delivery_loop *d)
+{
+    if (!d->cursor) return;
+    const uint64_t waiting =
+        tg_log_stats(d->gateway->log).end_point_no - tg_log_cursor_get(d->cursor).point_no;
+    if (waiting)
+        tg_info("delivery", "%s: %" PRIu64 " points wait in the log for the next start",
+                d->config->name, waiting);
+}
+
 void tg_gateway_stop(struct tg_gateway *g)
 {
     if (!g) return;
@@ -344,6 +358,7 @@ void tg_gateway_stop(struct tg_gateway *g)
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
         tg_delivery_join(&g->deliveries[i]);
     tg_log_stop(g->log); /* it posts to the loops that go now */
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) say_waiting(&g->deliveries[i]);
     stop_sweeper(g);
     unregister_metrics(g);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_deinit(&g->workers[i]);
@@ -371,11 +386,14 @@ const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t c
 {
     const char *why = NULL;
     const uint64_t limit = g->config->limits.max_memory_bytes;
+    const struct tg_log_stats log = tg_log_stats(g->log);
     if (atomic_load(&g->draining))
         why = "shutting down";
-    else if (tg_log_stats(g->log).full)
+    else if (log.full)
         why =
             "the log is full: a backend is behind (see /api/status) or log.max_bytes is too small";
+    else if (log.failed_ms && log.failed_ms < NOT_READY_MS) /* then a request must try again */
+        why = "the log could not be written: is the disk full? See the gateway's messages";
     else if (limit && tg_mem_used() > limit - limit / 8)
         why = "memory is near limits.memory";
     if (why) (void)snprintf(buf, cap, "%s", why);

@@ -1,4 +1,5 @@
 /* OTLP/HTTP, protobuf encoding: opentelemetry-proto docs/specification.md, "OTLP/HTTP". */
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,9 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
     enum tg_code made;
     if (code == TG_OK) {
         const struct tg_decode *d = &in->decode;
-        made = tg_otlp_encode_response(d->n_rejected, d->n_rejected ? d->first_reject.msg : NULL,
-                                       &body);
+        (void)snprintf(msg, sizeof(msg), d->n_rejected > 1 ? "%s (the first of %" PRIu64 ")" : "%s",
+                       d->first_reject.msg, d->n_rejected);
+        made = tg_otlp_encode_response(d->n_rejected, d->n_rejected ? msg : NULL, &body);
     } else {
         tg_receive_error_text(msg, sizeof(msg), err);
         const char *type = tg_http_header(in->req, "Content-Type");

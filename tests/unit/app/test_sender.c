@@ -163,7 +163,7 @@ static const struct {
      0,
      "partial write: line 3"},
     {"too large", TG_SEND_INFLUX, {{413, NULL, NULL, 0}}, 1, 1, 0, 10, 0, 0, "HTTP status 413"},
-    {"always full", TG_SEND_OTLP, {{503, "1", "log is full", 0}}, 1, 1, 0, 0, 10, 0, "log is full"},
+    {"always full", TG_SEND_OTLP, {{503, "1", "log is full", 0}}, 1, 1, 0, 0, 10, 1, "log is full"},
 };
 
 static void test_answers(void **state)

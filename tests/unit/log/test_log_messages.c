@@ -108,6 +108,7 @@ static void test_full_is_said_once(void **state)
             if (count(text, k->says) != 1 || n_full != 30)
                 fail_msg("%s: %u refused, said: %s", k->name, n_full, text);
             assert_int_equal(count(text, "taken again"), 0);
+            assert_true(tg_log_stats(log).failed_ms > 0);
 
             capture_begin();
             take_all(log, c);
@@ -115,6 +116,7 @@ static void test_full_is_said_once(void **state)
             capture_end(text, sizeof(text));
             assert_int_equal(count(text, "info log: new points are taken again"), 1);
             assert_int_equal(count(text, "error"), 0);
+            assert_int_equal(tg_log_stats(log).failed_ms, 0);
         }
         tg_log_cursor_close(c);
         tg_log_close(log);
