@@ -15,6 +15,12 @@ static json_t *num(uint64_t v)
     return json_integer((json_int_t)v);
 }
 
+static int64_t age_ms(int64_t wall_ns)
+{
+    const int64_t age = (tg_clock_wall_ns() - wall_ns) / 1000000;
+    return age > 0 ? age : 0; /* the clock was set back */
+}
+
 /* jansson refuses text that is not UTF-8; messages of others may be anything. */
 static json_t *text(const char *s)
 {
@@ -47,6 +53,8 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(o, ok, "writes", num(b->n_writes));
     put(o, ok, "retries", num(b->n_retries));
     put(o, ok, "last_error", text(b->last_error));
+    put(o, ok, "last_error_age_ms",
+        b->last_error[0] ? json_integer(age_ms(b->last_error_ns)) : json_null());
     json_t *j = json_object();
     put(j, ok, "received", num(l->received));
     put(j, ok, "rewound", num(l->rewound));
@@ -244,9 +252,13 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
                        s->log.n_damaged_records, s->log.n_damaged_bytes);
         add_problem(p, "log", msg);
     }
-    for (unsigned i = 0; i < s->n_backends; i++)
-        if (s->backends[i].last_error[0])
-            add_problem(p, s->backends[i].name, s->backends[i].last_error);
+    for (unsigned i = 0; i < s->n_backends; i++) {
+        const struct tg_backend_status *b = &s->backends[i];
+        if (!b->last_error[0]) continue;
+        (void)snprintf(msg, sizeof(msg), "%.100s, %.0f s ago:", b->name,
+                       (double)age_ms(b->last_error_ns) / 1000.0);
+        add_problem(p, msg, b->last_error);
+    }
     add(p, "</ul>");
 }
 

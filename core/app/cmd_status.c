@@ -69,7 +69,9 @@ static void print_backends(const json_t *status, struct last *last, double elaps
     json_array_foreach(json_object_get(status, "backends"), i, b)
     {
         if (word(b, "last_error")[0]) {
-            (void)printf("\n%s: ", word(b, "name"));
+            char age[32];
+            print_duration(age, sizeof(age), field(b, "last_error_age_ms") / 1000);
+            (void)printf("\n%s, %s ago: ", word(b, "name"), age);
             print_message(word(b, "last_error"));
         }
     }

@@ -45,8 +45,8 @@ struct tg_write_result { /* valid during the callback */
     uint32_t n_skipped; /* points this backend has no form for (strings in remote write): counted as
                            dead letters */
     const uint8_t *skipped; /* bitmap of n_points bits (bit i%8 of byte i/8) when n_skipped > 0 */
-    const char *skip_reason;
-    char message[256]; /* the backend's own words */
+    const char *const *skip_reasons; /* n_skipped of them, in the order of the points; or NULL */
+    char message[256];               /* the backend's own words */
 };
 typedef void (*tg_on_write)(void *arg, const struct tg_write_result *result);
 

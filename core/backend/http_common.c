@@ -90,6 +90,8 @@ static enum tg_code make_auth(struct tg_backend_http *h, const struct tg_options
     return h->auth ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
 }
 
+enum { MAX_REASON_BYTES = 1 << 20 };
+
 static void on_later(void *arg)
 {
     struct tg_backend_http *h = arg;
@@ -109,6 +111,8 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
     h->max_request_bytes = (size_t)tg_options_num(o, "max_request_bytes");
     h->later = (struct tg_loop_item){.fn = on_later, .arg = h};
     tg_buf_init(&h->skipped, 1 << 20);
+    tg_buf_init(&h->reasons, 0);
+    tg_arena_init(&h->reason_text, MAX_REASON_BYTES);
     tg_buf_init(&h->plain, 0);
     const size_t scheme = !url                                   ? 0
                           : strncasecmp(url, "http://", 7) == 0  ? 7
@@ -225,7 +229,9 @@ enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
     h->on_write = on_write;
     h->arg = arg;
     h->n_skipped = 0;
-    h->skip_reason[0] = 0;
+    h->n_known_reasons = 0;
+    tg_arena_reset(&h->reason_text);
+    tg_buf_reset(&h->reasons);
     tg_buf_reset(&h->skipped);
     const size_t n = ((size_t)n_points + 7) / 8;
     TG_TRY(tg_buf_reserve(&h->skipped, n));
@@ -234,10 +240,24 @@ enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
     return TG_OK;
 }
 
+/* The text for the time of this write: backends say few different things of many points. */
+static const char *keep_reason(struct tg_backend_http *h, const char *reason)
+{
+    for (unsigned i = 0; i < h->n_known_reasons; i++)
+        if (strcmp(h->known_reasons[i], reason) == 0) return h->known_reasons[i];
+    const char *copy = tg_arena_strndup(&h->reason_text, reason, strlen(reason));
+    if (!copy) return "the backend has no form for it";
+    const size_t max = sizeof(h->known_reasons) / sizeof(h->known_reasons[0]);
+    if (h->n_known_reasons < max) h->known_reasons[h->n_known_reasons++] = copy;
+    return copy;
+}
+
 void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason)
 {
     h->skipped.data[i / 8] = (uint8_t)(h->skipped.data[i / 8] | 1U << (i % 8));
-    if (h->n_skipped++ == 0) (void)snprintf(h->skip_reason, sizeof(h->skip_reason), "%s", reason);
+    h->n_skipped++;
+    const char *kept = keep_reason(h, reason);
+    if (tg_buf_append(&h->reasons, &kept, sizeof(kept)) != TG_OK) return; /* add_skipped sees it */
 }
 
 /* Skipped points are dead letters once the others are delivered; before that the caller comes again
@@ -247,7 +267,9 @@ static void add_skipped(const struct tg_backend_http *h, struct tg_write_result 
     if (w->outcome != TG_WRITE_OK || h->n_skipped == 0) return;
     w->n_skipped = h->n_skipped;
     w->skipped = h->skipped.data;
-    w->skip_reason = h->skip_reason;
+    w->skip_reasons = h->reasons.len == h->n_skipped * sizeof(const char *)
+                          ? (const char *const *)(const void *)h->reasons.data
+                          : NULL;
 }
 
 void tg_backend_http_end_later(struct tg_backend_http *h, enum tg_write_outcome outcome,
@@ -463,6 +485,8 @@ void tg_backend_http_deinit(struct tg_backend_http *h)
     tg_http_client_free(h->client); /* ends the checks that were sent */
     cancel_checks(h);
     tg_buf_deinit(&h->skipped);
+    tg_buf_deinit(&h->reasons);
+    tg_arena_deinit(&h->reason_text);
     tg_buf_deinit(&h->plain);
     tg_pieces_free(h->pieces);
     if (h->auth) explicit_bzero(h->auth, strlen(h->auth));

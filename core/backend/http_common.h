@@ -12,6 +12,7 @@
 
 #include "core/backend/backend.h"
 #include "core/backend/pieces.h"
+#include "core/base/arena.h"
 #include "core/base/buf.h"
 #include "core/net/http_client.h"
 
@@ -80,7 +81,10 @@ struct tg_backend_http {
     struct tg_buf plain;      /* one series' bytes, unpacked */
     struct tg_buf skipped;    /* bitmap of points without a form */
     uint32_t n_skipped;
-    char skip_reason[256];
+    struct tg_buf reasons;       /* const char *, one for each skipped point */
+    struct tg_arena reason_text; /* of this write */
+    const char *known_reasons[8];
+    unsigned n_known_reasons;
 };
 
 /* Reads the options above, checks url and authentication. `*h` is zero before; after a failure

@@ -6,13 +6,15 @@
  * them skip it. Its form (tags) follows the rules in force, and a rule that now drops the series
  * drops it. Points from before the cursor was made, or rewound, go by the rules in force alone.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/pipe/internal.h"
 
-enum { MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20 };
+enum { MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20, SAY_EVERY_MS = 60000 };
 
 static bool is_marked(const uint8_t *bits, uint32_t i)
 {
@@ -120,16 +122,19 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
 struct dead {
     const uint8_t *refused; /* bitmap over the delivery's points; NULL = none */
     uint32_t n_refused;
-    const char *reason;
-    uint32_t n_buried; /* so many are in the file */
+    const char *const *reasons; /* n_refused, or NULL */
+    uint32_t n_buried;          /* so many are in the file */
+    char newest[256];           /* reason */
 };
 
-static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struct tg_err *err)
+static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struct dead *dead,
+                                   struct tg_err *err)
 {
     const struct tg_point *p = &d->batch.points[d->unprepared[i]];
     /* asked again for its reason, as that is not worth keeping with every plan */
     struct tg_err why = {.msg = "the backend has no form for this series"};
     (void)prepare_now(d, p->series, &why);
+    (void)snprintf(dead->newest, sizeof(dead->newest), "%s", why.msg);
     return tg_dead_letters_add(d->dead_letters, d->gateway->table, p, why.msg, err);
 }
 
@@ -149,13 +154,18 @@ static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct t
     enum tg_code code = TG_OK;
     uint32_t n_added = 0;
     for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
-        code = add_unprepared(d, i, err);
+        code = add_unprepared(d, i, dead, err);
         if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
     }
-    for (uint32_t i = 0; dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
+    uint32_t k = 0;
+    for (uint32_t i = 0; k < dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
         if (!is_marked(dead->refused, i)) continue;
-        code = tg_dead_letters_add(d->dead_letters, d->gateway->table, d->points[i].point,
-                                   dead->reason, err);
+        const char *reason =
+            dead->reasons ? dead->reasons[k] : "the backend has no form for this point";
+        k++;
+        (void)snprintf(dead->newest, sizeof(dead->newest), "%s", reason);
+        code = tg_dead_letters_add(d->dead_letters, d->gateway->table, d->points[i].point, reason,
+                                   err);
         if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
     }
     if (code != TG_OK && code != TG_ERR_FULL) {
@@ -203,10 +213,22 @@ static bool keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
 
 /* --- the end of an attempt --- */
 
+/* The first is said at once, then a sum once a minute: the file has each with its reason. */
+static void say_dead(struct tg_delivery_loop *d, uint32_t n, const char *reason)
+{
+    const uint64_t now_ms = tg_clock_mono_ms();
+    tg_delivery_note_error(d, reason);
+    d->n_dead_unsaid += n;
+    if (d->dead_said_ms && now_ms - d->dead_said_ms < SAY_EVERY_MS) return;
+    tg_warn("delivery", "%s: points refused for good, kept as dead letters: %llu; the newest: %s",
+            d->config->name, (unsigned long long)d->n_dead_unsaid, reason);
+    d->n_dead_unsaid = 0;
+    d->dead_said_ms = now_ms;
+}
+
 /* The range's points all reached their end: those in `dead` were refused for good, the others of
- * the delivery are safe with the backend. false: not all dead letters could be written, so it
- * stalls. */
-static bool complete_range(struct tg_delivery_loop *d, struct dead *dead)
+ * the delivery are safe with the backend. It stalls when not all dead letters could be written. */
+static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
 {
     struct tg_err err;
     const uint32_t n_dead = d->n_unprepared + dead->n_refused;
@@ -219,34 +241,48 @@ static bool complete_range(struct tg_delivery_loop *d, struct dead *dead)
         atomic_store(&d->dead_letters_full, code == TG_ERR_FULL);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_stall(d, &err);
-        return false;
+        return;
     }
-    if (n_dead) atomic_store(&d->dead_letters_full, false);
+    if (n_dead) {
+        atomic_store(&d->dead_letters_full, false);
+        say_dead(d, n_dead, dead->newest);
+    }
     d->done.delivered += d->delivery.n_points - dead->n_refused;
     d->done.dead += n_dead;
     d->done.elsewhere += d->n_elsewhere;
     if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
     tg_delivery_set_state(d, TG_DELIVERY_IDLE);
-    return true;
 }
 
 /* A single point refused for good. The others of its range are elsewhere's or unprepared. */
 static void bury_point(struct tg_delivery_loop *d, const char *message)
 {
     static const uint8_t the_first = 1;
-    struct dead dead = {&the_first, 1, message, 0};
-    if (complete_range(d, &dead))
-        tg_warn("delivery", "%s refused a point for good (kept as dead letter): %s",
-                d->config->name, message);
+    struct dead dead = {.refused = &the_first, .n_refused = 1, .reasons = &message};
+    complete_range(d, &dead);
 }
 
 static void complete_write(struct tg_delivery_loop *d, const struct tg_write_result *r)
 {
-    struct dead dead = {NULL, 0, NULL, 0};
+    struct dead dead = {.n_refused = 0};
     if (r->n_skipped)
-        dead = (struct dead){r->skipped, r->n_skipped,
-                             r->skip_reason ? r->skip_reason : "the backend has no form for it", 0};
+        dead = (struct dead){
+            .refused = r->skipped, .n_refused = r->n_skipped, .reasons = r->skip_reasons};
     complete_range(d, &dead);
+}
+
+static void say_failure(struct tg_delivery_loop *d, const char *message)
+{
+    const uint64_t now_ms = tg_clock_mono_ms();
+    tg_delivery_note_error(d, message);
+    if (d->n_failures == 0)
+        tg_warn("delivery", "%s: a write failed and will be retried: %s", d->config->name, message);
+    else if (now_ms - d->failure_said_ms >= SAY_EVERY_MS)
+        tg_warn("delivery", "%s: still failing after %u tries: %s", d->config->name,
+                d->n_failures + 1, message);
+    else
+        return;
+    d->failure_said_ms = now_ms;
 }
 
 static void on_write(void *arg, const struct tg_write_result *r)
@@ -256,21 +292,20 @@ static void on_write(void *arg, const struct tg_write_result *r)
     tg_delivery_set_state(d, TG_DELIVERY_IDLE);
     switch (r->outcome) {
     case TG_WRITE_OK:
+        if (d->n_failures)
+            tg_info("delivery", "%s: writes succeed again, after %u that failed", d->config->name,
+                    d->n_failures);
         d->n_failures = 0;
         atomic_store(&d->healthy, true);
         complete_write(d, r);
         break;
     case TG_WRITE_RETRY:
-        tg_delivery_note_error(d, r->message);
-        if (d->n_failures == 0)
-            tg_warn("delivery", "%s: a write failed and will be retried: %s", d->config->name,
-                    r->message);
+        say_failure(d, r->message);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_wait_then_retry(d, TG_DELIVERY_BACKOFF, r->retry_after_ms);
         break;
     case TG_WRITE_REFUSED:
     case TG_WRITE_TOO_LARGE:
-        tg_delivery_note_error(d, r->message);
         d->part++;
         if (d->delivery.n_points == 1) {
             bury_point(d, r->message);
@@ -307,7 +342,7 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
     if (code != TG_OK) {
         split_range(d, code);
     } else if (d->delivery.n_points == 0) {
-        complete_range(d, &(struct dead){NULL, 0, NULL, 0});
+        complete_range(d, &(struct dead){.n_refused = 0});
     } else {
         tg_delivery_set_state(d, TG_DELIVERY_WRITING);
         d->config->ops->write(d->backend, &d->delivery, on_write, d);

@@ -26,6 +26,7 @@ void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message)
 {
     (void)pthread_mutex_lock(&d->error_lock);
     (void)snprintf(d->last_error, sizeof(d->last_error), "%s", message);
+    d->last_error_ns = tg_clock_wall_ns();
     (void)pthread_mutex_unlock(&d->error_lock);
 }
 
@@ -484,5 +485,6 @@ void tg_delivery_status(struct tg_delivery_loop *d, struct tg_backend_status *ou
     out->lag_ms = since_ms ? (int64_t)(tg_clock_mono_ms() - since_ms) : 0;
     (void)pthread_mutex_lock(&d->error_lock);
     (void)snprintf(out->last_error, sizeof(out->last_error), "%s", d->last_error);
+    out->last_error_ns = d->last_error_ns;
     (void)pthread_mutex_unlock(&d->error_lock);
 }

@@ -84,8 +84,10 @@ struct tg_delivery_loop {
     bool has_settled;
     struct tg_adhoc adhoc; /* one attempt's */
     struct tg_buf adhoc_scratch;
-    int ticket;          /* of the guard during a write */
-    unsigned n_failures; /* in a row */
+    int ticket;                             /* of the guard during a write */
+    unsigned n_failures;                    /* in a row */
+    uint64_t failure_said_ms, dead_said_ms; /* when messages told of them last, monotonic */
+    uint64_t n_dead_unsaid;
 
     struct tg_timer *timer; /* backoff and linger; which one, `state` says */
     struct tg_timer *tick;  /* health and retention */
@@ -115,6 +117,7 @@ struct tg_delivery_loop {
     _Atomic uint64_t behind_since_ms; /* monotonic; 0 = at the log's end */
     pthread_mutex_t error_lock;
     char last_error[256];
+    int64_t last_error_ns; /* wall clock */
     struct tg_metric metrics[8];
     struct tg_metric *delivered, *dead, *retries;
 };

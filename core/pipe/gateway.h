@@ -71,7 +71,8 @@ struct tg_backend_status {
     uint64_t n_writes, n_retries;
     int64_t lag_ms; /* age of the oldest waiting data: time since the cursor last stood at the log's
                        end; 0 = none */
-    char last_error[256]; /* empty = none so far */
+    char last_error[256];  /* empty = none so far */
+    int64_t last_error_ns; /* wall clock */
 };
 
 struct tg_gateway_status {

@@ -90,6 +90,8 @@ class BackendTrouble(unittest.TestCase):
         g.wait_delivered("sink", 1)
         self.assertGreaterEqual(calls[1] - calls[0], 0.95)
         self.assertIn("slow down", g.backend("sink")["last_error"])
+        self.assertIn("sink: a write failed and will be retried", g.log_text())
+        self.assertIn("sink: writes succeed again, after 1 that failed", g.log_text())
 
     def test_resets_and_silence_are_retried(self):
         n = [0]
@@ -121,6 +123,7 @@ class BackendTrouble(unittest.TestCase):
         self.assertEqual(sorted(x["time_ns"] for x in letters), [17, 18, 333])
         self.assertTrue(all("poison is not welcome" in x["reason"] for x in letters), letters[0])
         self.assertEqual(letters[0]["series"]["tags"], {"k": "v"})
+        self.assertEqual(g.log_text().count("sink: points refused for good, kept as dead letters: 1"), 1)  # once a minute
         g.wait_delivered("other", 500)
 
     def test_a_full_log_says_come_back_and_nothing_is_lost(self):

@@ -51,7 +51,7 @@ struct fake {
     unsigned n_writes, n_healths, n_rows, n_ends;
     struct tg_write_result write;
     uint8_t skipped[16];
-    char skip_reason[256];
+    char skip_reasons[16][160];
     enum tg_code health_code, end_code;
     char health_message[256], end_message[256];
     char rows[4096]; /* name{tags} type value @time, a line each */
@@ -178,7 +178,10 @@ static void fake_on_write(void *arg, const struct tg_write_result *w)
     memset(f->skipped, 0, sizeof(f->skipped));
     if (w->n_skipped) {
         memcpy(f->skipped, w->skipped, 2);
-        (void)snprintf(f->skip_reason, sizeof(f->skip_reason), "%s", w->skip_reason);
+        assert_non_null(w->skip_reasons);
+        for (uint32_t i = 0; i < w->n_skipped && i < 16; i++)
+            (void)snprintf(f->skip_reasons[i], sizeof(f->skip_reasons[i]), "%s",
+                           w->skip_reasons[i]);
     }
 }
 

@@ -71,7 +71,7 @@ static void test_write(void **state)
         assert_int_equal(f.write.outcome, TG_WRITE_OK);
         assert_int_equal(f.write.n_skipped, 1);
         assert_int_equal(f.skipped[0], 1 << 1);
-        assert_non_null(strstr(f.skip_reason, "no form"));
+        assert_non_null(strstr(f.skip_reasons[0], "no form"));
         assert_string_equal(f.method, "POST");
         assert_string_equal(f.path, write_path);
         assert_string_equal(f.auth, "Bearer secret");
