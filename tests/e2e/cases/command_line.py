@@ -41,6 +41,8 @@ class Quickstart(unittest.TestCase):
         with open(log, "w") as out:
             p = subprocess.Popen([os.path.join(home, "quickstart")], cwd=home, stdout=out, stderr=out,
                                  stdin=subprocess.DEVNULL, start_new_session=True,
+                                 # these tests may run in the background, where a shell has SIGINT ignored
+                                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                  env=dict(os.environ, PATH=os.path.join(home, "bin") + ":" + os.environ["PATH"]))
         try:
             wait_for("quickstart", lambda: p.poll() is not None or "Its messages follow" in open(log).read(), 60)
