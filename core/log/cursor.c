@@ -61,6 +61,9 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
         &version, &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no, &s->n_delivered,
         &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no, &s->n_skipped);
     if (!(n_read == 9 && version == 1) && !(n_read == 11 && version == FILE_VERSION)) return false;
+    /* Whether a rewind was under way is not said there: better to take it for one than to lose what
+     * a backend removed to have it again. */
+    if (version == 1) s->again_until_no = s->replay_until_no;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
     return (size_t)render(s, version, again) == len && memcmp(again, text, len) == 0;
 }

@@ -239,7 +239,7 @@ static void test_cursor_file_of_version_1(void **state)
     const uint64_t end_pos = tg_log_stats(r->log).end_pos;
     int n = snprintf(text, sizeof(text),
                      "tidegate cursor 1\npos %llu\npoint_no 450\nfirst_point_no 0\n"
-                     "replay_until_no 0\ndelivered 440\nelsewhere 4\ndead 3\nlost 3\n",
+                     "replay_until_no 470\ndelivered 440\nelsewhere 4\ndead 3\nlost 3\n",
                      (unsigned long long)end_pos);
     n += snprintf(text + n, sizeof(text) - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, text, (size_t)n));
@@ -251,7 +251,8 @@ static void test_cursor_file_of_version_1(void **state)
         const struct tg_cursor_state s = tg_log_cursor_get(c);
         assert_int_equal(s.pos, end_pos);
         assert_int_equal(s.n_delivered, 440);
-        assert_int_equal(s.n_skipped + s.again_until_no, 0);
+        assert_int_equal(s.n_skipped, 0);
+        assert_int_equal(s.again_until_no, 470); /* it may be a rewind that is not done yet */
         assert_int_equal(tg_log_cursor_set(c, &s, true, NULL), TG_OK);
         tg_log_cursor_close(c);
     }
