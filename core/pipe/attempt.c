@@ -235,6 +235,8 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     const enum tg_code code = n_dead ? bury(d, dead, &err) : TG_OK;
     if (code != TG_OK) {
         const bool has_progress = dead->n_buried > 0 || d->delivery.n_points > dead->n_refused;
+        if (dead->n_buried)
+            say_dead(d, dead->n_buried, dead->newest); /* before the stall is noted */
         if (has_progress && !keep_progress(d, dead))
             tg_warn("delivery", "%s: out of memory: some points will be sent again",
                     d->config->name);
@@ -251,6 +253,7 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     d->done.dead += n_dead;
     d->done.elsewhere += d->n_elsewhere;
     if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
+    d->n_failures = 0;
     tg_delivery_set_state(d, TG_DELIVERY_IDLE);
 }
 
@@ -275,11 +278,11 @@ static void say_failure(struct tg_delivery_loop *d, const char *message)
 {
     const uint64_t now_ms = tg_clock_mono_ms();
     tg_delivery_note_error(d, message);
-    if (d->n_failures == 0)
+    if (d->n_failed_writes++ == 0)
         tg_warn("delivery", "%s: a write failed and will be retried: %s", d->config->name, message);
     else if (now_ms - d->failure_said_ms >= SAY_EVERY_MS)
         tg_warn("delivery", "%s: still failing after %u tries: %s", d->config->name,
-                d->n_failures + 1, message);
+                d->n_failed_writes, message);
     else
         return;
     d->failure_said_ms = now_ms;
@@ -292,10 +295,10 @@ static void on_write(void *arg, const struct tg_write_result *r)
     tg_delivery_set_state(d, TG_DELIVERY_IDLE);
     switch (r->outcome) {
     case TG_WRITE_OK:
-        if (d->n_failures)
+        if (d->n_failed_writes)
             tg_info("delivery", "%s: writes succeed again, after %u that failed", d->config->name,
-                    d->n_failures);
-        d->n_failures = 0;
+                    d->n_failed_writes);
+        d->n_failed_writes = 0;
         atomic_store(&d->healthy, true);
         complete_write(d, r);
         break;
@@ -317,6 +320,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
         break;
     }
     tg_guard_exit(tg_table_guard(d->gateway->table), d->ticket);
+    if (d->rewinds) tg_delivery_end_wait(d); /* they do not wait for the next try */
     if (tg_delivery_get_state(d) == TG_DELIVERY_IDLE || d->stopping) tg_delivery_pump(d);
 }
 

@@ -167,6 +167,12 @@ void tg_delivery_wait_then_retry(struct tg_delivery_loop *d, enum tg_delivery_st
     tg_timer_start(d->timer, wait_ms);
 }
 
+void tg_delivery_end_wait(struct tg_delivery_loop *d)
+{
+    tg_timer_stop(d->timer);
+    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+}
+
 void tg_delivery_stall(struct tg_delivery_loop *d, const struct tg_err *err)
 {
     tg_delivery_note_error(d, err->msg);

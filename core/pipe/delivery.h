@@ -84,8 +84,9 @@ struct tg_delivery_loop {
     bool has_settled;
     struct tg_adhoc adhoc; /* one attempt's */
     struct tg_buf adhoc_scratch;
-    int ticket;                             /* of the guard during a write */
-    unsigned n_failures;                    /* in a row */
+    int ticket;               /* of the guard during a write */
+    unsigned n_failures;      /* tries in a row that ended no range: the next wait is longer */
+    unsigned n_failed_writes; /* since the last that went well */
     uint64_t failure_said_ms, dead_said_ms; /* when messages told of them last, monotonic */
     uint64_t n_dead_unsaid;
 
@@ -168,6 +169,7 @@ void tg_delivery_restart_batch(struct tg_delivery_loop *d);
 /* The state until the timer fires, with a longer wait after each failure in a row. */
 void tg_delivery_wait_then_retry(struct tg_delivery_loop *d, enum tg_delivery_state state,
                                  int64_t retry_after_ms);
+void tg_delivery_end_wait(struct tg_delivery_loop *d); /* what is due is due now */
 void tg_delivery_stall(struct tg_delivery_loop *d, const struct tg_err *err);
 void tg_delivery_run_rewinds(struct tg_delivery_loop *d);    /* nothing is being written */
 void tg_delivery_cancel_rewinds(struct tg_delivery_loop *d); /* at the end */

@@ -150,10 +150,8 @@ static void on_rewind_request(void *arg)
     struct rewind_request **tail = &d->rewinds; /* the last that is asked for has the last word */
     while (*tail) tail = &(*tail)->next;
     *tail = q;
-    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING)
-        return; /* pump comes by when the write has ended */
-    tg_timer_stop(d->timer);
-    tg_delivery_set_state(d, TG_DELIVERY_IDLE);
+    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING) return; /* on_write comes by */
+    tg_delivery_end_wait(d);
     tg_delivery_pump(d);
 }
 

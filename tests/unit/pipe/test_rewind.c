@@ -29,6 +29,39 @@ static void test_rewind(void **state)
     assert_seen(0, 101, 110, 1);
 }
 
+/* Nor must it wait until the write in flight is tried again. */
+static void test_rewind_while_a_write_fails(void **state)
+{
+    struct fixture *f = *state;
+    f->backends[0].retry_max_ms = f->backends[0].retry_min_ms = 60000;
+    atomic_store(&sinks[0].down, true);
+    atomic_store(&sinks[0].is_silent, true);
+    start(f);
+    post_range(f, 1, 10, "");
+    const uint64_t began_ms = tg_clock_mono_ms();
+    while (state_of(f, 0) != TG_DELIVERY_WRITING) {
+        assert_true(tg_clock_mono_ms() - began_ms < 20000);
+        (void)usleep(1000);
+    }
+    struct rewound r = {.code = TG_OK};
+    struct tg_err err;
+    assert_int_equal(tg_gateway_rewind(f->g, 0, TG_REWIND_END, 0, on_rewind, &r, &err), TG_OK);
+    (void)usleep(20 * 1000);
+    assert_false(atomic_load(&r.done));
+    atomic_store(&sinks[0].is_silent, false);
+    while (!atomic_load(&r.done)) {
+        assert_true(tg_clock_mono_ms() - began_ms < 20000);
+        (void)usleep(1000);
+    }
+    assert_int_equal(r.code, TG_OK);
+    assert_int_equal(ledger(f, 0).skipped, 10);
+    atomic_store(&sinks[0].down, false);
+    post_range(f, 11, 20, "");
+    wait_empty(f, 0); /* what comes after does not wait for the old failure either */
+    assert_seen(0, 1, 10, 0);
+    assert_seen(0, 11, 20, 1);
+}
+
 struct late_post {
     pthread_t thread;
     const struct fixture *f;
@@ -168,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rewind_while_a_write_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forward_rewind_skips_and_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forward_rewind_while_data_comes_again, setup,
                                         teardown),
