@@ -11,7 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 
-enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7 };
+enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7, SERIES_MEMBERS = 7 };
 
 struct tg_dead_letters {
     const struct tg_fs *fs;
@@ -183,19 +183,20 @@ static void set_value(json_t *line, const struct tg_point *p)
     (void)json_object_set_new(line, "value", v);
 }
 
-static json_t *series_json(const struct tg_series_desc *desc)
+/* NULL: no memory; a series that lacks a tag would be another one. */
+static json_t *series_json(const struct tg_series_desc *desc, struct tg_arena *arena)
 {
     static const char *const origins[] = {"point", "scope", "resource"};
     json_t *series = json_object();
     json_t *tags = json_object();
     json_t *from = json_object();
-    for (uint32_t i = 0; i < desc->n_tags; i++) {
+    bool ok = true;
+    for (uint32_t i = 0; i < desc->n_tags && ok; i++) {
         const struct tg_tag *t = &desc->tags[i];
-        char key[1100];
-        (void)snprintf(key, sizeof(key), "%.*s", (int)t->key_len, t->key);
-        (void)json_object_set_new(tags, key, json_stringn(t->value, t->value_len));
-        if (t->origin != TG_ORIGIN_POINT)
-            (void)json_object_set_new(from, key, json_string(origins[t->origin]));
+        const char *key = tg_arena_strndup(arena, t->key, t->key_len); /* ends with NUL */
+        ok = key && json_object_set_new(tags, key, json_stringn(t->value, t->value_len)) == 0;
+        if (ok && t->origin != TG_ORIGIN_POINT)
+            ok = json_object_set_new(from, key, json_string(origins[t->origin])) == 0;
     }
     (void)json_object_set_new(series, "name", json_stringn(desc->name, desc->name_len));
     (void)json_object_set_new(series, "kind", json_string(tg_kind_name((enum tg_kind)desc->kind)));
@@ -204,7 +205,9 @@ static json_t *series_json(const struct tg_series_desc *desc)
     (void)json_object_set_new(series, "field_len", json_integer(desc->field_len));
     (void)json_object_set_new(series, "tags", tags);
     (void)json_object_set_new(series, "origins", from);
-    return series;
+    if (ok && json_object_size(series) == SERIES_MEMBERS) return series;
+    json_decref(series);
+    return NULL;
 }
 
 static json_t *now_json(void)
@@ -228,12 +231,25 @@ static json_t *text_json(const char *text)
     return json_string(tg_quote(quoted, sizeof(quoted), text, strlen(text)));
 }
 
+/* What a failed commit left is not there any more, so that the next one does not make it twice. */
+static enum tg_code cut_back(struct tg_dead_letters *d, struct tg_err *err)
+{
+    if (d->cut_fd < 0) return TG_OK;
+    const int rc = d->fs->truncate(d->fs->self, d->cut_fd, d->cut_to);
+    if (rc < 0)
+        return tg_fail_errno(err, -rc, "cannot take back unconfirmed dead letters in %s", d->path);
+    (void)d->fs->close(d->fs->self, d->cut_fd);
+    d->cut_fd = -1;
+    return TG_OK;
+}
+
 /* The size of the file that bears the name now: the operator may have moved it or made it shorter.
- */
+ * Without what is to be cut back, which would count for the limit. */
 static enum tg_code look_at_size(struct tg_dead_letters *d, struct tg_err *err)
 {
     struct tg_fs_stat st;
     if (d->has_size) return TG_OK;
+    TG_TRY(cut_back(d, err));
     const int rc = d->fs->stat(d->fs->self, d->path, &st);
     if (rc < 0 && rc != -ENOENT)
         return tg_fail_errno(err, -rc, "cannot read the size of %s", d->path);
@@ -270,7 +286,7 @@ enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_tabl
     json_t *line = json_object();
     (void)json_object_set_new(line, "at", now_json());
     (void)json_object_set_new(line, "reason", text_json(reason));
-    (void)json_object_set_new(line, "series", series_json(&desc));
+    (void)json_object_set_new(line, "series", series_json(&desc, &d->arena));
     (void)json_object_set_new(line, "time_ns", json_integer(p->ts_ns));
     (void)json_object_set_new(line, "start_ns", json_integer(p->start_ns));
     set_value(line, p);
@@ -334,23 +350,10 @@ static enum tg_code end_torn_line(const struct tg_dead_letters *d, int fd, uint6
     return TG_OK;
 }
 
-/* What a failed commit left is not there any more, so that the next one does not make it twice. */
-static enum tg_code cut_back(struct tg_dead_letters *d, struct tg_err *err)
-{
-    if (d->cut_fd < 0) return TG_OK;
-    const int rc = d->fs->truncate(d->fs->self, d->cut_fd, d->cut_to);
-    if (rc < 0)
-        return tg_fail_errno(err, -rc, "cannot take back unconfirmed dead letters in %s", d->path);
-    (void)d->fs->close(d->fs->self, d->cut_fd);
-    d->cut_fd = -1;
-    return TG_OK;
-}
-
 static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
 {
     int fd = -1;
     uint64_t end = 0;
-    TG_TRY(cut_back(d, err));
     TG_TRY(open_file(d, &fd, &end, err));
     const uint64_t before = end;
     enum tg_code code = end_torn_line(d, fd, &end, err);
@@ -366,7 +369,7 @@ static enum tg_code write_pending(struct tg_dead_letters *d, struct tg_err *err)
     }
     d->cut_fd = fd;
     d->cut_to = before;
-    struct tg_err ignored; /* it is tried again before anything else is written */
+    struct tg_err ignored; /* it is tried again before anything else is added */
     (void)!cut_back(d, &ignored);
     return code;
 }

@@ -38,6 +38,30 @@ static void test_dead_letter_of_a_text_that_is_not_utf8(void **state)
     (void)fclose(letters);
 }
 
+/* Tags with long names, as limits.tag_key_bytes may allow, are those that came. */
+static void test_dead_letter_of_long_tag_names(void **state)
+{
+    enum { KEY = 1500 };
+    struct fixture *f = *state;
+    static char line[8192], key[KEY + 1], tag[KEY + 32];
+    char path[160];
+    f->config.limits.series_limits.max_key_bytes = 4096;
+    start(f);
+    memset(key, 'k', KEY);
+    (void)snprintf(line, sizeof(line), "m,%s1=a,%s2=b,unprepared=1 v=1i 1\n", key, key);
+    assert_int_equal(post(f, line), 204);
+    wait_empty(f, 0);
+    (void)snprintf(path, sizeof(path), "%s/a.jsonl", f->dead);
+    FILE *letters = fopen(path, "r");
+    assert_non_null(letters);
+    assert_non_null(fgets(line, sizeof(line), letters));
+    (void)fclose(letters);
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(tag, sizeof(tag), "\"%s%d\":\"%c\"", key, i + 1, 'a' + i);
+        assert_non_null(strstr(line, tag));
+    }
+}
+
 /* --- the limit --- */
 
 enum { MAX_TIMES = 1000 };
@@ -175,6 +199,23 @@ static void test_skipped_points_at_the_limit(void **state)
     assert_int_equal(ledger(f, 0).delivered, 40);
 }
 
+/* Writes that go well do not make the waits for room short again. */
+static void test_skipped_points_wait_longer_each_time(void **state)
+{
+    struct fixture *f = *state;
+    f->config.max_dead_letter_bytes = 150;
+    f->backends[0].retry_max_ms = 60000;
+    sinks[0].skips_negative = true;
+    start(f);
+    assert_int_equal(post(f, "m v=-1i 1\n"), 204);
+    wait_stalled(f, 0, "more than the whole limit");
+    (void)usleep(500 * 1000); /* 2, 4, 8 ... ms */
+    (void)pthread_mutex_lock(&sinks[0].lock);
+    const unsigned n_writes = sinks[0].n_writes;
+    (void)pthread_mutex_unlock(&sinks[0].lock);
+    assert_in_range(n_writes, 2, 20);
+}
+
 static void test_dead_letter_larger_than_the_limit(void **state)
 {
     struct fixture *f = *state;
@@ -257,16 +298,47 @@ static void test_dead_letters_that_cannot_be_synced(void **state)
     }
 }
 
+/* What is to be cut back does not count for the limit: nobody could make room for it. */
+static void test_unconfirmed_dead_letters_at_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    static struct letters l;
+    failing_fs = *tg_fs_real();
+    failing_fs.open = failing_open;
+    failing_fs.datasync = failing_datasync;
+    failing_fs.truncate = failing_truncate;
+    f->config.log.fs = &failing_fs;
+    f->config.max_dead_letter_bytes = 800; /* for three */
+    atomic_store(&letters_fd, -1);
+    start(f);
+    assert_int_equal(post(f, "m,unprepared=1 v=1i 1\n"), 204);
+    wait_empty(f, 0);
+    atomic_store(&truncates_fail, true);
+    atomic_store(&syncs_fail, true);
+    assert_int_equal(post(f, "m,unprepared=1 v=1i 2\nm,unprepared=1 v=1i 3\n"), 204);
+    wait_stalled(f, 0, "cannot take back");
+    atomic_store(&syncs_fail, false);
+    atomic_store(&truncates_fail, false);
+    wait_empty(f, 0);
+    read_letters(f, &l);
+    assert_int_equal(l.n, 3);
+    assert_letters(&l, 1, 3, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_dead_letters_after_a_torn_line, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_of_a_text_that_is_not_utf8, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letter_of_long_tag_names, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_dead_letters_than_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_at_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_skipped_points_wait_longer_each_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_larger_than_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_that_cannot_be_synced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unconfirmed_dead_letters_at_the_limit, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
