@@ -100,7 +100,8 @@ struct tg_log_stats {
     uint64_t n_commits, n_syncs, n_sync_failures, n_refused;
     uint64_t n_damaged_records, n_damaged_bytes; /* found at open or while reading */
     bool full;                                   /* refusing new data */
-    uint64_t failed_ms; /* since the newest commit failed; 0 = the last one went well */
+    /* Since the newest commit failed, not for being full; 0 = the last one went well. */
+    uint64_t failed_ms;
 };
 struct tg_log_stats tg_log_stats(const struct tg_log *log); /* any thread */
 

@@ -119,7 +119,7 @@ struct tg_log {
     unsigned n_on_append;
 
     _Atomic bool full;
-    _Atomic uint64_t failed_at_ms; /* mono, of the last commit when it failed; else 0 */
+    _Atomic uint64_t failed_at_ms; /* mono, of the newest failure while not full; 0 = none since */
     _Atomic uint64_t n_refused;
 
     pthread_mutex_t mu;

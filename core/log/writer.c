@@ -476,7 +476,7 @@ static void say_refusing(struct tg_log *log, enum tg_code code, const struct tg_
     struct tg_log_writer *w = &log->w;
     const uint64_t now_ms = tg_clock_mono_ms();
     if (code == TG_ERR_TOO_LARGE) return; /* this batch's fault */
-    atomic_store(&log->failed_at_ms, now_ms);
+    if (!atomic_load(&log->full)) atomic_store(&log->failed_at_ms, now_ms);
     if (w->refusing && now_ms - w->refusal_said_ms < TG_LOG_SAY_EVERY_MS) return;
     tg_error("log", "%s; new points are refused (senders are told to come back)", err->msg);
     w->refusing = true;
