@@ -306,10 +306,11 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add(&p,
         "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5>"
         "<meta name=viewport content=\"width=device-width\"><title>Tidegate</title><style>"
-        "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;padding:0 1rem;max-width:70rem;"
+        "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;padding:0 1rem;max-width:76rem;"
         "color:#1c2733;background:#fff}h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:"
         "1.6rem 0 .5rem}table{border-collapse:collapse;width:100%%}th,td{text-align:left;padding:"
-        ".3rem .7rem .3rem 0;border-bottom:1px solid #e3e8ee;white-space:nowrap}th{font-weight:"
+        ".3rem .5rem .3rem 0;font-size:.93rem;border-bottom:1px solid "
+        "#e3e8ee;white-space:nowrap}th{font-weight:"
         "600;color:#566474}.n{text-align:right;font-variant-numeric:tabular-nums}.z{color:#a8b3bf}"
         ".ok{color:#136c3b}.bad{color:#b3261e;font-weight:600}.s{color:#566474;font-size:.85rem}"
         ".f{display:flex;flex-wrap:wrap;gap:.6rem 2.2rem}.f div{display:flex;flex-direction:column}"

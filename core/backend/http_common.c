@@ -66,26 +66,21 @@ static enum tg_code make_auth(struct tg_backend_http *h, const struct tg_options
     const char *password = tg_options_str(o, "password");
     if (token && !*token) token = NULL; /* env("X") of an empty variable */
     if (token && (user || password))
-        return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: set either token, or username and password, not both", h->name);
-    if (password && !user)
-        return tg_fail(err, TG_ERR_INVALID, "backend %s: password without username", h->name);
+        return tg_fail(err, TG_ERR_INVALID, "set either token, or username and password, not both");
+    if (password && !user) return tg_fail(err, TG_ERR_INVALID, "password without username");
     if (token && strpbrk(token, "\r\n"))
         return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: token holds a line break (a trailing newline of a file?)",
-                       h->name);
+                       "token holds a line break (a trailing newline of a file?)");
     if (user && strchr(user, ':'))
         return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: username holds a colon, which basic "
-                       "authentication cannot carry",
-                       h->name);
+                       "username holds a colon, which basic "
+                       "authentication cannot carry");
     if (!token && !user) return TG_OK;
     char text[1024];
     const int n = token ? snprintf(text, sizeof(text), "%s %s", h->token_word, token)
                         : snprintf(text, sizeof(text), "%s:%s", user, password ? password : "");
     if (n < 0 || (size_t)n >= sizeof(text))
-        return tg_fail(err, TG_ERR_INVALID, "backend %s: credentials of more than %zu bytes",
-                       h->name, sizeof(text) - 1);
+        return tg_fail(err, TG_ERR_INVALID, "credentials of more than %zu bytes", sizeof(text) - 1);
     h->auth = token ? tg_strndup(text, (size_t)n) : base64(text, (size_t)n, "Basic ");
     return h->auth ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
 }
@@ -120,8 +115,8 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
                                                                  : 0;
     if (scheme == 0 || !url[scheme] || url[scheme] == '/' || strpbrk(url, " \t\r\n"))
         return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: url \"%s\" is not like http://host:port or https://host:port",
-                       h->name, url ? url : "");
+                       "url \"%s\" is not like http://host:port or https://host:port",
+                       url ? url : "");
     size_t len = strlen(url);
     while (len > scheme && url[len - 1] == '/') len--;
     h->base = tg_strndup(url, len);
@@ -208,8 +203,7 @@ static enum tg_write_outcome outcome_of(int status)
     }
 }
 
-enum tg_code tg_backend_http_failure(const struct tg_backend_http *h,
-                                     const struct tg_http_result *r, struct tg_err *err)
+enum tg_code tg_backend_http_failure(const struct tg_http_result *r, struct tg_err *err)
 {
     char text[256];
     describe(text, sizeof(text), r);
@@ -218,7 +212,7 @@ enum tg_code tg_backend_http_failure(const struct tg_backend_http *h,
                               : r->status == 404                     ? TG_ERR_NOT_FOUND
                               : r->status == 400 || r->status == 422 ? TG_ERR_INVALID
                                                                      : TG_ERR_UNAVAILABLE;
-    return tg_fail(err, code, "backend %s: %s", h->name, r->code == TG_OK ? text : r->message);
+    return tg_fail(err, code, "%s", r->code == TG_OK ? text : r->message);
 }
 
 /* --- writing --- */

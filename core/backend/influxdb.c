@@ -31,25 +31,22 @@ static const struct tg_option_spec options[] = {
     {.name = NULL},
 };
 
-static enum tg_code check_target(const char *name, const struct tg_options *o, struct tg_err *err)
+static enum tg_code check_target(const struct tg_options *o, struct tg_err *err)
 {
     const bool has_bucket = tg_options_is_set(o, "bucket");
     const bool has_database = tg_options_is_set(o, "database");
     if (has_bucket == has_database)
-        return tg_fail(
-            err, TG_ERR_INVALID,
-            "backend %s: set either bucket and org (InfluxDB 2) or database (InfluxDB 1)%s", name,
-            has_bucket ? ", not both" : "");
+        return tg_fail(err, TG_ERR_INVALID,
+                       "set either bucket and org (InfluxDB 2) or database (InfluxDB 1)%s",
+                       has_bucket ? ", not both" : "");
     /* Without it InfluxDB 2 answers 400 to everything, which would make dead letters of it all. */
     if (has_bucket && !tg_options_is_set(o, "org"))
         return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: bucket needs org (any name where the server has none)", name);
+                       "bucket needs org (any name where the server has none)");
     if (has_database && tg_options_is_set(o, "org"))
-        return tg_fail(err, TG_ERR_INVALID, "backend %s: org goes with bucket, not with database",
-                       name);
+        return tg_fail(err, TG_ERR_INVALID, "org goes with bucket, not with database");
     if (has_bucket && tg_options_is_set(o, "retention_policy"))
-        return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: retention_policy goes with database, not with bucket", name);
+        return tg_fail(err, TG_ERR_INVALID, "retention_policy goes with database, not with bucket");
     return TG_OK;
 }
 
@@ -83,7 +80,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
 {
     const struct tg_options *o = how->options;
     *out = NULL;
-    TG_TRY(check_target(how->name, o, err));
+    TG_TRY(check_target(o, err));
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_compress_init(&b->compress);
@@ -96,8 +93,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
         tg_buf_init(&b->lines, b->http.max_request_bytes);
         tg_buf_init(&b->packed, b->http.max_request_bytes + 65536);
         code = make_url(b, o);
-        if (code != TG_OK)
-            (void)tg_fail(err, code, "backend %s: url and its parameters are too long", how->name);
+        if (code != TG_OK) (void)tg_fail(err, code, "url and its parameters are too long");
     }
     if (code != TG_OK) {
         close_it(b);
@@ -177,9 +173,8 @@ static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_ro
     }
     struct tg_err err = {0};
     (void)tg_fail(&err, TG_ERR_UNSUPPORTED,
-                  "backend %s: queries go to InfluxDB 1 only (database); ask InfluxDB 2 with Flux, "
-                  "or another backend",
-                  b->http.name);
+                  "queries go to InfluxDB 1 only (database); ask InfluxDB 2 with Flux, "
+                  "or another backend");
     on_end(arg, err.code, &err);
 }
 

@@ -159,7 +159,7 @@ static enum tg_code read_answer(struct query *c, const json_t *root)
             if (c->rows.is_enough) return TG_OK;
         }
     }
-    return words ? tg_fail(&c->err, TG_ERR_INVALID, "backend %s: %s", c->http->name, words) : TG_OK;
+    return words ? tg_fail(&c->err, TG_ERR_INVALID, "%s", words) : TG_OK;
 }
 
 /* InfluxDB prints doubles from 2^63 on as whole numbers, which jansson refuses as integers: copies
@@ -208,7 +208,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
 {
     struct query *c = arg;
     if (r->code != TG_OK || r->status != 200) {
-        end_query(c, tg_backend_http_failure(c->http, r, &c->err));
+        end_query(c, tg_backend_http_failure(r, &c->err));
         return;
     }
     json_error_t bad;
@@ -216,7 +216,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
     enum tg_code code;
     if (!root)
         code = tg_fail_at(&c->err, TG_ERR_MALFORMED, (uint64_t)bad.position,
-                          "backend %s: the answer is not JSON: %.100s", c->http->name, bad.text);
+                          "the answer is not JSON: %.100s", bad.text);
     else
         code = read_answer(c, root);
     json_decref(root);
@@ -256,8 +256,7 @@ void tg_influxdb_query(struct tg_backend_http *h, const char *database,
     if (code == TG_OK) code = tg_backend_url_param(&url, "q", (const char *)text.data);
     if (code == TG_OK) code = tg_buf_append(&url, "", 1);
     if (code != TG_OK)
-        (void)tg_fail(&c->err, code, "backend %s: the query is too long, or there is no memory",
-                      h->name);
+        (void)tg_fail(&c->err, code, "the query is too long, or there is no memory");
     else
         code = tg_backend_http_get(h, (const char *)url.data, on_answer, c, &c->err);
     if (code != TG_OK) tg_loop_post_item(h->loop, &c->later);

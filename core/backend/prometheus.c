@@ -53,8 +53,7 @@ static enum tg_code make_query_base(struct tg_backend *b, const char *query_url,
         if (len <= cut || memcmp(from + len - cut, write_path, cut) != 0) return TG_OK;
         len -= cut;
     } else if (strncmp(query_url, "http://", 7) != 0 && strncmp(query_url, "https://", 8) != 0) {
-        return tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: query_url \"%s\" is not like http://host:port", b->http.name,
+        return tg_fail(err, TG_ERR_INVALID, "query_url \"%s\" is not like http://host:port",
                        query_url);
     }
     b->query_base = tg_strndup(from, len);
@@ -86,9 +85,9 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
         code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
     }
     if (code == TG_OK && !strchr(strstr(b->http.base, "://") + 3, '/'))
-        code = tg_fail(err, TG_ERR_INVALID,
-                       "backend %s: url \"%s\" has no path; remote write is usually at %s%s",
-                       how->name, b->http.base, b->http.base, write_path);
+        code =
+            tg_fail(err, TG_ERR_INVALID, "url \"%s\" has no path; remote write is usually at %s%s",
+                    b->http.base, b->http.base, write_path);
     if (code != TG_OK) {
         close_it(b);
         return code;
@@ -176,9 +175,9 @@ static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_ro
     }
     struct tg_err err = {0};
     (void)tg_fail(&err, TG_ERR_UNSUPPORTED,
-                  "backend %s: url does not end in %s, so set query_url to what comes before "
+                  "url does not end in %s, so set query_url to what comes before "
                   "/api/v1/query",
-                  b->http.name, write_path);
+                  write_path);
     on_end(arg, err.code, &err);
 }
 

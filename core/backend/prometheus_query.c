@@ -107,7 +107,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
 {
     struct query *c = arg;
     if (r->code != TG_OK || r->status != 200) {
-        end_query(c, tg_backend_http_failure(c->http, r, &c->err));
+        end_query(c, tg_backend_http_failure(r, &c->err));
         return;
     }
     json_error_t bad;
@@ -115,7 +115,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
     enum tg_code code = TG_OK;
     if (!root) {
         code = tg_fail_at(&c->err, TG_ERR_MALFORMED, (uint64_t)bad.position,
-                          "backend %s: the answer is not JSON: %.100s", c->http->name, bad.text);
+                          "the answer is not JSON: %.100s", bad.text);
     } else {
         size_t i;
         json_t *series;
@@ -181,8 +181,7 @@ void tg_prometheus_query(struct tg_backend_http *h, const char *base, const stru
     enum tg_code code = tg_json_query_init(&c->rows, q, on_row, on_end, arg);
     if (code == TG_OK) code = make_url(base, q, &url, &text, &c->err);
     if (code != TG_OK && c->err.code == TG_OK)
-        (void)tg_fail(&c->err, code, "backend %s: the query is too long, or there is no memory",
-                      h->name);
+        (void)tg_fail(&c->err, code, "the query is too long, or there is no memory");
     if (code == TG_OK) code = tg_backend_http_get(h, (const char *)url.data, on_answer, c, &c->err);
     if (code != TG_OK) tg_loop_post_item(h->loop, &c->later);
     tg_buf_deinit(&text);
