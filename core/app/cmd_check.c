@@ -67,7 +67,8 @@ static void try_rules(const struct tg_config *config, struct tg_arena *arena)
         tg_explain_desc(&selector, NULL, NULL, &desc, &err) != TG_OK ||
         tg_rules_new(&config->rules, &rules, &err) != TG_OK ||
         tg_rules_decide(rules, 0, &desc, arena, &d, &trace) != TG_OK)
-        (void)fprintf(stderr, "the rules could not be tried: %s\n", err.msg);
+        (void)fprintf(stderr, "the rules could not be tried: %s\n",
+                      err.msg[0] ? err.msg : "out of memory");
     if (d.failed)
         (void)fprintf(stderr,
                       "warning: %s\n  so goes a series \"example\" without tags, and takes the "

@@ -183,7 +183,7 @@ const struct tg_cmd tg_cmd_status = {
     .synopsis = "[--once] [--json]",
     .details =
         "For every backend: received + rewound = before + delivered + waiting + dead + dropped "
-        "+ elsewhere + lost + skipped.",
+        "+ elsewhere + lost + skipped\n(the table has the columns that matter most, --json all).",
     .examples = "  tidegate status\n"
                 "  tidegate status --once\n"
                 "  tidegate status --json | jq '.backends[].ledger'\n",

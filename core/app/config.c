@@ -288,15 +288,16 @@ static enum tg_code read_file(struct tg_config_loader *l, size_t *len)
         return TG_ERR_NOMEM;
     }
     *len = fread(text, 1, MAX_FILE_BYTES, f);
+    const int why = errno;
     const bool failed = ferror(f) != 0;
     const bool too_large = !failed && *len == MAX_FILE_BYTES;
     (void)fclose(f);
     text[*len] = '\0';
     l->text = text;
     if (failed)
-        tg_config_add_error(l, NULL, "cannot be read: %s", strerror(EISDIR));
+        tg_config_add_error(l, NULL, "cannot be read: %s", strerror(why));
     else if (too_large)
-        tg_config_add_error(l, NULL, "larger than %d bytes", MAX_FILE_BYTES);
+        tg_config_add_error(l, NULL, "not smaller than %d bytes", MAX_FILE_BYTES);
     return failed || too_large ? TG_ERR_IO : TG_OK;
 }
 

@@ -7,6 +7,8 @@
 
 #include "core/base/mem.h"
 
+enum { MAX_REASON_BYTES = 1 << 20, MAX_REASONS_BYTES = 16 << 20 };
+
 /* --- URLs and authentication --- */
 
 enum tg_code tg_backend_url_escape(struct tg_buf *out, const char *text, size_t len)
@@ -85,8 +87,6 @@ static enum tg_code make_auth(struct tg_backend_http *h, const struct tg_options
     return h->auth ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
 }
 
-enum { MAX_REASON_BYTES = 1 << 20 };
-
 static void on_later(void *arg)
 {
     struct tg_backend_http *h = arg;
@@ -106,7 +106,7 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
     h->max_request_bytes = (size_t)tg_options_num(o, "max_request_bytes");
     h->later = (struct tg_loop_item){.fn = on_later, .arg = h};
     tg_buf_init(&h->skipped, 1 << 20);
-    tg_buf_init(&h->reasons, 0);
+    tg_buf_init(&h->reasons, MAX_REASONS_BYTES);
     tg_arena_init(&h->reason_text, MAX_REASON_BYTES);
     tg_buf_init(&h->plain, 0);
     const size_t scheme = !url                                   ? 0
