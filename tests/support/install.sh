@@ -6,11 +6,20 @@ list=$(dirname "${BASH_SOURCE[0]}")/packages.txt
 
 command -v dpkg-query >/dev/null || exit 0 # not Debian: CMake says what it misses
 
+# Node.js of its makers brings npm along and bars Debian's packages of both.
+came_otherwise() {
+  case $1 in
+    nodejs) command -v node >/dev/null ;;
+    npm) command -v npm >/dev/null ;;
+    *) false ;;
+  esac
+}
+
 missing=()
 for group in "$@"; do
   while read -r package; do
     status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
-    [[ $status == installed ]] || missing+=("$package")
+    [[ $status == installed ]] || came_otherwise "$package" || missing+=("$package")
   done < <(sed -n "s/^$group //p" "$list")
 done
 ((${#missing[@]})) || exit 0
@@ -37,9 +46,17 @@ if ((EUID == 0)) && [[ ! -e $policy ]]; then
   printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
   trap 'rm -f "$log" "$policy"' EXIT
 fi
-install() { run install -y --no-install-recommends "${missing[@]}"; }
-if ! install && ! { run update && install; }; then
-  cat "$log" >&2
-  echo "installing failed; the packages are: ${missing[*]}" >&2
-  exit 1
+install() { run install -y --no-install-recommends "$@"; }
+if ! install "${missing[@]}" && ! { run update && install "${missing[@]}"; }; then
+  # One that cannot be had does not keep the others away.
+  failed=()
+  for package in "${missing[@]}"; do
+    install "$package" && continue
+    cat "$log" >&2
+    failed+=("$package")
+  done
+  if ((${#failed[@]})); then
+    echo "installing failed; the packages are: ${failed[*]}" >&2
+    exit 1
+  fi
 fi
