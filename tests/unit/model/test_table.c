@@ -361,10 +361,12 @@ static void test_eviction_in_rounds(void **state)
 {
     enum { N = 5000, IDLE_S = 3600 };
     struct tg_table *t = table_new(0, 0, IDLE_S);
-    struct tg_series *s;
+    static struct tg_series *s[N];
     (void)state;
-    for (unsigned i = 0; i < N; i++) assert_int_equal(intern(t, i, &s, NULL), TG_OK);
-    uint32_t now_s = tg_clock_coarse_s() + IDLE_S - 60;
+    for (unsigned i = 0; i < N; i++) assert_int_equal(intern(t, i, &s[i], NULL), TG_OK);
+    const uint32_t at_s = tg_clock_coarse_s(); /* one age for all, however long that took */
+    for (unsigned i = 0; i < N; i++) tg_series_touch(s[i], at_s);
+    uint32_t now_s = at_s + IDLE_S - 60;
     assert_int_equal(tg_table_sweep(t, now_s), 0);
     for (unsigned step = 0; step < 59; step++) assert_int_equal(tg_table_sweep(t, ++now_s), 0);
     now_s += 2;
