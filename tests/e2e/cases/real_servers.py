@@ -150,6 +150,26 @@ remote_write:
         self.assertIn("too old sample", letters[0]["reason"])
 
 
+npm_trouble = []  # once the registry was not to be had, the others do not wait for it too
+
+
+def npm_install(folder):
+    """Runs npm install there. None, or why it failed."""
+    if npm_trouble:
+        return npm_trouble[0]
+    try:
+        r = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts=false", "--fetch-retries=1",
+                            "--fetch-timeout=60000"], cwd=folder, capture_output=True, text=True, timeout=240)
+    except subprocess.TimeoutExpired:
+        npm_trouble.append("npm install took over 240 s")
+        return npm_trouble[0]
+    if r.returncode == 0:
+        return None
+    lines = [line for line in r.stderr.splitlines() if line.lower().startswith("npm err")]
+    npm_trouble.append(lines[0] if lines else f"npm install ended with {r.returncode}")
+    return npm_trouble[0]
+
+
 def npm_folder(name):
     """node_modules of tests/e2e/<name>, installed on first use; skips where npm cannot install it."""
     need("node")
@@ -161,10 +181,9 @@ def npm_folder(name):
         for f in os.listdir(folder):
             if os.path.isfile(os.path.join(folder, f)):
                 shutil.copy(os.path.join(folder, f), target)
-        r = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts=false"], cwd=target,
-                           capture_output=True, text=True)
-        if r.returncode != 0:
-            raise unittest.SkipTest(f"needs npm packages of tests/e2e/{name}")
+        why = npm_install(target)
+        if why:
+            raise unittest.SkipTest(f"needs npm packages of tests/e2e/{name}: {why}")
         open(os.path.join(target, "node_modules", ".done"), "w").close()
     for f in os.listdir(folder):
         if os.path.isfile(os.path.join(folder, f)):
