@@ -307,6 +307,23 @@ bool tg_cmd_admin_url(const struct tg_args *args, char *out, size_t cap)
     return ok;
 }
 
+enum tg_code tg_cmd_put_text(struct tg_buf *out, const char *text, bool in_quotes)
+{
+    for (const unsigned char *p = (const unsigned char *)(text ? text : ""); *p; p++) {
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* U+0080 to U+009F, in UTF-8 */
+            TG_TRY(tg_buf_printf(out, "\\u%04x", *++p));
+        else if (*p == '\n' || *p == '\r' || *p == '\t')
+            TG_TRY(tg_buf_printf(out, "\\%c", *p == '\n' ? 'n' : *p == '\r' ? 'r' : 't'));
+        else if (*p < 0x20 || *p == 0x7f)
+            TG_TRY(tg_buf_printf(out, "\\u%04x", *p));
+        else if (in_quotes && (*p == '"' || *p == '\\'))
+            TG_TRY(tg_buf_printf(out, "\\%c", *p));
+        else
+            TG_TRY(tg_buf_append(out, p, 1));
+    }
+    return TG_OK;
+}
+
 char *tg_format_count(char *out, size_t cap, double n)
 {
     static const char *const units[] = {"", " k", " M", " G", " T"};

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "core/base/arena.h"
+#include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/pipe/config.h"
 
@@ -92,5 +93,9 @@ char *tg_format_count(char *out, size_t cap, double n);
 char *tg_format_bytes(char *out, size_t cap, uint64_t n);
 /* "2026-01-01 00:00:00.000" (UTC). Returns out. */
 char *tg_format_time(char *out, size_t cap, int64_t ts_ns);
+/* Appends text for a terminal. Senders choose names, tags and texts, and messages quote them: what
+ * would move a terminal's cursor, or start a command of it, becomes an escape. `in_quotes`: quotes
+ * and backslashes too. NULL text = nothing. */
+TG_MUST_CHECK enum tg_code tg_cmd_put_text(struct tg_buf *out, const char *text, bool in_quotes);
 
 #endif

@@ -7,36 +7,12 @@
 #include "core/app/cmd.h"
 #include "core/base/mem.h"
 
-/* Senders choose names, tags and texts: what would move a terminal's cursor, or start a command of
- * it, is shown as an escape. NULL = nothing. */
-static enum tg_code put_chars(struct tg_buf *out, const char *text, bool in_quotes)
-{
-    for (const unsigned char *p = (const unsigned char *)(text ? text : ""); *p; p++) {
-        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* U+0080 to U+009F, in UTF-8 */
-            TG_TRY(tg_buf_printf(out, "\\u%04x", *++p));
-        else if (*p == '\n' || *p == '\r' || *p == '\t')
-            TG_TRY(tg_buf_printf(out, "\\%c", *p == '\n' ? 'n' : *p == '\r' ? 'r' : 't'));
-        else if (*p < 0x20 || *p == 0x7f)
-            TG_TRY(tg_buf_printf(out, "\\u%04x", *p));
-        else if (in_quotes && (*p == '"' || *p == '\\'))
-            TG_TRY(tg_buf_printf(out, "\\%c", *p));
-        else
-            TG_TRY(tg_buf_append(out, p, 1));
-    }
-    return TG_OK;
-}
-
-static enum tg_code put_text(struct tg_buf *out, const char *text)
-{
-    return put_chars(out, text, false);
-}
-
 /* key="value", as a query takes it. */
 static enum tg_code put_tag(struct tg_buf *out, const char *key, const json_t *value)
 {
-    TG_TRY(put_text(out, key));
+    TG_TRY(tg_cmd_put_text(out, key, false));
     TG_TRY(tg_buf_append(out, "=\"", 2));
-    TG_TRY(put_chars(out, json_string_value(value), true));
+    TG_TRY(tg_cmd_put_text(out, json_string_value(value), true));
     return tg_buf_append(out, "\"", 1);
 }
 
@@ -69,7 +45,8 @@ static void series_text(struct tg_buf *out, const json_t *row, const json_t *com
     json_t *value;
     const char *sep = "{";
     tg_buf_reset(out);
-    enum tg_code code = put_text(out, json_string_value(json_object_get(row, "name")));
+    enum tg_code code =
+        tg_cmd_put_text(out, json_string_value(json_object_get(row, "name")), false);
     json_object_foreach(json_object_get(row, "tags"), key, value)
     {
         if (code != TG_OK || json_object_get(common, key)) continue;
@@ -187,7 +164,7 @@ static void print_table(const struct tg_args *args, const json_t *answer)
         value_text(value, sizeof(value), row);
         series_text(&text, row, common);
         tg_buf_reset(&shown);
-        if (put_text(&shown, value) != TG_OK) shown.len = 0;
+        if (tg_cmd_put_text(&shown, value, false) != TG_OK) shown.len = 0;
         (void)printf("%-23s  %-*s  %.*s\n", when, width, text.len ? (const char *)text.data : "",
                      (int)shown.len, shown.len ? (const char *)shown.data : "");
     }

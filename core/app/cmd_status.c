@@ -27,11 +27,13 @@ static const char *word(const json_t *o, const char *name)
     return s ? s : "";
 }
 
-/* Messages may quote what a sender chose: no commands to the terminal. */
-static void print_message(const char *s)
+static void print_message(const char *text)
 {
-    for (; *s; s++) (void)putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
-    (void)putchar('\n');
+    struct tg_buf shown;
+    tg_buf_init(&shown, 1 << 20);
+    if (tg_cmd_put_text(&shown, text, false) != TG_OK) shown.len = 0;
+    (void)printf("%.*s\n", (int)shown.len, shown.len ? (const char *)shown.data : "");
+    tg_buf_deinit(&shown);
 }
 
 static void print_duration(char *out, size_t cap, double s)

@@ -1,6 +1,7 @@
 #include "core/base/logger.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -49,7 +50,10 @@ void tg_log_emit(struct tg_log_site *site, enum tg_log_level level, const char *
     }
     for (size_t i = 0; i < n; i++) { /* one event, one line; no commands to a terminal */
         if (line[i] == '\n') line[i] = ' ';
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f) line[i] = '?';
+        const unsigned char c = (unsigned char)line[i];
+        const bool is_c1 = c == 0xc2 && i + 1 < n && ((unsigned char)line[i + 1] & 0xe0) == 0x80;
+        if (is_c1) line[i + 1] = '?'; /* U+0080 to U+009F, in UTF-8 */
+        if (c < 0x20 || c == 0x7f || is_c1) line[i] = '?';
     }
     line[n++] = '\n';
     const ssize_t written = write(STDERR_FILENO, line, n);

@@ -336,7 +336,6 @@ static void split_range(struct tg_delivery_loop *d, enum tg_code why)
     tg_delivery_stall(d, &err);
 }
 
-/* Takes the next range; ends with a write under way, a wait, or the range complete or split. */
 void tg_delivery_attempt(struct tg_delivery_loop *d)
 {
     d->range = d->ranges[--d->n_ranges];

@@ -47,8 +47,7 @@ static void drop_batch(struct tg_delivery_loop *d)
     d->end_reached = false;
 }
 
-/* Back to where the span begins: what was read since is read again, under the rules then in force.
- * When the seek fails the next read tries it again. */
+/* When the seek fails the next read tries it again. */
 void tg_delivery_restart_batch(struct tg_delivery_loop *d)
 {
     struct tg_err err;

@@ -150,7 +150,8 @@ static void register_metrics(struct tg_gateway *g)
                        "Points dropped by rule at ingest.", NULL);
     tg_metric_register(
         &g->ack_timeouts, TG_METRIC_COUNTER, "tidegate_ack_timeouts_total",
-        "Requests told to come back because a cursor they wait for did not confirm them in time.",
+        "Requests told to come back because a cursor they wait for did not confirm them in time, "
+        "or was moved forward.",
         NULL);
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         tg_metric_register_fn(&g->gauges[g->n_gauges++], all[i].type, all[i].name, all[i].help,

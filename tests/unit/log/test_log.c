@@ -798,7 +798,6 @@ static void test_open_without_memory(void **state)
     rig_free(r);
 }
 
-/* A reader that cannot have its series from the table counts their points as lost, and says why. */
 /* They were accepted: what is in the log is delivered, however full the table is. */
 static void test_series_over_the_limit(void **state)
 {
