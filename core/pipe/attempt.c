@@ -186,18 +186,22 @@ static void settle(struct tg_delivery_loop *d, uint32_t i)
     d->settled[i / 8] = (uint8_t)(d->settled[i / 8] | 1U << (i % 8));
 }
 
-/* Not all of the range came to its end: notes which points did, so that none of them is delivered
- * or dead-lettered again by the next attempt. false: no memory for that. */
-static bool keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
+/* Before anything is buried: what is buried must be noted. */
+static enum tg_code reserve_settled(struct tg_delivery_loop *d, struct tg_err *err)
 {
-    const size_t n_bytes = ((size_t)d->batch.n_points + 7) / 8;
-    if (!d->has_settled) {
-        uint8_t *bits = tg_realloc(d->settled, n_bytes);
-        if (!bits) return false;
-        memset(bits, 0, n_bytes);
-        d->settled = bits;
-        d->has_settled = true;
-    }
+    if (d->has_settled) return TG_OK;
+    uint8_t *bits = tg_realloc(d->settled, ((size_t)d->batch.n_points + 7) / 8);
+    if (!bits) return tg_fail(err, TG_ERR_NOMEM, "out of memory (limits.memory)");
+    d->settled = bits;
+    return TG_OK;
+}
+
+/* Not all of the range came to its end: notes which points did, so that none of them is delivered
+ * or dead-lettered again by the next attempt. After reserve_settled. */
+static void keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
+{
+    if (!d->has_settled) memset(d->settled, 0, ((size_t)d->batch.n_points + 7) / 8);
+    d->has_settled = true;
     uint32_t n = 0;
     for (uint32_t i = 0; i < d->n_unprepared && n < dead->n_buried; i++, n++)
         settle(d, d->unprepared[i]);
@@ -208,7 +212,6 @@ static bool keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
     d->done.delivered += d->delivery.n_points - dead->n_refused;
     d->done.dead += dead->n_buried;
     if (d->delivery.n_points > 0) d->part++;
-    return true;
 }
 
 /* --- the end of an attempt --- */
@@ -232,14 +235,14 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
 {
     struct tg_err err;
     const uint32_t n_dead = d->n_unprepared + dead->n_refused;
-    const enum tg_code code = n_dead ? bury(d, dead, &err) : TG_OK;
+    enum tg_code code = n_dead ? reserve_settled(d, &err) : TG_OK;
+    const bool can_note = code == TG_OK; /* else this attempt is made again as a whole */
+    if (n_dead && can_note) code = bury(d, dead, &err);
     if (code != TG_OK) {
         const bool has_progress = dead->n_buried > 0 || d->delivery.n_points > dead->n_refused;
         if (dead->n_buried)
             say_dead(d, dead->n_buried, dead->newest); /* before the stall is noted */
-        if (has_progress && !keep_progress(d, dead))
-            tg_warn("delivery", "%s: out of memory: some points will be sent again",
-                    d->config->name);
+        if (can_note && has_progress) keep_progress(d, dead);
         atomic_store(&d->dead_letters_full, code == TG_ERR_FULL);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_stall(d, &err);
