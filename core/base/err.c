@@ -53,9 +53,19 @@ enum tg_code tg_fail_errno(struct tg_err *err, int errnum, const char *fmt, ...)
         const size_t n = strlen(err->msg);
         char buf[96];
         (void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s",
-                       strerror_r(errnum, buf, sizeof(buf)));
+                       tg_errno_text(errnum, buf, sizeof(buf)));
     }
     return code;
+}
+
+const char *tg_errno_text(int errnum, char *buf, size_t buf_cap)
+{
+    switch (errnum) {
+    case TG_E_FIFO: return "it is a FIFO, not a regular file";
+    case TG_E_SOCKET: return "it is a socket, not a regular file";
+    case TG_E_DEVICE: return "it is a device, not a regular file";
+    default: return strerror_r(errnum, buf, buf_cap);
+    }
 }
 
 enum tg_class tg_code_class(enum tg_code code)

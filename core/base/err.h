@@ -72,8 +72,18 @@ enum tg_code tg_fail(struct tg_err *err, enum tg_code code, const char *fmt, ...
 enum tg_code tg_fail_at(struct tg_err *err, enum tg_code code, uint64_t offset, const char *fmt,
                         ...) __attribute__((format(printf, 4, 5)));
 
-/* As tg_fail with TG_ERR_IO (or TG_ERR_FULL for ENOSPC/EDQUOT): "what: strerror". `errnum` is an
- * errno value. */
+/* What a path names when it is no regular file: beside the errno values of Linux (below 4096), so
+ * that a message can say what is in the way. A folder is EISDIR. */
+enum {
+    TG_E_FIFO = 5001, /* a pipe with a name */
+    TG_E_SOCKET,
+    TG_E_DEVICE,
+};
+/* The words for an errno value or a TG_E_ one; may use buf. */
+const char *tg_errno_text(int errnum, char *buf, size_t buf_cap);
+
+/* As tg_fail with TG_ERR_IO (or TG_ERR_FULL for ENOSPC/EDQUOT): "what: why". `errnum` is an errno
+ * value or a TG_E_ one. */
 enum tg_code tg_fail_errno(struct tg_err *err, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

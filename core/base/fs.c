@@ -16,10 +16,26 @@
         (result) = (call);  \
     } while ((result) < 0 && errno == EINTR)
 
-static int real_open(void *self, const char *path, unsigned flags)
+/* 0 for a regular file, else what it is. */
+static int not_regular(const struct stat *st)
 {
-    (void)self;
-    int f = O_CLOEXEC;
+    switch (st->st_mode & S_IFMT) {
+    case S_IFREG: return 0;
+    case S_IFDIR: return EISDIR;
+    case S_IFIFO: return TG_E_FIFO;
+    case S_IFSOCK: return TG_E_SOCKET;
+    default: return TG_E_DEVICE;
+    }
+}
+
+int tg_fs_open_regular(const char *path, unsigned flags)
+{
+    struct stat st;
+    int e;
+    /* Asked before opening, because opening a device can already do something (rewind a tape, start
+     * a watchdog); and again afterwards, because it may have been replaced in between. */
+    if (!(flags & TG_FS_EXCL) && stat(path, &st) == 0 && (e = not_regular(&st)) != 0) return -e;
+    int f = O_CLOEXEC | O_NOCTTY | O_NONBLOCK; /* without it a FIFO waits for its other end */
     if ((flags & TG_FS_READ) && (flags & TG_FS_WRITE))
         f |= O_RDWR;
     else
@@ -29,7 +45,25 @@ static int real_open(void *self, const char *path, unsigned flags)
     if (flags & TG_FS_TRUNCATE) f |= O_TRUNC;
     int fd;
     RETRY(fd, open(path, f, 0640));
-    return fd < 0 ? -errno : fd;
+    if (fd < 0) {
+        e = errno;
+        if (e == ENXIO && stat(path, &st) == 0 && not_regular(&st)) e = not_regular(&st);
+        return -e;
+    }
+    e = fstat(fd, &st) < 0 ? errno : not_regular(&st);
+    /* a file system may have its own mind about reads and writes that must not wait */
+    if (!e && fcntl(fd, F_SETFL, f & O_ACCMODE) < 0) e = errno;
+    if (e) {
+        (void)close(fd);
+        return -e;
+    }
+    return fd;
+}
+
+static int real_open(void *self, const char *path, unsigned flags)
+{
+    (void)self;
+    return tg_fs_open_regular(path, flags);
 }
 
 static int real_close(void *self, int fd)

@@ -61,6 +61,14 @@ struct tg_fs {
     int (*lock)(void *self, const char *path);
 };
 
+/* Opens a regular file (or a symbolic link to one) and nothing else, without ever waiting for the
+ * other end of a FIFO or for a device: whoever opens a file that others can replace does it with
+ * this. `flags` as above. Returns a descriptor (close-on-exec), -errno, -EISDIR for a folder, or
+ * -TG_E_FIFO, -TG_E_SOCKET, -TG_E_DEVICE for what is no file; tg_fail_errno has the words. A mount
+ * whose server hangs can still hold the caller: no flag helps against that. The real `open` of
+ * struct tg_fs is this. */
+int tg_fs_open_regular(const char *path, unsigned flags);
+
 const struct tg_fs *tg_fs_real(void);
 
 enum { TG_PATH_MAX = 4096 };

@@ -1,5 +1,6 @@
 /* The real file system behind struct tg_fs, in a folder of its own. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -94,6 +97,48 @@ static void test_files(void **state)
     assert_int_equal(fs->unlink(NULL, path("b")), -ENOENT);
 }
 
+static void test_no_regular_file(void **state)
+{
+    (void)state;
+    static const unsigned flags[] = {TG_FS_READ, TG_FS_WRITE, TG_FS_READ | TG_FS_WRITE,
+                                     TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE};
+    static const struct {
+        const char *name;
+        int want;
+        const char *words;
+    } cases[] = {{"fifo", TG_E_FIFO, "it is a FIFO, not a regular file"},
+                 {"socket", TG_E_SOCKET, "it is a socket, not a regular file"},
+                 {"folder", EISDIR, "Is a directory"},
+                 {"to_fifo", TG_E_FIFO, "it is a FIFO, not a regular file"},
+                 {"to_device", TG_E_DEVICE, "it is a device, not a regular file"}};
+    uint8_t *got;
+    size_t len;
+    struct tg_err err;
+    assert_int_equal(mkfifo(path("fifo"), 0600), 0);
+    assert_int_equal(mknod(path("socket"), S_IFSOCK | 0600, 0), 0);
+    assert_int_equal(mkdir(path("folder"), 0700), 0);
+    assert_int_equal(symlink("fifo", path("to_fifo")), 0);
+    assert_int_equal(symlink("/dev/zero", path("to_device")), 0);
+    (void)alarm(20); /* what waits for the other end of a FIFO is killed */
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *p = path(cases[i].name);
+        for (size_t k = 0; k < sizeof(flags) / sizeof(flags[0]); k++)
+            assert_int_equal(fs->open(NULL, p, flags[k]), -cases[i].want);
+        assert_int_equal(tg_fs_read_file(fs, p, 100, &got, &len, &err), TG_ERR_IO);
+        assert_non_null(strstr(err.msg, cases[i].words));
+        assert_int_equal(fs->open(NULL, p, TG_FS_WRITE | TG_FS_CREATE | TG_FS_EXCL), -EEXIST);
+    }
+    (void)alarm(0);
+    /* a link to a file is what an operator may want; a file is as any other afterwards */
+    assert_int_equal(tg_fs_write_file_atomic(fs, dir, "file", "x", 1, &err), TG_OK);
+    assert_int_equal(symlink("file", path("to_file")), 0);
+    const int fd = fs->open(NULL, path("to_file"), TG_FS_READ);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(fs->close(NULL, fd), 0);
+}
+
 static void test_atomic(void **state)
 {
     (void)state;
@@ -153,9 +198,8 @@ static void test_lock(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_atomic),
-        cmocka_unit_test(test_mkdirs),
+        cmocka_unit_test(test_files),  cmocka_unit_test(test_no_regular_file),
+        cmocka_unit_test(test_atomic), cmocka_unit_test(test_mkdirs),
         cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
