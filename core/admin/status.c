@@ -36,8 +36,9 @@ static void put(json_t *object, bool *ok, const char *key, json_t *value)
 
 static bool is_balanced(const struct tg_ledger *l)
 {
-    return l->received + l->rewound == l->before + l->delivered + l->waiting + l->dead_lettered +
-                                           l->dropped + l->elsewhere + l->lost + l->skipped;
+    return l->received + l->rewound == l->before + l->delivered + l->waiting + l->inexpressible +
+                                           l->dead_lettered + l->dropped + l->elsewhere + l->lost +
+                                           l->skipped;
 }
 
 static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
@@ -61,6 +62,7 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(j, ok, "before", num(l->before));
     put(j, ok, "delivered", num(l->delivered));
     put(j, ok, "waiting", num(l->waiting));
+    put(j, ok, "inexpressible", num(l->inexpressible));
     put(j, ok, "dead_lettered", num(l->dead_lettered));
     put(j, ok, "dropped", num(l->dropped));
     put(j, ok, "elsewhere", num(l->elsewhere));
@@ -265,7 +267,8 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
 static void add_backends(struct page *p, const struct tg_gateway_status *s)
 {
     add(p, "<h2>Backends</h2><div class=w><table><tr><th>name<th>type<th>state<th class=n>delivered"
-           "<th class=n>waiting<th class=n>dead letters<th class=n>elsewhere<th class=n>dropped"
+           "<th class=n>waiting<th class=n>inexpressible<th class=n>dead letters"
+           "<th class=n>elsewhere<th class=n>dropped"
            "<th class=n>lost<th class=n>skipped<th class=n>before<th class=n>rewound<th "
            "class=n>lag<th>ledger</tr>");
     for (unsigned i = 0; i < s->n_backends; i++) {
@@ -278,6 +281,7 @@ static void add_backends(struct page *p, const struct tg_gateway_status *s)
             b->healthy ? "" : ", unhealthy");
         add_cell(p, b->ledger.delivered, "");
         add_cell(p, b->ledger.waiting, "");
+        add_cell(p, b->ledger.inexpressible, "");
         add_cell(p, b->ledger.dead_lettered, "bad");
         add_cell(p, b->ledger.elsewhere, "");
         add_cell(p, b->ledger.dropped, "");
@@ -289,8 +293,9 @@ static void add_backends(struct page *p, const struct tg_gateway_status *s)
             is_balanced(&b->ledger) ? "ok" : "bad",
             is_balanced(&b->ledger) ? "balanced" : "NOT balanced");
     }
-    add(p, "</table></div><p class=s>received + rewound = before + delivered + waiting + dead "
-           "letters + dropped + elsewhere + lost + skipped, for every backend</p>");
+    add(p, "</table></div><p class=s>received + rewound = before + delivered + waiting + "
+           "inexpressible + dead letters + dropped + elsewhere + lost + skipped, for every "
+           "backend</p>");
 }
 
 void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)

@@ -48,9 +48,9 @@ static void print_duration(char *out, size_t cap, double s)
 
 static void print_backends(const json_t *status, struct last *last, double elapsed_s)
 {
-    (void)printf("\n%-16s %-11s %-9s %12s %9s %9s %7s %9s %9s %5s  %s\n", "BACKEND", "TYPE",
-                 "STATE", "DELIVERED", "PER S", "WAITING", "DEAD", "ELSEWHERE", "LAG", "LOST",
-                 "LEDGER");
+    (void)printf("\n%-16s %-11s %-9s %12s %9s %9s %7s %7s %9s %9s %5s  %s\n", "BACKEND", "TYPE",
+                 "STATE", "DELIVERED", "PER S", "WAITING", "NO FORM", "DEAD", "ELSEWHERE", "LAG",
+                 "LOST", "LEDGER");
     size_t i;
     json_t *b;
     json_array_foreach(json_object_get(status, "backends"), i, b)
@@ -62,10 +62,10 @@ static void print_backends(const json_t *status, struct last *last, double elaps
             (void)tg_format_count(rate, sizeof(rate), (delivered - last->delivered[i]) / elapsed_s);
         if (i < TG_MAX_BACKENDS) last->delivered[i] = delivered;
         print_duration(lag, sizeof(lag), field(b, "lag_ms") / 1000);
-        (void)printf("%-16s %-11s %-9s %12.0f %9s %9.0f %7.0f %9.0f %9s %5.0f  %s\n",
+        (void)printf("%-16s %-11s %-9s %12.0f %9s %9.0f %7.0f %7.0f %9.0f %9s %5.0f  %s\n",
                      word(b, "name"), word(b, "type"), word(b, "state"), delivered, rate,
-                     field(l, "waiting"), field(l, "dead_lettered"), field(l, "elsewhere"), lag,
-                     field(l, "lost"),
+                     field(l, "waiting"), field(l, "inexpressible"), field(l, "dead_lettered"),
+                     field(l, "elsewhere"), lag, field(l, "lost"),
                      json_is_true(json_object_get(l, "balanced")) ? "balanced" : "NOT BALANCED");
     }
     json_array_foreach(json_object_get(status, "backends"), i, b)
@@ -184,8 +184,9 @@ const struct tg_cmd tg_cmd_status = {
     .summary = "live table of what goes in, waits, and comes out",
     .synopsis = "[--once] [--json]",
     .details =
-        "For every backend: received + rewound = before + delivered + waiting + dead + dropped "
-        "+ elsewhere + lost + skipped\n(the table has the columns that matter most, --json all).",
+        "For every backend: received + rewound = before + delivered + waiting + inexpressible + "
+        "dead + dropped + elsewhere + lost + skipped\n(the table has the columns that matter most, "
+        "--json all; NO FORM counts inexpressible points).",
     .examples = "  tidegate status\n"
                 "  tidegate status --once\n"
                 "  tidegate status --json | jq '.backends[].ledger'\n",

@@ -42,9 +42,12 @@ enum tg_write_outcome {
 struct tg_write_result { /* valid during the callback */
     enum tg_write_outcome outcome;
     int64_t retry_after_ms; /* -1 = not said */
-    uint32_t n_skipped; /* points this backend has no form for (strings in remote write): counted as
-                           dead letters */
-    const uint8_t *skipped; /* bitmap of n_points bits (bit i%8 of byte i/8) when n_skipped > 0 */
+    /* Points this backend has no form for (strings in remote write): counted, not kept. */
+    uint32_t n_inexpressible;
+    const uint8_t *inexpressible; /* bitmap of n_points bits (bit i%8 of byte i/8) when
+                                     n_inexpressible > 0 */
+    uint32_t n_skipped; /* points left out that are at fault themselves: they become dead letters */
+    const uint8_t *skipped;          /* as above, when n_skipped > 0; no point is in both */
     const char *const *skip_reasons; /* n_skipped of them, in the order of the points; or NULL */
     char message[256];               /* the backend's own words */
 };

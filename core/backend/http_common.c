@@ -105,6 +105,7 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
     h->timeout_ms = (uint32_t)tg_options_num(o, "timeout");
     h->max_request_bytes = (size_t)tg_options_num(o, "max_request_bytes");
     h->later = (struct tg_loop_item){.fn = on_later, .arg = h};
+    tg_buf_init(&h->inexpressible, 1 << 20);
     tg_buf_init(&h->skipped, 1 << 20);
     tg_buf_init(&h->reasons, MAX_REASONS_BYTES);
     tg_arena_init(&h->reason_text, MAX_REASON_BYTES);
@@ -222,15 +223,18 @@ enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
 {
     h->on_write = on_write;
     h->arg = arg;
-    h->n_skipped = 0;
+    h->n_skipped = h->n_inexpressible = 0;
     h->n_known_reasons = 0;
     tg_arena_reset(&h->reason_text);
     tg_buf_reset(&h->reasons);
-    tg_buf_reset(&h->skipped);
+    struct tg_buf *const bitmaps[] = {&h->inexpressible, &h->skipped};
     const size_t n = ((size_t)n_points + 7) / 8;
-    TG_TRY(tg_buf_reserve(&h->skipped, n));
-    memset(h->skipped.data, 0, n);
-    h->skipped.len = n;
+    for (unsigned i = 0; i < 2; i++) {
+        tg_buf_reset(bitmaps[i]);
+        TG_TRY(tg_buf_reserve(bitmaps[i], n));
+        memset(bitmaps[i]->data, 0, n);
+        bitmaps[i]->len = n;
+    }
     return TG_OK;
 }
 
@@ -246,19 +250,26 @@ static const char *keep_reason(struct tg_backend_http *h, const char *reason)
     return copy;
 }
 
+static void mark(struct tg_buf *bitmap, uint32_t i)
+{
+    bitmap->data[i / 8] = (uint8_t)(bitmap->data[i / 8] | 1U << (i % 8));
+}
+
 void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason)
 {
-    h->skipped.data[i / 8] = (uint8_t)(h->skipped.data[i / 8] | 1U << (i % 8));
+    mark(&h->skipped, i);
     h->n_skipped++;
     const char *kept = keep_reason(h, reason);
     if (tg_buf_append(&h->reasons, &kept, sizeof(kept)) != TG_OK) return; /* add_skipped sees it */
 }
 
-/* Skipped points are dead letters once the others are delivered; before that the caller comes again
- * with the same points. */
+/* Said once the others are delivered; before that the caller comes again with the same points. */
 static void add_skipped(const struct tg_backend_http *h, struct tg_write_result *w)
 {
-    if (w->outcome != TG_WRITE_OK || h->n_skipped == 0) return;
+    if (w->outcome != TG_WRITE_OK) return;
+    w->n_inexpressible = h->n_inexpressible;
+    w->inexpressible = h->inexpressible.data;
+    if (h->n_skipped == 0) return;
     w->n_skipped = h->n_skipped;
     w->skipped = h->skipped.data;
     w->skip_reasons = h->reasons.len == h->n_skipped * sizeof(const char *)
@@ -293,7 +304,7 @@ bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery 
         struct tg_delivery_point p = d->points[i];
         enum tg_code code = TG_OK;
         if (!p.prepared) {
-            code = tg_fail(&err, TG_ERR_UNSUPPORTED, "the series has no form here");
+            code = tg_fail(&err, TG_ERR_CORRUPT, "the series was not prepared");
         } else if (p.prepared != unpacked) { /* else: the series of the point before */
             tg_buf_reset(&h->plain);
             code = tg_pieces_unpack(h->pieces, p.prepared, p.prepared_len, &h->plain);
@@ -303,7 +314,12 @@ bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery 
         p.prepared_len = (uint32_t)h->plain.len;
         if (code == TG_OK) code = append(&p, flags, out, &err);
         if (code == TG_OK) continue;
-        if (code == TG_ERR_UNSUPPORTED || code == TG_ERR_CORRUPT || code == TG_ERR_INVALID) {
+        if (code == TG_ERR_UNSUPPORTED) {
+            mark(&h->inexpressible, i);
+            h->n_inexpressible++;
+            continue;
+        }
+        if (code == TG_ERR_CORRUPT || code == TG_ERR_INVALID) {
             tg_backend_http_skip(h, i, err.msg);
             continue;
         }
@@ -478,6 +494,7 @@ void tg_backend_http_deinit(struct tg_backend_http *h)
 {
     tg_http_client_free(h->client); /* ends the checks that were sent */
     cancel_checks(h);
+    tg_buf_deinit(&h->inexpressible);
     tg_buf_deinit(&h->skipped);
     tg_buf_deinit(&h->reasons);
     tg_arena_deinit(&h->reason_text);

@@ -77,10 +77,11 @@ struct tg_backend_http {
     /* The write in progress. */
     tg_on_write on_write;
     void *arg;
-    struct tg_pieces *pieces; /* of the prepared bytes of all series */
-    struct tg_buf plain;      /* one series' bytes, unpacked */
-    struct tg_buf skipped;    /* bitmap of points without a form */
-    uint32_t n_skipped;
+    struct tg_pieces *pieces;    /* of the prepared bytes of all series */
+    struct tg_buf plain;         /* one series' bytes, unpacked */
+    struct tg_buf inexpressible; /* bitmap of points without a form */
+    struct tg_buf skipped;       /* bitmap of points at fault */
+    uint32_t n_inexpressible, n_skipped;
     struct tg_buf reasons;       /* const char *, one for each skipped point */
     struct tg_arena reason_text; /* of this write */
     const char *known_reasons[8];
@@ -95,20 +96,22 @@ TG_MUST_CHECK enum tg_code tg_backend_http_init(struct tg_backend_http *h,
 /* Health checks under way end now, with TG_ERR_CANCELED. */
 void tg_backend_http_deinit(struct tg_backend_http *h);
 
-/* Starts a write of n points: notes the callback and clears the bitmap. TG_ERR_NOMEM. */
+/* Starts a write of n points: notes the callback and clears the bitmaps. TG_ERR_NOMEM. */
 TG_MUST_CHECK enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
                                                  tg_on_write on_write, void *arg);
-/* Marks point i as one that has no form here. */
+/* Marks point i as one that is left out and becomes a dead letter. */
 void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason);
-/* Appends one point's form. TG_ERR_UNSUPPORTED or TG_ERR_CORRUPT: it has none, err says why. */
+/* Appends one point's form. TG_ERR_UNSUPPORTED: it has none here (inexpressible). TG_ERR_INVALID,
+ * TG_ERR_CORRUPT: it is at fault itself, err says why (a dead letter). */
 typedef enum tg_code (*tg_backend_append_fn)(const struct tg_delivery_point *p, unsigned flags,
                                              struct tg_buf *out, struct tg_err *err);
 /* What `prepare` keeps of a series: its plain bytes, with shared pieces kept once. Any thread. */
 TG_MUST_CHECK enum tg_code tg_backend_http_pack(struct tg_backend_http *h,
                                                 const struct tg_buf *plain, tg_piece_len next,
                                                 struct tg_buf *out, struct tg_err *err);
-/* Encodes all points into `out` (reset first; its maximum is the request's), skipping those without
- * a form. false: the write has ended already (too large, no memory, nothing to send). */
+/* Encodes all points into `out` (reset first; its maximum is the request's), leaving out those
+ * without a form and those at fault. false: the write has ended already (too large, no memory,
+ * nothing to send). */
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
                             tg_backend_append_fn append, unsigned flags, struct tg_buf *out);
 /* Ends the write in progress at the next loop turn. */

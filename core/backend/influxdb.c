@@ -17,6 +17,7 @@ struct tg_backend {
     struct tg_compress compress;
     const char *database, *retention_policy; /* borrows; database NULL = 2.x */
     bool is_gzip;
+    unsigned flags; /* enum tg_influx_flags */
 };
 
 static const struct tg_option_spec options[] = {
@@ -27,6 +28,12 @@ static const struct tg_option_spec options[] = {
     {.name = "retention_policy",
      .type = TG_OPT_STRING,
      .help = "InfluxDB 1: retention policy, instead of the database's default"},
+    {.name = "numbers",
+     .type = TG_OPT_ENUM,
+     .def = "typed",
+     .choices = "typed|float",
+     .help = "typed: integers stay integers; float: they are written as floats, so that senders of "
+             "integers and of floats can share a series (InfluxDB refuses a second field type)"},
     {.name = "gzip", .type = TG_OPT_BOOL, .def = "true", .help = "compress requests"},
     {.name = NULL},
 };
@@ -88,6 +95,8 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->database = tg_options_str(o, "database");
     b->retention_policy = tg_options_str(o, "retention_policy");
     b->is_gzip = tg_options_num(o, "gzip") != 0;
+    b->flags = (b->database ? TG_INFLUX_NO_UNSIGNED : 0U) |
+               (strcmp(tg_options_str(o, "numbers"), "float") == 0 ? TG_INFLUX_FLOATS : 0U);
     enum tg_code code = tg_backend_http_init(&b->http, how, "Token", err);
     if (code == TG_OK) {
         tg_buf_init(&b->lines, b->http.max_request_bytes);
@@ -140,8 +149,7 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
         tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;
     }
-    if (!tg_backend_http_encode(h, d, append, b->database ? TG_INFLUX_NO_UNSIGNED : 0, &b->lines))
-        return;
+    if (!tg_backend_http_encode(h, d, append, b->flags, &b->lines)) return;
     struct tg_http_client_header headers[2] = {{"Content-Type", "text/plain; charset=utf-8"}};
     size_t n_headers = 1;
     const struct tg_buf *body = &b->lines;

@@ -59,6 +59,9 @@ enum tg_influx_flags {
     /* For servers without unsigned integers (InfluxDB 1.x as shipped): `i` up to 2^63 - 1, beyond
      * that unsupported. */
     TG_INFLUX_NO_UNSIGNED = 1,
+    /* Integers as floats, so that a series has one field type whoever sends it (beyond 2^53 they
+     * are rounded). */
+    TG_INFLUX_FLOATS = 2,
 };
 
 /* Appends one line with an ns timestamp and a newline.

@@ -224,9 +224,13 @@ static enum tg_code put_scalar(struct tg_buf *out, const struct tg_point *p, uns
         return TG_OK;
     case TG_VALUE_INT64:
         out->len += tg_i64_format((char *)out->data + out->len, p->value.i64);
-        tg_buf_put_u8(out, 'i');
+        if (!(flags & TG_INFLUX_FLOATS)) tg_buf_put_u8(out, 'i'); /* digits alone are a float */
         return TG_OK;
     case TG_VALUE_UINT64:
+        if (flags & TG_INFLUX_FLOATS) {
+            put_u64(out, p->value.u64);
+            return TG_OK;
+        }
         if ((flags & TG_INFLUX_NO_UNSIGNED) && p->value.u64 > INT64_MAX)
             return tg_fail(err, TG_ERR_UNSUPPORTED,
                            "%llu is over the largest integer of a server without unsigned integers",

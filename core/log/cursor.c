@@ -29,8 +29,8 @@ struct tg_log_cursor {
 /* --- the file: text, so that an operator can read it; the checksum covers the lines before it ---
  */
 
-/* Version 1 had no `again_until_no` and no `skipped`. */
-enum { FILE_VERSION = 2 };
+/* Version 1 had no `again_until_no` and no `skipped`, version 2 no `inexpressible`. */
+enum { FILE_VERSION = 3 };
 
 static int render(const struct tg_cursor_state *s, unsigned version, char out[FILE_MAX_BYTES])
 {
@@ -44,6 +44,9 @@ static int render(const struct tg_cursor_state *s, unsigned version, char out[FI
         n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n,
                       "again_until_no %" PRIu64 "\nskipped %" PRIu64 "\n", s->again_until_no,
                       s->n_skipped);
+    if (version > 2)
+        n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "inexpressible %" PRIu64 "\n",
+                      s->n_inexpressible);
     n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, out, (size_t)n));
     return n;
@@ -57,10 +60,13 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
         text,
         "tidegate cursor %u pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
         " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64 " dead %" SCNu64
-        " lost %" SCNu64 " again_until_no %" SCNu64 " skipped %" SCNu64,
+        " lost %" SCNu64 " again_until_no %" SCNu64 " skipped %" SCNu64 " inexpressible %" SCNu64,
         &version, &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no, &s->n_delivered,
-        &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no, &s->n_skipped);
-    if (!(n_read == 9 && version == 1) && !(n_read == 11 && version == FILE_VERSION)) return false;
+        &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no, &s->n_skipped,
+        &s->n_inexpressible);
+    if (!(n_read == 9 && version == 1) && !(n_read == 11 && version == 2) &&
+        !(n_read == 12 && version == FILE_VERSION))
+        return false;
     /* Whether a rewind was under way is not said there: better to take it for one than to lose what
      * a backend removed to have it again. */
     if (version == 1) s->again_until_no = s->replay_until_no;

@@ -149,7 +149,7 @@ TG_MUST_CHECK enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t 
 /* --- cursors --- */
 
 /* What a cursor file keeps. The counts are since the cursor was made and satisfy, at every instant,
- *   point_no - first_point_no = delivered + elsewhere + dead + lost + skipped
+ *   point_no - first_point_no = delivered + inexpressible + elsewhere + dead + lost + skipped
  * (a rewind moves first_point_no back) */
 struct tg_cursor_state {
     uint64_t pos;
@@ -161,8 +161,9 @@ struct tg_cursor_state {
     /* Points before this number were passed once and come again, because of a rewind. */
     uint64_t again_until_no;
     uint64_t n_delivered, n_dead, n_lost;
-    uint64_t n_elsewhere; /* not routed to this backend, or dropped by rule */
-    uint64_t n_skipped;   /* the cursor was moved forward over them */
+    uint64_t n_elsewhere;     /* not routed to this backend, or dropped by rule */
+    uint64_t n_skipped;       /* the cursor was moved forward over them */
+    uint64_t n_inexpressible; /* the backend has no form for them */
 };
 
 struct tg_log_cursor;

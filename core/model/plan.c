@@ -41,6 +41,7 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
 {
     struct tg_prepared prepared[TG_MAX_BACKENDS];
     unsigned n_prepared = 0;
+    uint32_t inexpressible = 0;
     tg_buf_reset(scratch);
     if (n_backends > TG_MAX_BACKENDS) n_backends = TG_MAX_BACKENDS;
     for (unsigned i = 0; i < n_backends; i++) {
@@ -50,7 +51,8 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
             const enum tg_code code =
                 preparers[i].fn(preparers[i].backend, &d->mapped, scratch, NULL);
             if (code == TG_ERR_NOMEM) return NULL;
-            if (code != TG_OK) { /* it cannot take this series: absent, its points become letters */
+            if (code != TG_OK) { /* it cannot take this series: absent */
+                if (code == TG_ERR_UNSUPPORTED) inexpressible |= UINT32_C(1) << i;
                 scratch->len = start;
                 continue;
             }
@@ -75,6 +77,7 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
         .generation = d->generation,
         .targets = d->targets,
         .wait = d->wait & d->targets,
+        .inexpressible = inexpressible,
         .strategy = d->strategy,
         .failed = d->failed,
         .n_prepared = (uint8_t)n_prepared,

@@ -60,6 +60,7 @@ struct tg_plan {
     int64_t keep_ms;              /* as in struct tg_retention */
     uint32_t targets;             /* bit i: delivered to backend i. 0 = dropped */
     uint32_t wait;                /* subset of targets that an acknowledgement waits for */
+    uint32_t inexpressible;       /* subset of targets that have no form for such a series */
     uint8_t strategy;             /* enum tg_strategy */
     bool failed;                  /* a rule failed; on_error route taken */
     uint8_t n_prepared;
@@ -99,8 +100,9 @@ struct tg_decision {
 };
 
 /* Appends the form in which a backend names a series. Pure and thread-safe; called once per series,
- * generation and target. TG_ERR_INVALID/UNSUPPORTED: the backend cannot take this series at all
- * (its points are dead-lettered with err->msg). */
+ * generation and target. TG_ERR_UNSUPPORTED: the backend has no form for such a series (its points
+ * are inexpressible there: counted, not kept). TG_ERR_INVALID: the series is at fault (its points
+ * are dead-lettered with err->msg). */
 typedef enum tg_code (*tg_prepare_fn)(void *backend, const struct tg_series_desc *mapped,
                                       struct tg_buf *out, struct tg_err *err);
 struct tg_preparer { /* one per configured backend, index = backend number */

@@ -65,7 +65,7 @@ enum tg_code tg_adhoc_put(struct tg_adhoc *a, struct tg_adhoc_slot *slot, const 
         if (n) memcpy(copy, bytes->data, n);
         a->bytes += n;
     }
-    *slot = (struct tg_adhoc_slot){s, copy, (uint32_t)n};
+    *slot = (struct tg_adhoc_slot){s, copy, (uint32_t)n, false};
     a->n++;
     return TG_OK;
 }

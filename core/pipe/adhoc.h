@@ -19,6 +19,7 @@ struct tg_adhoc_slot {
     const struct tg_series *series; /* NULL: free */
     const uint8_t *bytes;           /* NULL: the backend has no form for it */
     uint32_t len;
+    bool inexpressible; /* bytes NULL: it has none for such series, and nothing is at fault */
 };
 
 struct tg_adhoc {

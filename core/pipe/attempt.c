@@ -1,5 +1,5 @@
 /* attempt.c: one try at one range of a batch: pick the backend's points, write them, and settle
- * what came of each: delivered, dead-lettered, elsewhere, or to be tried again.
+ * what came of each: delivered, inexpressible, dead-lettered, elsewhere, or to be tried again.
  *
  * Routing: a point goes where it was routed when it was accepted, whatever the rules say by then:
  * cursors pass it at different times, so with the rules of each moment an edit could make all of
@@ -56,9 +56,9 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
 
 /* The bytes of a series that was routed here when its point was accepted, but is not any more.
  * TG_ERR_NOMEM; TG_ERR_TOO_LARGE: too many such series in one attempt; *bytes NULL when the backend
- * cannot take it. */
+ * cannot take it, and *inexpressible says whether it has no form for such series. */
 static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
-                                  const uint8_t **bytes, uint32_t *len)
+                                  const uint8_t **bytes, uint32_t *len, bool *inexpressible)
 {
     struct tg_adhoc_slot *slot = tg_adhoc_find(&d->adhoc, s);
     if (!slot) return TG_ERR_NOMEM;
@@ -67,7 +67,9 @@ static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_se
         const enum tg_code code = prepare_now(d, s, &err);
         if (code == TG_ERR_NOMEM) return code;
         TG_TRY(tg_adhoc_put(&d->adhoc, slot, s, code == TG_OK ? &d->adhoc_scratch : NULL));
+        slot->inexpressible = code == TG_ERR_UNSUPPORTED;
     }
+    *inexpressible = slot->inexpressible;
     *bytes = slot->bytes;
     *len = slot->len;
     return TG_OK;
@@ -84,6 +86,7 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
     uint32_t n = 0;
     d->n_elsewhere = 0;
     d->n_unprepared = 0;
+    d->formless = (struct tg_inexpressible){.n = {0}};
     for (uint32_t i = d->range.lo; i < d->range.hi; i++) {
         if (settled && is_marked(settled, i)) continue;
         const struct tg_point *p = &d->batch.points[i];
@@ -96,8 +99,13 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         }
         uint32_t len;
         const uint8_t *prepared = tg_plan_prepared(plan, d->index, &len);
+        bool inexpressible = !prepared && (plan->inexpressible & bit);
         if (!prepared && !(plan->targets & bit))
-            TG_TRY(prepare_adhoc(d, p->series, &prepared, &len));
+            TG_TRY(prepare_adhoc(d, p->series, &prepared, &len, &inexpressible));
+        if (inexpressible) {
+            d->formless.n[tg_inexpressible_kind_of(p)]++;
+            continue;
+        }
         if (!prepared) {
             d->unprepared[d->n_unprepared++] = i;
             continue;
@@ -118,9 +126,10 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
 /* --- dead letters --- */
 
 /* What an attempt leaves for the dead letters, in this order: points whose series the backend
- * cannot take, then those of the delivery that it refused. */
+ * cannot take, then those of the delivery that it refused. With them what it could not express. */
 struct dead {
-    const uint8_t *refused; /* bitmap over the delivery's points; NULL = none */
+    struct tg_inexpressible inexpressible; /* of the delivery */
+    const uint8_t *refused;                /* bitmap over the delivery's points; NULL = none */
     uint32_t n_refused;
     const char *const *reasons; /* n_refused, or NULL */
     uint32_t n_buried;          /* so many are in the file */
@@ -132,7 +141,7 @@ static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struc
 {
     const struct tg_point *p = &d->batch.points[d->unprepared[i]];
     /* asked again for its reason, as that is not worth keeping with every plan */
-    struct tg_err why = {.msg = "the backend has no form for this series"};
+    struct tg_err why = {.msg = "the backend cannot take this series"};
     (void)prepare_now(d, p->series, &why);
     (void)snprintf(dead->newest, sizeof(dead->newest), "%s", why.msg);
     return tg_dead_letters_add(d->dead_letters, d->gateway->table, p, why.msg, err);
@@ -161,7 +170,7 @@ static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct t
     for (uint32_t i = 0; k < dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
         if (!is_marked(dead->refused, i)) continue;
         const char *reason =
-            dead->reasons ? dead->reasons[k] : "the backend has no form for this point";
+            dead->reasons ? dead->reasons[k] : "the backend cannot take this point";
         k++;
         (void)snprintf(dead->newest, sizeof(dead->newest), "%s", reason);
         code = tg_dead_letters_add(d->dead_letters, d->gateway->table, d->points[i].point, reason,
@@ -196,6 +205,12 @@ static enum tg_code reserve_settled(struct tg_delivery_loop *d, struct tg_err *e
     return TG_OK;
 }
 
+/* Of the delivery, once it was written. */
+static uint64_t n_delivered(const struct tg_delivery_loop *d, const struct dead *dead)
+{
+    return d->delivery.n_points - dead->n_refused - tg_inexpressible_sum(&dead->inexpressible);
+}
+
 /* Not all of the range came to its end: notes which points did, so that none of them is delivered
  * or dead-lettered again by the next attempt. After reserve_settled. */
 static void keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
@@ -209,7 +224,8 @@ static void keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
         if (is_marked(dead->refused, i) && n++ >= dead->n_buried) continue;
         settle(d, d->origin[i]);
     }
-    d->done.delivered += d->delivery.n_points - dead->n_refused;
+    d->done.delivered += n_delivered(d, dead);
+    tg_inexpressible_add(&d->done.inexpressible, &dead->inexpressible);
     d->done.dead += dead->n_buried;
     if (d->delivery.n_points > 0) d->part++;
 }
@@ -229,8 +245,24 @@ static void say_dead(struct tg_delivery_loop *d, uint32_t n, const char *reason)
     d->dead_said_ms = now_ms;
 }
 
-/* The range's points all reached their end: those in `dead` were refused for good, the others of
- * the delivery are safe with the backend. It stalls when not all dead letters could be written. */
+/* As say_dead. Not an error of the backend: it is not noted as one. */
+static void say_inexpressible(struct tg_delivery_loop *d, const struct tg_inexpressible *c)
+{
+    char text[160];
+    if (tg_inexpressible_sum(c) == 0) return;
+    const uint64_t now_ms = tg_clock_mono_ms();
+    tg_inexpressible_add(&d->inexpressible_unsaid, c);
+    if (d->inexpressible_said_ms && now_ms - d->inexpressible_said_ms < SAY_EVERY_MS) return;
+    tg_info("delivery", "%s: points that a backend of type %s has no form for are left out: %s",
+            d->config->name, d->config->ops->type,
+            tg_inexpressible_print(&d->inexpressible_unsaid, text, sizeof(text)));
+    d->inexpressible_unsaid = (struct tg_inexpressible){.n = {0}};
+    d->inexpressible_said_ms = now_ms;
+}
+
+/* The range's points all reached their end: those in `dead` were refused for good or have no form,
+ * the others of the delivery are safe with the backend. It stalls when not all dead letters could
+ * be written. */
 static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
 {
     struct tg_err err;
@@ -240,6 +272,7 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     if (n_dead && can_note) code = bury(d, dead, &err);
     if (code != TG_OK) {
         const bool has_progress = dead->n_buried > 0 || d->delivery.n_points > dead->n_refused;
+        if (can_note) say_inexpressible(d, &dead->inexpressible);
         if (dead->n_buried)
             say_dead(d, dead->n_buried, dead->newest); /* before the stall is noted */
         if (can_note && has_progress) keep_progress(d, dead);
@@ -252,8 +285,11 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
         atomic_store(&d->dead_letters_full, false);
         say_dead(d, n_dead, dead->newest);
     }
-    d->done.delivered += d->delivery.n_points - dead->n_refused;
+    d->done.delivered += n_delivered(d, dead);
     d->done.dead += n_dead;
+    tg_inexpressible_add(&dead->inexpressible, &d->formless);
+    tg_inexpressible_add(&d->done.inexpressible, &dead->inexpressible);
+    say_inexpressible(d, &dead->inexpressible);
     d->done.elsewhere += d->n_elsewhere;
     if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
     d->n_failures = 0;
@@ -274,6 +310,10 @@ static void complete_write(struct tg_delivery_loop *d, const struct tg_write_res
     if (r->n_skipped)
         dead = (struct dead){
             .refused = r->skipped, .n_refused = r->n_skipped, .reasons = r->skip_reasons};
+    if (r->n_inexpressible)
+        for (uint32_t i = 0; i < d->delivery.n_points; i++)
+            if (is_marked(r->inexpressible, i))
+                dead.inexpressible.n[tg_inexpressible_kind_of(d->points[i].point)]++;
     complete_range(d, &dead);
 }
 

@@ -132,8 +132,12 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
     s.n_elsewhere += d->done.elsewhere;
     s.n_dead += d->done.dead;
     s.n_lost += d->done.lost;
+    s.n_inexpressible += tg_inexpressible_sum(&d->done.inexpressible);
     tg_metric_add(d->delivered, d->done.delivered);
     tg_metric_add(d->dead, d->done.dead);
+    for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
+        if (d->done.inexpressible.n[k])
+            tg_metric_add(&d->inexpressible_metrics[k], d->done.inexpressible.n[k]);
     d->done = (struct tg_delivery_counts){0};
     TG_TRY(tg_log_cursor_set(d->cursor, &s, false, err));
     atomic_store(&d->confirmed_pos, s.pos);
@@ -365,6 +369,12 @@ static void register_metrics(struct tg_delivery_loop *d)
                        "Points the backend refused for good, since start.", "backend=\"%s\"", name);
     tg_metric_register(d->retries, TG_METRIC_COUNTER, "tidegate_backend_retries_total",
                        "Writes that failed and were retried.", "backend=\"%s\"", name);
+    for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
+        tg_metric_register(&d->inexpressible_metrics[k], TG_METRIC_COUNTER,
+                           "tidegate_backend_points_inexpressible_total",
+                           "Points the backend has no form for, since start: left out, not kept.",
+                           "backend=\"%s\",kind=\"%s\"", name,
+                           tg_inexpressible_name((enum tg_inexpressible_kind)k));
 }
 
 enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, unsigned index,
@@ -475,6 +485,8 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_buf_deinit(&d->adhoc_scratch);
     for (size_t i = 0; i < sizeof(d->metrics) / sizeof(*d->metrics); i++)
         tg_metric_unregister(&d->metrics[i]);
+    for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
+        tg_metric_unregister(&d->inexpressible_metrics[k]);
     (void)pthread_mutex_destroy(&d->error_lock);
 }
 

@@ -29,6 +29,7 @@
 #include "core/pipe/deadletter.h"
 #include "core/pipe/decide.h"
 #include "core/pipe/gateway.h"
+#include "core/pipe/inexpressible.h"
 
 struct tg_gateway;
 
@@ -38,6 +39,7 @@ struct tg_range {
 
 struct tg_delivery_counts {
     uint64_t delivered, elsewhere, dead, lost;
+    struct tg_inexpressible inexpressible;
 };
 
 struct tg_delivery_loop {
@@ -78,6 +80,7 @@ struct tg_delivery_loop {
     uint32_t n_unprepared;
     uint32_t cap_points;
     uint32_t n_elsewhere;
+    struct tg_inexpressible formless; /* points whose series the backend has no form for */
     uint32_t part;
     /* Points of the batch that came to their end while others of their range did not: a bitmap. */
     uint8_t *settled;
@@ -87,8 +90,10 @@ struct tg_delivery_loop {
     int ticket;               /* of the guard during a write */
     unsigned n_failures;      /* tries in a row that ended no range: the next wait is longer */
     unsigned n_failed_writes; /* since the last that went well */
-    uint64_t failure_said_ms, dead_said_ms; /* when messages told of them last, monotonic */
+    /* when messages told of them last, monotonic */
+    uint64_t failure_said_ms, dead_said_ms, inexpressible_said_ms;
     uint64_t n_dead_unsaid;
+    struct tg_inexpressible inexpressible_unsaid;
 
     struct tg_timer *timer; /* backoff and linger; which one, `state` says */
     struct tg_timer *tick;  /* health and retention */
@@ -121,6 +126,7 @@ struct tg_delivery_loop {
     int64_t last_error_ns; /* wall clock */
     struct tg_metric metrics[8];
     struct tg_metric *delivered, *dead, *retries;
+    struct tg_metric inexpressible_metrics[TG_INEXPRESSIBLE_KINDS];
 };
 
 /* --- for the other parts --- */

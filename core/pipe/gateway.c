@@ -458,6 +458,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
             .before = first > 0 ? (uint64_t)first : 0,
             .delivered = c->n_delivered,
             .waiting = out->n_logged - c->point_no,
+            .inexpressible = c->n_inexpressible,
             .dead_lettered = c->n_dead,
             .dropped = out->n_dropped,
             .elsewhere = c->n_elsewhere,

@@ -40,9 +40,10 @@ TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err
 /* --- status --- */
 
 /* The ledger of one backend. At any instant
- *   received + rewound = before + delivered + waiting + dead_lettered + dropped + elsewhere + lost
- *                        + skipped
- * where `before` were in the log before this backend's cursor began, `dropped` were dropped by rule
+ *   received + rewound = before + delivered + waiting + inexpressible + dead_lettered + dropped
+ *                        + elsewhere + lost + skipped
+ * where `before` were in the log before this backend's cursor began, `inexpressible` are points
+ * that this backend has no form for (core/pipe/inexpressible.h), `dropped` were dropped by rule
  * at ingest (and never logged), `elsewhere` are not for this backend by the rules in force when its
  * cursor passed them (other targets, or a drop rule loaded since), `lost` were given up to damage
  * of the log's files, `skipped` are those over which the operator moved the cursor forward, and
@@ -50,7 +51,8 @@ TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err
  */
 struct tg_ledger {
     uint64_t received, rewound;
-    uint64_t before, delivered, waiting, dead_lettered, dropped, elsewhere, lost, skipped;
+    uint64_t before, delivered, waiting, inexpressible, dead_lettered, dropped, elsewhere, lost;
+    uint64_t skipped;
 };
 
 enum tg_delivery_state {

@@ -191,7 +191,7 @@ class Gateway:
         ledger = self.backend(name)["ledger"]
         got = ledger["received"] + ledger["rewound"]
         parts = sum(ledger[k] for k in
-                    ("before", "delivered", "waiting", "dead_lettered", "dropped", "elsewhere", "lost",
+                    ("before", "delivered", "waiting", "inexpressible", "dead_lettered", "dropped", "elsewhere", "lost",
                      "skipped"))
         self.case.assertEqual(got, parts, f"the ledger of {name} does not balance: {ledger}")
         return ledger

@@ -50,7 +50,7 @@ struct fake {
     /* the last results */
     unsigned n_writes, n_healths, n_rows, n_ends;
     struct tg_write_result write;
-    uint8_t skipped[16];
+    uint8_t skipped[16], inexpressible[16];
     char skip_reasons[16][160];
     enum tg_code health_code, end_code;
     char health_message[256], end_message[256];
@@ -175,6 +175,8 @@ static void fake_on_write(void *arg, const struct tg_write_result *w)
     struct fake *f = arg;
     f->n_writes++;
     f->write = *w;
+    memset(f->inexpressible, 0, sizeof(f->inexpressible));
+    if (w->n_inexpressible) memcpy(f->inexpressible, w->inexpressible, 2);
     memset(f->skipped, 0, sizeof(f->skipped));
     if (w->n_skipped) {
         memcpy(f->skipped, w->skipped, 2);

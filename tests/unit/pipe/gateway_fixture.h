@@ -31,7 +31,9 @@
 
 enum { MAX_TS = 1 << 16 };
 
-/* Points are known by their time: 1..MAX_TS ns. A value below zero is refused for good;
+/* Points are known by their time: 1..MAX_TS ns. A value below zero is refused for good, text that
+ * begins with ? has no form here, nor have series with the tag `formless`; one with the tag
+ * `unprepared` is at fault.
  * `fail_every` makes every n-th write fail; `down` makes all fail. */
 struct sink {
     pthread_mutex_t lock;
@@ -57,7 +59,7 @@ struct tg_backend {
     tg_on_write on_write;
     void *arg;
     struct tg_write_result result;
-    uint8_t skipped[1 << 10];
+    uint8_t skipped[1 << 10], inexpressible[1 << 10];
 };
 
 static inline enum tg_code fake_open(const struct tg_backend_open *how, struct tg_backend **out,
@@ -76,6 +78,8 @@ static inline enum tg_code fake_prepare(void *backend, const struct tg_series_de
                                         struct tg_buf *out, struct tg_err *err)
 {
     (void)backend;
+    if (tg_series_desc_tag(mapped, "formless", 8))
+        return tg_fail(err, TG_ERR_UNSUPPORTED, "no form for this one");
     if (tg_series_desc_tag(mapped, "unprepared", 10))
         return tg_fail(err, TG_ERR_INVALID, "no form for this one");
     if (mapped->name_len > 4 && memcmp(mapped->name, "wide", 4) == 0)
@@ -99,6 +103,12 @@ static inline bool is_negative(const struct tg_delivery *d, uint32_t i)
     return d->points[i].point->type == TG_VALUE_INT64 && d->points[i].point->value.i64 < 0;
 }
 
+static inline bool is_formless(const struct tg_delivery *d, uint32_t i)
+{
+    const struct tg_point *p = d->points[i].point;
+    return p->type == TG_VALUE_STRING && p->value.string->len && p->value.string->ptr[0] == '?';
+}
+
 static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
                               tg_on_write on_write, void *arg)
 {
@@ -110,7 +120,13 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
     s->n_writes++;
     const unsigned fail_every = s->fail_every;
     bool refused = false;
+    memset(b->inexpressible, 0, sizeof(b->inexpressible));
+    b->result.inexpressible = b->inexpressible;
     for (uint32_t i = 0; i < d->n_points; i++) {
+        if (is_formless(d, i) && i / 8 < sizeof(b->inexpressible)) {
+            b->inexpressible[i / 8] = (uint8_t)(b->inexpressible[i / 8] | 1U << i % 8);
+            b->result.n_inexpressible++;
+        }
         if (!is_negative(d, i)) continue;
         refused = true;
         if (!s->skips_negative || i / 8 >= sizeof(b->skipped)) continue;
@@ -128,7 +144,7 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
         (void)snprintf(b->result.message, sizeof(b->result.message), "negative values are refused");
     } else {
         for (uint32_t i = 0; i < d->n_points; i++) {
-            if (is_negative(d, i)) continue;
+            if (is_negative(d, i) || is_formless(d, i)) continue;
             const int64_t ts = d->points[i].point->ts_ns;
             if (ts <= 0 || ts >= MAX_TS) abort(); /* not on the thread of the test */
             s->seen[ts]++;
@@ -308,8 +324,9 @@ static inline struct tg_ledger ledger(const struct fixture *f, unsigned backend)
     tg_gateway_status(f->g, s);
     const struct tg_ledger l = s->backends[backend].ledger;
     free(s);
-    assert_true(l.received + l.rewound == l.before + l.delivered + l.waiting + l.dead_lettered +
-                                              l.dropped + l.elsewhere + l.lost + l.skipped);
+    assert_true(l.received + l.rewound == l.before + l.delivered + l.waiting + l.inexpressible +
+                                              l.dead_lettered + l.dropped + l.elsewhere + l.lost +
+                                              l.skipped);
     return l;
 }
 

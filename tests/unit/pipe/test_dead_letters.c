@@ -232,6 +232,84 @@ static void test_dead_letter_larger_than_the_limit(void **state)
     assert_int_equal(ledger(f, 0).dead_lettered, 1);
 }
 
+/* --- what has no form --- */
+
+/* Neither a whole series nor a point that the backend has no form for is kept, and no limit of dead
+ * letters is reached for it. */
+static void test_inexpressible_points(void **state)
+{
+    struct fixture *f = *state;
+    char path[160];
+    struct stat st;
+    f->config.max_dead_letter_bytes = 150; /* not one would fit */
+    atomic_store(&sinks[0].down, true);    /* so that it all comes as one delivery */
+    start(f);
+    assert_int_equal(post(f, "m v=1i 1\nm t=\"?text\" 2\nm v=3i 3\nm,formless=1 v=4i 4\n"
+                             "m,formless=1 t=\"?text\" 5\nm t=\"?more\" 6\n"),
+                     204);
+    stop(f);
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    for (int i = 1; i <= 6; i++) assert_seen(0, i, i, i == 1 || i == 3 ? 1 : 0);
+    assert_int_equal(ledger(f, 0).delivered, 2);
+    assert_int_equal(ledger(f, 0).inexpressible, 4);
+    assert_int_equal(ledger(f, 0).dead_lettered, 0);
+    assert_true(metric_says(
+        "tidegate_backend_points_inexpressible_total{backend=\"a\",kind=\"text\"} 3\n"));
+    assert_true(metric_says(
+        "tidegate_backend_points_inexpressible_total{backend=\"a\",kind=\"other\"} 1\n"));
+    (void)snprintf(path, sizeof(path), "%s/a.jsonl", f->dead);
+    assert_int_equal(stat(path, &st), -1);
+    stop(f);
+    start(f); /* the count is the cursor's, not of this run */
+    assert_int_equal(ledger(f, 0).inexpressible, 4);
+}
+
+/* With dead letters that do not fit beside them they are counted once, whatever comes again. */
+static void test_inexpressible_points_beside_a_stall(void **state)
+{
+    struct fixture *f = *state;
+    f->config.max_dead_letter_bytes = 600; /* two */
+    sinks[0].skips_negative = true;
+    atomic_store(&sinks[0].down, true);
+    start(f);
+    assert_int_equal(post(f, "m v=-1i 1\nm t=\"?text\" 2\nm v=-3i 3\nm,formless=1 v=4i 4\n"
+                             "m v=-5i 5\nm v=-6i 6\nm v=7i 7\n"),
+                     204);
+    stop(f);
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_stalled(f, 0, "move it away");
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    while (ledger(f, 0).waiting > 0) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        (void)move_letters(f);
+        (void)usleep(5000);
+    }
+    assert_int_equal(ledger(f, 0).inexpressible, 2);
+    assert_int_equal(ledger(f, 0).dead_lettered, 4);
+    assert_int_equal(ledger(f, 0).delivered, 1);
+    assert_seen(0, 7, 7, 1);
+}
+
+/* A series that is not routed here any more goes by what the rules say of it now, and has no form
+ * then either. */
+static void test_inexpressible_points_routed_elsewhere_since(void **state)
+{
+    struct fixture *f = *state;
+    atomic_store(&sinks[0].down, true);
+    start(f);
+    assert_int_equal(post(f, "m,formless=1 v=1i 1\nm,unprepared=1 v=2i 2\n"), 204);
+    stop(f);
+    write_file(f->routing, "return function(s) return to('b') end");
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    assert_int_equal(ledger(f, 0).inexpressible, 1);
+    assert_int_equal(ledger(f, 0).dead_lettered, 1);
+}
+
 /* --- a disk that fails --- */
 
 static struct tg_fs failing_fs;
@@ -334,6 +412,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dead_letter_of_long_tag_names, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_dead_letters_than_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_at_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_inexpressible_points, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_inexpressible_points_beside_a_stall, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_inexpressible_points_routed_elsewhere_since, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_wait_longer_each_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_larger_than_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_that_cannot_be_synced, setup, teardown),
