@@ -27,34 +27,26 @@ static void print_summary(const struct tg_config *c)
         (void)printf("  backend   %s (%s)\n", c->backends[i].name, c->backends[i].ops->type);
 }
 
-/* Each script on its own first, so that all that are broken are named. */
-static bool check_rules(const struct tg_rules_config *config)
+/* Says what is wrong with the scripts, and what looks wrong; counts the latter. */
+static bool check_rules(const struct tg_rules_config *config, unsigned *n_warnings)
 {
-    bool ok = true;
-    for (unsigned i = 0; i < 5; i++) {
-        struct tg_rules_config one = *config;
-        if (i < 4) {
-            one.tags_path = i == 0 ? config->tags_path : NULL;
-            one.routing_path = i == 1 ? config->routing_path : NULL;
-            one.strategy_path = i == 2 ? config->strategy_path : NULL;
-            one.retention_path = i == 3 ? config->retention_path : NULL;
-        } else if (!ok) {
-            break; /* all together would only repeat it */
-        }
-        struct tg_err err = {.msg = ""};
-        struct tg_rules *rules = NULL;
-        if (tg_rules_new(&one, &rules, &err) != TG_OK) {
-            (void)fprintf(stderr, "%s\n", err.msg);
-            ok = false;
-        }
-        tg_rules_free(rules);
-    }
-    return ok;
+    struct tg_rules_report report;
+    const enum tg_code code = tg_rules_check(config, &report);
+    for (uint32_t i = 0; i < report.n_items; i++)
+        (void)fprintf(stderr, "%s%s\n",
+                      report.items[i].is_error ? "" : "warning: ", report.items[i].text);
+    if (report.n_errors + report.n_warnings > report.n_items)
+        (void)fprintf(stderr, "... and %u more\n",
+                      report.n_errors + report.n_warnings - report.n_items);
+    *n_warnings += report.n_warnings;
+    if (code == TG_ERR_NOMEM && !report.n_errors)
+        (void)fprintf(stderr, "out of memory while checking the rules\n");
+    return code == TG_OK;
 }
 
 /* A mistake that shows only when a rule runs, such as the name of no backend, is met with a series
  * of no tags; said, but no failure: a rule may rest on what its senders send. */
-static void try_rules(const struct tg_config *config, struct tg_arena *arena)
+static void try_rules(const struct tg_config *config, struct tg_arena *arena, unsigned *n_warnings)
 {
     struct tg_err err = {.msg = ""};
     struct tg_rules *rules = NULL;
@@ -69,11 +61,14 @@ static void try_rules(const struct tg_config *config, struct tg_arena *arena)
         tg_rules_decide(rules, 0, &desc, arena, &d, &trace) != TG_OK)
         (void)fprintf(stderr, "the rules could not be tried: %s\n",
                       err.msg[0] ? err.msg : "out of memory");
-    if (d.failed)
+    if (d.failed) {
+        (*n_warnings)++;
         (void)fprintf(stderr,
-                      "warning: %s\n  so goes a series \"example\" without tags, and takes the "
-                      "rules.on_error route; try yours: tidegate explain 'NAME{TAG=\"VALUE\"}'\n",
+                      "warning: %s\n  tried with a series \"example\" that has no tags; it takes "
+                      "the rules.on_error route. Try one of yours: tidegate explain "
+                      "'NAME{TAG=\"VALUE\"}'\n",
                       tg_rules_stats(rules).last_error);
+    }
     tg_rules_free(rules);
 }
 
@@ -114,13 +109,17 @@ static int run(const struct tg_args *args)
     struct tg_config config;
     int code = TG_EXIT_FAILED;
     if (tg_cmd_load_config(args, &arena, &config) == TG_OK) {
-        const bool rules_ok = check_rules(&config.rules);
+        unsigned n_warnings = 0;
+        const bool rules_ok = check_rules(&config.rules, &n_warnings);
         if (check_backends(&config) && rules_ok) {
             print_summary(&config);
             (void)fflush(stdout);
-            try_rules(&config, &arena);
+            try_rules(&config, &arena, &n_warnings);
             code = TG_EXIT_OK;
         }
+        if (code == TG_EXIT_OK && n_warnings && tg_args_has(args, "strict"))
+            code = tg_command_failed(args->cmd, "%u warning%s, and --strict takes them for errors",
+                                     n_warnings, n_warnings > 1 ? "s" : "");
     }
     tg_arena_deinit(&arena);
     return code;
@@ -128,6 +127,7 @@ static int run(const struct tg_args *args)
 
 static const struct tg_flag flags[] = {
     {"config", 'c', "FILE", "the configuration (scripts/gateway.lua)"},
+    {"strict", 0, NULL, "a warning fails the check"},
     {"print-options", 0, NULL, NULL},
     {0},
 };
@@ -135,13 +135,15 @@ static const struct tg_flag flags[] = {
 const struct tg_cmd tg_cmd_check = {
     .name = "check",
     .summary = "load the configuration and all rules, and say what is wrong",
-    .synopsis = "[--config scripts/gateway.lua]",
+    .synopsis = "[--config scripts/gateway.lua] [--strict]",
     .details =
-        "Reports every mistake of the configuration, loads the rule scripts, and tries them with "
-        "a series\nwithout tags. Nothing is started and no folder is touched. Exit code 1 when "
-        "anything is wrong; a\nrule that fails in the try is a warning.",
+        "Reports every mistake of the configuration, loads the rule scripts, looks up the backends "
+        "and names\nthat they use, also in branches that are rarely taken, and tries them with a "
+        "series without tags.\nNothing is started and no folder is touched. Exit code 1 when "
+        "anything is wrong; a rule that fails in\nthe try is a warning, which --strict takes for "
+        "an error.",
     .examples =
-        "  tidegate check\n"
+        "  tidegate check --strict\n"
         "  tidegate check --config /etc/tidegate/gateway.lua && systemctl reload tidegate\n",
     .flags = flags,
     .run = run,

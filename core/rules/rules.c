@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
+#include "core/rules/names.h"
 #include "core/rules/vm.h"
 
 /* The texts of one loaded set, shared by the VMs made from it. */
@@ -120,8 +121,37 @@ static enum tg_code generation_load(const struct tg_rules *r, uint64_t number,
     return TG_OK;
 }
 
+static void add_finding(void *arg, bool is_error, const char *text)
+{
+    struct tg_rules_report *r = arg;
+    if (is_error)
+        r->n_errors++;
+    else
+        r->n_warnings++;
+    if (r->n_items == TG_RULES_MAX_FINDINGS) return;
+    r->items[r->n_items].is_error = is_error;
+    (void)snprintf(r->items[r->n_items].text, sizeof(r->items[0].text), "%s", text);
+    r->n_items++;
+}
+
+/* The names in the scripts that `vm` has loaded. TG_ERR_INVALID: *err says the first that is wrong.
+ */
+static enum tg_code check_names(struct tg_vm *vm, const struct generation *g,
+                                struct tg_rules_report *report, struct tg_err *err)
+{
+    const uint32_t n_before = report->n_errors;
+    for (unsigned i = 0; i < TG_RULES; i++)
+        if (tg_names_check(vm, (enum tg_rule_no)i, &g->texts[i], add_finding, report) != TG_OK)
+            return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    if (report->n_errors == n_before) return TG_OK;
+    for (uint32_t i = 0; i < report->n_items; i++)
+        if (report->items[i].is_error)
+            return tg_fail(err, TG_ERR_INVALID, "%s", report->items[i].text);
+    return tg_fail(err, TG_ERR_INVALID, "a script names what is not there");
+}
+
 /* Loads the scripts and makes every VM of the new generation; all or none. */
-static enum tg_code load(struct tg_rules *r, struct tg_err *err)
+static enum tg_code load(struct tg_rules *r, struct tg_rules_report *report, struct tg_err *err)
 {
     struct generation *g = NULL;
     struct slot_vm **made = NULL;
@@ -131,6 +161,7 @@ static enum tg_code load(struct tg_rules *r, struct tg_err *err)
     if (code != TG_OK) return code;
     /* First in a VM that is thrown away: a script that fails costs no more than that one. */
     code = tg_vm_new(&r->config, number, g->texts, &trial, err);
+    if (code == TG_OK) code = check_names(trial, g, report, err);
     tg_vm_free(trial);
     if (code != TG_OK) goto done;
     made = tg_calloc(r->config.n_slots, sizeof(struct slot_vm *));
@@ -170,8 +201,9 @@ static void note_error(struct tg_rules *r, const char *text)
     pthread_mutex_unlock(&r->error_lock);
 }
 
-enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules **out,
-                          struct tg_err *err)
+/* Everything but the scripts. */
+static enum tg_code make(const struct tg_rules_config *config, struct tg_rules **out,
+                         struct tg_err *err)
 {
     *out = NULL;
     if (config->n_backends > TG_MAX_BACKENDS)
@@ -191,7 +223,6 @@ enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules 
     if (r->config.max_bytes == 0) r->config.max_bytes = (uint64_t)32 << 20;
     const char *const paths[TG_RULES] = {config->tags_path, config->routing_path,
                                          config->strategy_path, config->retention_path};
-    enum tg_code code = TG_ERR_NOMEM;
     for (unsigned i = 0; i < TG_RULES; i++) {
         if (!paths[i]) continue;
         r->paths[i] = tg_strndup(paths[i], strlen(paths[i]));
@@ -199,16 +230,58 @@ enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules 
     }
     r->slots = tg_calloc(r->config.n_slots, sizeof(*r->slots));
     if (!r->slots) goto failed;
-    code = load(r, err);
-    if (code != TG_OK) {
-        tg_rules_free(r);
-        return code;
-    }
     *out = r;
     return TG_OK;
 failed:
     tg_rules_free(r);
-    return tg_fail(err, code, "out of memory");
+    return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+}
+
+enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules **out,
+                          struct tg_err *err)
+{
+    struct tg_rules_report report = {.n_items = 0};
+    TG_TRY(make(config, out, err));
+    const enum tg_code code = load(*out, &report, err);
+    if (code != TG_OK) {
+        tg_rules_free(*out);
+        *out = NULL;
+    }
+    return code;
+}
+
+static enum tg_code check_script(const struct tg_rules_config *config,
+                                 struct tg_rules_report *report)
+{
+    struct tg_rules *r = NULL;
+    struct generation *g = NULL;
+    struct tg_vm *vm = NULL;
+    struct tg_err err = {.msg = ""};
+    enum tg_code code = make(config, &r, &err);
+    if (code == TG_OK) code = generation_load(r, 1, &g, &err);
+    if (code == TG_OK) code = tg_vm_new(&r->config, 1, g->texts, &vm, &err);
+    if (code == TG_OK)
+        code = check_names(vm, g, report, &err);
+    else
+        add_finding(report, true, err.msg);
+    tg_vm_free(vm);
+    generation_unref(g);
+    tg_rules_free(r);
+    return code == TG_ERR_NOMEM ? code : TG_OK; /* what is wrong is in the report */
+}
+
+enum tg_code tg_rules_check(const struct tg_rules_config *config, struct tg_rules_report *report)
+{
+    memset(report, 0, sizeof(*report));
+    for (unsigned i = 0; i < TG_RULES; i++) {
+        struct tg_rules_config one = *config;
+        if (i != TG_RULE_TAGS) one.tags_path = NULL;
+        if (i != TG_RULE_ROUTING) one.routing_path = NULL;
+        if (i != TG_RULE_STRATEGY) one.strategy_path = NULL;
+        if (i != TG_RULE_RETENTION) one.retention_path = NULL;
+        TG_TRY(check_script(&one, report));
+    }
+    return report->n_errors ? TG_ERR_INVALID : TG_OK;
 }
 
 void tg_rules_free(struct tg_rules *r)
@@ -228,7 +301,8 @@ enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err)
 {
     struct tg_err own;
     struct tg_err *e = err ? err : &own;
-    const enum tg_code code = load(r, e);
+    struct tg_rules_report report = {.n_items = 0};
+    const enum tg_code code = load(r, &report, e);
     if (code == TG_OK) {
         atomic_fetch_add(&r->n_reloads, 1);
         note_error(r, ""); /* what was wrong with the scripts before is no longer so */

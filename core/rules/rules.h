@@ -36,6 +36,22 @@ struct tg_rules_config {
     uint64_t max_bytes;        /* per VM; 0 = 32 MiB */
 };
 
+/* What a look at the scripts found. */
+enum { TG_RULES_MAX_FINDINGS = 32 };
+struct tg_rules_report {
+    uint32_t n_errors, n_warnings; /* all of them */
+    uint32_t n_items;              /* those kept: the first TG_RULES_MAX_FINDINGS */
+    struct {
+        bool is_error;
+        char text[320]; /* "routing.lua:12: to(): no backend is called ..." */
+    } items[TG_RULES_MAX_FINDINGS];
+};
+/* Loads each script by itself, so that all that are broken are named, and looks at the names in it
+ * (see names.h). Nothing of it is put in force. TG_ERR_INVALID when there is an error in `report`;
+ * TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_rules_check(const struct tg_rules_config *config,
+                                          struct tg_rules_report *report);
+
 /* Loads the first generation. TG_ERR_INVALID with "file:line: why" when a script does not load. */
 TG_MUST_CHECK enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules **out,
                                         struct tg_err *err);

@@ -79,7 +79,7 @@ describe("a plan", function()
     local rules = rules_of({
       ["tags.lua"] = "return function(s)\n  s.tags.env = 'dev'\n  s.tags.old = nil\nend",
       ["routing.lua"] = "return function(s)\n  if s.name == 'debug' then return drop('noise') end\n" ..
-        "  if s.name == 'bad' then return to('nowhere') end\n  return to('b', 'a')\nend",
+        "  if s.name == 'bad' then return to('nowhere' .. '') end\n  return to('b', 'a')\nend",
       ["strategy.lua"] = "return function(_, t) return primary_with_async_replication(t[1]) end",
       ["retention.lua"] = "return function() return keep('30d', { ['1h'] = '1y', ['5m'] = '180d' }) end",
     }, { backends = { "a", "b", "c" } })

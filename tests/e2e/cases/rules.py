@@ -123,14 +123,40 @@ class Check(unittest.TestCase):
 
     def test_a_rule_that_loads_and_then_fails_is_a_warning(self):
         g = Gateway(self, 'archive = { type = "parquet", dir = "parquet" }',
-                    {"routing": 'return function(series)\n  return to("archiv")\nend'})
+                    {"routing": 'return function(series)\n  return to(series.name .. "e")\nend'})
         r = g.cli("check", "--config", g.config)
         self.assertEqual(r.returncode, 0, r.stderr)
-        self.assertIn('warning: routing.lua:2: to(): no backend is called "archiv"; did you mean "archive"?', r.stderr)
+        self.assertIn('warning: routing.lua:2: to(): no backend is called "examplee"', r.stderr)
         self.assertNotIn("parquet", os.listdir(g.dir))
+        r = g.cli("check", "--config", g.config, "--strict")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("1 warning, and --strict takes them for errors", r.stderr)
         r = g.cli("explain", "x", "--config", g.config)
         self.assertEqual((r.returncode, r.stderr), (1, ""))
-        self.assertIn('did you mean "archive"?', r.stdout)
+        self.assertIn('no backend is called "xe"', r.stdout)
+
+    def test_a_wrong_name_in_a_rarely_taken_branch_is_refused(self):
+        routing = """return function(series)
+  if series.tags.secret then
+    return to("archiv")
+  end
+  return to("archive")
+end"""
+        g = Gateway(self, 'archive = { type = "parquet", dir = "parquet" }, other = { type = "parquet", dir = "o" }',
+                    {"routing": routing})
+        says = 'routing.lua:3: to(): no backend is called "archiv"; did you mean "archive"?'
+        r = g.cli("check", "--config", g.config)
+        self.assertEqual(r.returncode, 1, r.stdout)
+        self.assertIn(says, r.stderr)
+        r = g.cli("run", "--config", g.config)
+        self.assertEqual(r.returncode, 1, r.stdout)
+        self.assertIn(says, r.stderr)
+        g.write_rule("routing", routing.replace('"archiv"', '"archive"'))
+        g.start()
+        g.write_rule("routing", routing)
+        r = request("POST", g.admin, "/-/reload")
+        self.assertEqual((r.status, r.json()["error"][:len(says)]), (400, says))
+        self.assertEqual(g.status()["generation"], 1)
 
 
 class Rewind(unittest.TestCase):

@@ -135,7 +135,7 @@ static const struct attack attacks[] = {
     {"gives true", R("return true"), "gave boolean; it must return", false, false},
     {"gives much", R("return nil, 1, 2, 3"), NULL, false, true},
     {"to a cdata", R("return to(1LL)"), "not a cdata", false, false},
-    {"to a NUL", R("return to('archive\\0')"), "no backend is called", false, false},
+    {"to a NUL", R("return to('archive' .. '\\0')"), "no backend is called", false, false},
     {"keep a huge time", "return function() return to('archive') end", NULL, false, true},
     {"arithmetic on a verdict", R("return to('archive') + 1"), "attempt to perform arithmetic",
      false, false},

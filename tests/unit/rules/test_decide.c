@@ -153,7 +153,7 @@ static const struct want wants[] = {
      0},
 
     {"unknown backend",
-     {0, "return function(series)\n\n  return to('timescal')\nend"},
+     {0, "return function(series)\n\n  return to('timescal' .. '')\nend"},
      NULL,
      NULL,
      ALL,
@@ -209,7 +209,7 @@ static const struct want wants[] = {
      0,
      "strategy.lua:1: primary_only(\"archive\"): routing.lua does not send this series there"},
     {"bad duration",
-     {0, 0, 0, KEEP "keep('90 days') end"},
+     {0, 0, 0, KEEP "keep('90' .. ' days') end"},
      NULL,
      NULL,
      ALL,
@@ -218,7 +218,7 @@ static const struct want wants[] = {
      0,
      "retention.lua:1: keep(): the duration \"90 days\" is not a duration such as"},
     {"rollup kept too short",
-     {0, 0, 0, KEEP "keep('1d', {['1h'] = '5m'}) end"},
+     {0, 0, 0, KEEP "keep('1' .. 'd', {['1h'] = '5m'}) end"},
      NULL,
      NULL,
      ALL,
@@ -463,8 +463,8 @@ static void test_trace_of_an_error(void **state)
 {
     (void)state;
     struct fixture f;
-    fx_init(&f, (const char *const[]){NULL, "return function(series)\n  return to('x')\nend", NULL,
-                                      NULL});
+    fx_init(&f, (const char *const[]){NULL, "return function(series)\n  return to('x' .. '')\nend",
+                                      NULL, NULL});
     fx_load(&f);
     struct tg_rules_trace t;
     const struct tg_decision d = fx_decide(&f, fx_series("m", NULL), &t);

@@ -1,0 +1,33 @@
+/* names.h: what a script names by constants, looked at without running its rules.
+ *
+ * A branch that is rarely taken may hold a mistake for months: to("inflx") is met only when a
+ * series comes that takes it. So every constant given to to(), primary_only(),
+ * primary_with_async_replication() and keep() is tried when the script loads, and so is every
+ * global name. The script's text is cut into tokens; what is found is tried in a VM that has loaded
+ * it, so the answer is the one that the rule would get.
+ *
+ * Found: literals (to("a"), to "a", to{"a"}, to(x and "a" or "b")), locals that are one literal and
+ * never assigned (local main = "a" ... to(main)), and the texts in a local table that to() is given
+ * an entry of. Names that are made at run time are not: for those, live series are decided before
+ * new rules are in force (core/pipe).
+ *
+ * A finding is certain when the code would fail whenever it runs: then the script is refused. Where
+ * the script has a local function of that name, or for a table's texts, it is a warning.
+ *
+ * Threading: no shared state; the VM's thread.
+ */
+#ifndef TG_RULES_NAMES_H
+#define TG_RULES_NAMES_H
+
+#include "core/rules/vm.h"
+
+/* `text` begins with "file:line: ". */
+typedef void (*tg_on_finding)(void *arg, bool is_certain, const char *text);
+
+/* Looks at the script of `rule` in `vm`, which must have loaded it, and calls `on_finding` for each
+ * mistake, in the order of the text. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_names_check(struct tg_vm *vm, enum tg_rule_no rule,
+                                          const struct tg_rule_text *text, tg_on_finding on_finding,
+                                          void *arg);
+
+#endif
