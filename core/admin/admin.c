@@ -59,21 +59,6 @@ static void metrics(struct tg_admin *a, struct tg_http_request *req)
     tg_buf_deinit(&out);
 }
 
-static void reload(struct tg_admin *a, struct tg_http_request *req)
-{
-    struct tg_err err = {.msg = ""};
-    const enum tg_code code = tg_gateway_reload(a->gateway, &err);
-    if (code != TG_OK) {
-        tg_admin_reply_error(req, tg_code_class(code) == TG_CLASS_FULL ? 503 : 400, "%s", err.msg);
-        return;
-    }
-    tg_gateway_status(a->gateway, &a->status);
-    char text[64];
-    const int n = snprintf(text, sizeof(text), "{\"generation\":%llu}\n",
-                           (unsigned long long)a->status.generation);
-    tg_http_reply(req, 200, "application/json", text, (size_t)n, NULL, 0);
-}
-
 static const struct endpoint {
     const char *path, *method;
     void (*handle)(struct tg_admin *a, struct tg_http_request *req);
@@ -86,7 +71,7 @@ static const struct endpoint {
     {"/api/status", "GET", tg_admin_status_json, true},
     {"/api/query", "GET", tg_admin_query, true},
     {"/api/explain", "GET", tg_admin_explain, true},
-    {"/-/reload", "POST", reload, true},
+    {"/-/reload", "POST", tg_admin_reload, true},
     {"/-/rewind", "POST", tg_admin_rewind, true},
 };
 

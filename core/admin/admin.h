@@ -30,9 +30,9 @@ struct tg_admin_config {
 TG_MUST_CHECK enum tg_code tg_admin_new(const struct tg_admin_config *config, struct tg_admin **out,
                                         struct tg_err *err);
 /* From now on the gateway is not touched: health answers, /readyz says "draining", the rest 503.
- * Queries and rewinds under way still end. Call before tg_gateway_stop. */
+ * Queries, rewinds and reloads under way still end. Call before tg_gateway_stop. */
 void tg_admin_detach(struct tg_admin *a);
-/* Queries and rewinds whose answer is still to come. */
+/* Queries, rewinds and reloads whose answer is still to come. */
 size_t tg_admin_n_pending(const struct tg_admin *a);
 /* Detached and nothing pending. NULL accepted. */
 void tg_admin_free(struct tg_admin *a);

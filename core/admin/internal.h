@@ -29,6 +29,7 @@ void tg_admin_reply_error(struct tg_http_request *req, int status, const char *f
 
 void tg_admin_query(struct tg_admin *a, struct tg_http_request *req);
 void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req);
+void tg_admin_reload(struct tg_admin *a, struct tg_http_request *req);
 void tg_admin_explain(struct tg_admin *a, struct tg_http_request *req);
 void tg_admin_status_json(struct tg_admin *a, struct tg_http_request *req);
 void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req);

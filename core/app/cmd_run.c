@@ -18,7 +18,7 @@
 #include "core/net/loop.h"
 #include "core/pipe/gateway.h"
 
-/* The main thread: signals, reload, admin. SIGTERM and SIGINT drain: a helper thread stops the
+/* The main thread: signals, admin. SIGTERM and SIGINT drain: a helper thread stops the
  * gateway while this one goes on answering health checks; a second signal gives up waiting. */
 struct runner {
     struct tg_config config;
@@ -83,7 +83,10 @@ static void reload(struct runner *r)
 {
     if (r->is_draining) return;
     tg_info("run", "SIGHUP: loading the rules anew");
-    (void)!tg_gateway_reload(r->gateway, NULL); /* says itself how it went */
+    struct tg_err err = {.msg = ""};
+    /* on its own thread, which says how it went */
+    if (tg_gateway_reload(r->gateway, NULL, NULL, &err) != TG_OK)
+        tg_warn("run", "SIGHUP: the rules are not loaded: %s", err.msg);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)

@@ -300,6 +300,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     register_metrics(g);
     TG_TRY(tg_log_start(g->log, err));
     TG_TRY(start_sweeper(g, err));
+    TG_TRY(tg_reloader_new(g->rules, &g->reloader, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_start(&g->deliveries[i], err));
     return start_workers(g, err);
@@ -351,6 +352,7 @@ void tg_gateway_stop(struct tg_gateway *g)
     if (!g) return;
     const uint64_t deadline_ms = tg_clock_mono_ms() + g->config->limits.drain_timeout_ms;
     atomic_store(&g->draining, true);
+    tg_reloader_stop(g->reloader);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++)
         if (g->workers[i].has_thread) tg_worker_ask_stop(&g->workers[i], deadline_ms);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_join(&g->workers[i]);
@@ -401,9 +403,10 @@ const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t c
     return why ? buf : NULL;
 }
 
-enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err *err)
+enum tg_code tg_gateway_reload(struct tg_gateway *g, tg_on_reload on_reload, void *arg,
+                               struct tg_err *err)
 {
-    return tg_rules_reload(g->rules, err);
+    return tg_reloader_submit(g->reloader, on_reload, arg, err);
 }
 
 void tg_gateway_cursor_moved(struct tg_gateway *g)

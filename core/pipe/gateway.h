@@ -8,8 +8,8 @@
  *        ^                          | commit               | cursor moved
  *        +--- replies --------------+----------------------+
  *
- * Threading: all functions from the main thread, except where noted. Callbacks of query and rewind
- * run on a thread of the gateway: hand their results over with tg_loop_post.
+ * Threading: all functions from the main thread, except where noted. Callbacks of query, rewind and
+ * reload run on a thread of the gateway: hand their results over with tg_loop_post.
  */
 /* clang-format on */
 #ifndef TG_PIPE_GATEWAY_H
@@ -33,9 +33,17 @@ uint16_t tg_gateway_http_port(const struct tg_gateway *g);
 /* NULL when traffic is welcome, else why not ("log is full"). Any thread. */
 const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t cap);
 
-/* Loads the rules anew; on success all threads use the new generation from their next decision on.
- */
-TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, struct tg_err *err);
+struct tg_reload_result {
+    enum tg_code code;   /* TG_ERR_INVALID: a script does not load; TG_ERR_CANCELED: stopping */
+    struct tg_err err;   /* "file:line: why"; the old rules stay in force */
+    uint64_t generation; /* in force now */
+};
+typedef void (*tg_on_reload)(void *arg, const struct tg_reload_result *result);
+/* Loads the rules anew on the gateway's reload thread; on success all threads use the new
+ * generation from their next decision on. The callback (NULL accepted) runs once on that thread
+ * when this returned TG_OK. Reloads run one after the other. TG_ERR_FULL: too many wait. */
+TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, tg_on_reload on_reload,
+                                             void *arg, struct tg_err *err);
 
 /* --- status --- */
 

@@ -12,6 +12,7 @@
 #include "core/pipe/decide.h"
 #include "core/pipe/delivery.h"
 #include "core/pipe/gateway.h"
+#include "core/pipe/reload.h"
 #include "core/receive/receive.h"
 
 /* --- worker --- */
@@ -57,6 +58,7 @@ struct tg_gateway {
     int64_t start_ns;
     struct tg_table *table;
     struct tg_rules *rules;
+    struct tg_reloader *reloader;
     struct tg_log *log;
     struct tg_preparer preparers[TG_MAX_BACKENDS];
     struct tg_worker *workers;

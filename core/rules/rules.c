@@ -14,6 +14,9 @@
 #include "core/rules/names.h"
 #include "core/rules/vm.h"
 
+/* For all scripts and all VMs of one load together. */
+static const uint64_t LOAD_NS = UINT64_C(20) * 1000000000;
+
 /* The texts of one loaded set, shared by the VMs made from it. */
 struct generation {
     _Atomic uint32_t refs;
@@ -38,6 +41,9 @@ struct tg_rules {
     struct tg_rules_config config; /* limits resolved; paths owned */
     char *paths[TG_RULES];
     _Atomic uint64_t generation;
+    _Atomic uint64_t load_until_ns; /* monotonic: of the load under way; 0 = canceled */
+    _Atomic bool is_canceled;       /* no load begins any more */
+    _Atomic uint64_t decide_until_ns;
     struct slot *slots;
 
     _Atomic uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
@@ -150,46 +156,71 @@ static enum tg_code check_names(struct tg_vm *vm, const struct generation *g,
     return tg_fail(err, TG_ERR_INVALID, "a script names what is not there");
 }
 
+/* Makes the VM of every slot. `made` has room for them; on failure those made are still the
+ * caller's. */
+static enum tg_code make_vms(struct tg_rules *r, struct generation *g, struct slot_vm **made,
+                             struct tg_err *err)
+{
+    for (unsigned i = 0; i < r->config.n_slots; i++) {
+        made[i] = tg_calloc(1, sizeof(*made[i]));
+        if (!made[i]) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+        atomic_fetch_add(&g->refs, 1);
+        made[i]->generation = g;
+        TG_TRY(tg_vm_new(&r->config, g->number, g->texts, &r->load_until_ns, &made[i]->vm, err));
+        made[i]->vm->until_ns = &r->decide_until_ns;
+    }
+    return TG_OK;
+}
+
+static enum tg_code make_generation(struct tg_rules *r, struct generation *g,
+                                    struct tg_rules_report *report, struct tg_err *err)
+{
+    struct tg_vm *trial = NULL;
+    /* First in a VM that is thrown away: a script that fails costs no more than that one. */
+    enum tg_code code = tg_vm_new(&r->config, g->number, g->texts, &r->load_until_ns, &trial, err);
+    if (code == TG_OK) code = check_names(trial, g, report, err);
+    tg_vm_free(trial);
+    if (code != TG_OK) return code;
+    struct slot_vm **made = tg_calloc(r->config.n_slots, sizeof(struct slot_vm *));
+    if (!made) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    code = make_vms(r, g, made, err);
+    if (code == TG_OK) {
+        /* VMs first, then the number: whoever has read it decides by it or a later one. */
+        for (unsigned i = 0; i < r->config.n_slots; i++)
+            slot_vm_free(atomic_exchange(&r->slots[i].next, made[i])); /* one never adopted */
+        atomic_store(&r->generation, g->number);
+    } else {
+        for (unsigned i = 0; i < r->config.n_slots; i++) slot_vm_free(made[i]);
+    }
+    tg_free(made);
+    return code;
+}
+
+static enum tg_code say_slow_load(const struct tg_rules *r, struct tg_err *err)
+{
+    struct tg_err where = {.msg = ""};
+    if (err) where = *err;
+    return tg_fail(err, TG_ERR_INVALID,
+                   "%s: the scripts took more than %d s to load, for %u threads; let them do less "
+                   "outside their functions",
+                   where.msg, (int)(LOAD_NS / 1000000000), r->config.n_slots);
+}
+
 /* Loads the scripts and makes every VM of the new generation; all or none. */
 static enum tg_code load(struct tg_rules *r, struct tg_rules_report *report, struct tg_err *err)
 {
     struct generation *g = NULL;
-    struct slot_vm **made = NULL;
-    struct tg_vm *trial = NULL;
-    const uint64_t number = atomic_load(&r->generation) + 1;
-    enum tg_code code = generation_load(r, number, &g, err);
-    if (code != TG_OK) return code;
-    /* First in a VM that is thrown away: a script that fails costs no more than that one. */
-    code = tg_vm_new(&r->config, number, g->texts, &trial, err);
-    if (code == TG_OK) code = check_names(trial, g, report, err);
-    tg_vm_free(trial);
-    if (code != TG_OK) goto done;
-    made = tg_calloc(r->config.n_slots, sizeof(struct slot_vm *));
-    if (!made) {
-        code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
-        goto done;
-    }
-    for (unsigned i = 0; i < r->config.n_slots; i++) {
-        made[i] = tg_calloc(1, sizeof(*made[i]));
-        if (!made[i]) {
-            code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
-            goto done;
-        }
-        atomic_fetch_add(&g->refs, 1);
-        made[i]->generation = g;
-        code = tg_vm_new(&r->config, number, g->texts, &made[i]->vm, err);
-        if (code != TG_OK) goto done;
-    }
-    /* VMs first, then the number: whoever has read the number decides by it or a later one. */
-    for (unsigned i = 0; i < r->config.n_slots; i++)
-        slot_vm_free(atomic_exchange(&r->slots[i].next, made[i])); /* one never adopted */
-    tg_free(made);
-    made = NULL;
-    atomic_store(&r->generation, number);
-done:
-    if (made)
-        for (unsigned i = 0; i < r->config.n_slots; i++) slot_vm_free(made[i]);
-    tg_free(made);
+    /* In this order: tg_rules_cancel_load does it in the other, so one of the two sees it. */
+    atomic_store(&r->load_until_ns, tg_clock_mono_ns() + LOAD_NS);
+    if (atomic_load(&r->is_canceled))
+        return tg_fail(err, TG_ERR_CANCELED, "the rules are not loaded any more: shutting down");
+    TG_TRY(generation_load(r, atomic_load(&r->generation) + 1, &g, err));
+    enum tg_code code = make_generation(r, g, report, err);
+    if (code == TG_ERR_TIMEOUT && atomic_load(&r->is_canceled))
+        code =
+            tg_fail(err, TG_ERR_CANCELED, "the loading of the rules was cut short: shutting down");
+    else if (code == TG_ERR_TIMEOUT)
+        code = say_slow_load(r, err);
     generation_unref(g);
     return code;
 }
@@ -216,6 +247,8 @@ static enum tg_code make(const struct tg_rules_config *config, struct tg_rules *
         return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     }
     r->config = *config;
+    atomic_store(&r->load_until_ns, tg_clock_mono_ns() + LOAD_NS);
+    atomic_store(&r->decide_until_ns, UINT64_MAX);
     if (r->config.n_slots == 0) r->config.n_slots = 1;
     if (r->config.max_instructions == 0) r->config.max_instructions = 1000000;
     if (r->config.max_instructions > INT64_MAX / 64) r->config.max_instructions = INT64_MAX / 64;
@@ -259,7 +292,7 @@ static enum tg_code check_script(const struct tg_rules_config *config,
     struct tg_err err = {.msg = ""};
     enum tg_code code = make(config, &r, &err);
     if (code == TG_OK) code = generation_load(r, 1, &g, &err);
-    if (code == TG_OK) code = tg_vm_new(&r->config, 1, g->texts, &vm, &err);
+    if (code == TG_OK) code = tg_vm_new(&r->config, 1, g->texts, &r->load_until_ns, &vm, &err);
     if (code == TG_OK)
         code = check_names(vm, g, report, &err);
     else
@@ -317,13 +350,19 @@ enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err)
     return code;
 }
 
+void tg_rules_cancel_load(struct tg_rules *r)
+{
+    atomic_store(&r->is_canceled, true);
+    atomic_store(&r->load_until_ns, 0);
+}
+
 uint64_t tg_rules_generation(const struct tg_rules *r)
 {
     return atomic_load(&r->generation);
 }
 
 /* Gives the slot a fresh VM of its generation when the old one is beyond use. */
-static void replace_vm(struct slot_vm *s, const struct tg_rules *r)
+static void replace_vm(struct slot_vm *s, struct tg_rules *r)
 {
     enum { RETRY_MS = 100 };
     const uint64_t now = tg_clock_mono_ms();
@@ -331,7 +370,8 @@ static void replace_vm(struct slot_vm *s, const struct tg_rules *r)
     s->vm = NULL;
     if (s->retry_ms > now) return;
     struct tg_err err;
-    if (tg_vm_new(&r->config, s->generation->number, s->generation->texts, &s->vm, &err) != TG_OK) {
+    if (tg_vm_new(&r->config, s->generation->number, s->generation->texts, &r->decide_until_ns,
+                  &s->vm, &err) != TG_OK) {
         s->vm = NULL;
         s->retry_ms = now + RETRY_MS;
         tg_warn("rules", "%s; series take the on_error route until there is memory", err.msg);

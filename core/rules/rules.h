@@ -10,7 +10,8 @@
  * A decision never fails as far as the pipeline is concerned: a rule that errors or overruns its
  * budget is counted and logged, and the series takes the on_error route.
  *
- * Threading: load/reload from the main thread; tg_rules_decide from the thread that owns `slot`.
+ * Threading: one load or reload at a time, from any thread; tg_rules_decide from the thread that
+ * owns `slot`.
  */
 #ifndef TG_RULES_RULES_H
 #define TG_RULES_RULES_H
@@ -59,6 +60,9 @@ void tg_rules_free(struct tg_rules *r); /* NULL accepted; no decider running */
 /* Loads the scripts again; on success the new generation is in force. On failure the old one stays.
  */
 TG_MUST_CHECK enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err);
+/* Cuts a reload under way short, and all later ones: TG_ERR_CANCELED, the old rules stay. For a
+ * stop. Any thread. */
+void tg_rules_cancel_load(struct tg_rules *r);
 uint64_t tg_rules_generation(const struct tg_rules *r); /* in force; any thread; starts at 1 */
 
 struct tg_rules_trace { /* for explain: which line decided; file is relative to the script's folder

@@ -5,6 +5,7 @@
 #include <luajit.h>
 #include <lualib.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -150,12 +151,18 @@ static void check_budget(lua_State *L, struct tg_vm *vm)
                             "stopped for want of memory: a VM may hold %llu bytes and one value "
                             "%d bytes",
                             (unsigned long long)c->max_bytes, (int)TG_VM_MAX_OBJECT_BYTES);
-        } else if (tg_clock_mono_ns() > vm->deadline_ns) {
-            vm->overrun = TG_OVERRUN_TIME;
-            tg_vm_set_error(vm, current_line(L, vm), "stopped after %llu ms, its budget",
-                            c->max_ms * factor);
         } else {
-            return;
+            const uint64_t now_ns = tg_clock_mono_ns();
+            if (now_ns > atomic_load_explicit(vm->until_ns, memory_order_relaxed)) {
+                vm->overrun = TG_OVERRUN_CUT;
+                tg_vm_set_error(vm, current_line(L, vm), "stopped here: there is no time left");
+            } else if (now_ns > vm->deadline_ns) {
+                vm->overrun = TG_OVERRUN_TIME;
+                tg_vm_set_error(vm, current_line(L, vm), "stopped after %llu ms, its budget",
+                                c->max_ms * factor);
+            } else {
+                return;
+            }
         }
         arm(L, vm, 1);
     }
@@ -291,7 +298,10 @@ static enum tg_code load_rule(lua_State *L, struct tg_vm *vm, const struct tg_ru
     }
     lua_pushvalue(L, -2);
     lua_setfenv(L, -2);
-    if (!tg_vm_call(vm, 0, 1)) return vm->process_refused ? TG_ERR_NOMEM : TG_ERR_INVALID;
+    if (!tg_vm_call(vm, 0, 1)) {
+        if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_TIMEOUT;
+        return vm->process_refused ? TG_ERR_NOMEM : TG_ERR_INVALID;
+    }
     if (lua_type(L, -1) != LUA_TFUNCTION) {
         tg_vm_set_error(vm, 0,
                         "gives %s; the script must end with \"return function(series) ... end\"",
@@ -334,8 +344,8 @@ static int setup(lua_State *L)
 }
 
 enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation,
-                       const struct tg_rule_text texts[TG_RULES], struct tg_vm **out,
-                       struct tg_err *err)
+                       const struct tg_rule_text texts[TG_RULES], const _Atomic uint64_t *until_ns,
+                       struct tg_vm **out, struct tg_err *err)
 {
     static const char no_memory[] = "out of memory while loading the rules (a VM may hold %llu "
                                     "bytes)";
@@ -344,6 +354,7 @@ enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation
     if (!vm) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     vm->config = config;
     vm->generation = generation;
+    vm->until_ns = until_ns;
     vm->max_bytes = config->max_bytes;
     for (unsigned i = 0; i < TG_RULES; i++) {
         vm->ref_rules[i] = LUA_NOREF;

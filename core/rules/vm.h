@@ -55,6 +55,7 @@ enum tg_overrun {
     TG_OVERRUN_INSTRUCTIONS,
     TG_OVERRUN_TIME,
     TG_OVERRUN_BYTES,
+    TG_OVERRUN_CUT, /* no budget of the script's: loading took too long in all, or a stop */
 };
 
 struct tg_vm {
@@ -73,6 +74,7 @@ struct tg_vm {
     bool process_refused; /* ... ever, and not for the VM's own cap */
 
     /* budget of the call in progress */
+    const _Atomic uint64_t *until_ns; /* borrows: monotonic; beyond it every call is cut */
     int64_t steps_left;
     uint64_t deadline_ns;
     uint32_t budget_factor;
@@ -105,9 +107,12 @@ struct tg_vm {
     uint32_t n_calls;
 };
 
-/* Makes a VM with the scripts loaded. TG_ERR_INVALID with "file:line: why", TG_ERR_NOMEM. */
+/* Makes a VM with the scripts loaded. TG_ERR_INVALID with "file:line: why", TG_ERR_NOMEM;
+ * TG_ERR_TIMEOUT when *until_ns (monotonic, borrowed for the VM's life or until it is set anew) has
+ * passed. */
 TG_MUST_CHECK enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation,
-                                     const struct tg_rule_text texts[TG_RULES], struct tg_vm **out,
+                                     const struct tg_rule_text texts[TG_RULES],
+                                     const _Atomic uint64_t *until_ns, struct tg_vm **out,
                                      struct tg_err *err);
 void tg_vm_free(struct tg_vm *vm); /* NULL accepted */
 

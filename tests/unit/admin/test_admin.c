@@ -95,7 +95,11 @@ static int start(void **state)
                 .sync = TG_SYNC_NEVER,
                 .max_bytes = 16 << 20,
                 .segment_bytes = 1 << 20},
-        .rules = {.tags_path = f.tags, .backends = f.names, .n_backends = 1, .n_slots = 1},
+        .rules = {.tags_path = f.tags,
+                  .backends = f.names,
+                  .n_backends = 1,
+                  .n_slots = 1,
+                  .max_instructions = INT64_MAX}, /* the time alone bounds a script */
         .limits = {.max_series = 1000,
                    .series_limits = tg_series_limits_default,
                    .max_body_bytes = 1 << 20,
@@ -303,6 +307,32 @@ static void test_reload(void **state)
     assert_non_null(strstr(f->body, "\"seen\":\"again\""));
 }
 
+static void on_reload_result(void *arg, const struct tg_http_result *r)
+{
+    *(int *)arg = r->status;
+}
+
+/* While a script takes its time to load, the admin port answers others. */
+static void test_reload_holds_up_nobody(void **state)
+{
+    struct fixture *f = *state;
+    write_tags(f, "while true do end\n");
+    int reload_status = 0;
+    char url[128];
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/-/reload", tg_admin_port(f->admin));
+    const struct tg_http_call call = {
+        .method = "POST", .url = url, .body = "", .timeout_ms = 20000};
+    struct tg_err err = {.msg = ""};
+    if (tg_http_client_send(f->client, &call, on_reload_result, &reload_status, &err) != TG_OK)
+        fail_msg("%s", err.msg);
+    /* the request is there once it counts as pending */
+    while (!tg_admin_n_pending(f->admin) && !reload_status) tg_loop_once(f->loop, 100);
+    assert_int_equal(ask(f, "GET", "/healthz", NULL), 200);
+    assert_int_equal(reload_status, 0);
+    while (!reload_status) tg_loop_once(f->loop, 100);
+    assert_int_equal(reload_status, 400);
+}
+
 /* Last: after this the gateway is not asked any more. */
 static void test_draining(void **state)
 {
@@ -325,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_query_says_what_is_cut),
         cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_reload_holds_up_nobody),
         cmocka_unit_test(test_draining),
     };
     return cmocka_run_group_tests(tests, start, stop);

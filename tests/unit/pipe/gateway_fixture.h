@@ -385,6 +385,27 @@ static inline enum tg_code rewind_backend(struct fixture *f, unsigned backend, e
     return r.code;
 }
 
+struct reloaded {
+    _Atomic bool done;
+    struct tg_reload_result result;
+};
+
+static inline void on_reload(void *arg, const struct tg_reload_result *result)
+{
+    struct reloaded *r = arg;
+    r->result = *result;
+    atomic_store(&r->done, true);
+}
+
+static inline void reload(struct fixture *f)
+{
+    struct reloaded r = {.done = false};
+    struct tg_err err;
+    assert_int_equal(tg_gateway_reload(f->g, on_reload, &r, &err), TG_OK);
+    while (!atomic_load(&r.done)) (void)usleep(1000);
+    if (r.result.code != TG_OK) fail_msg("%s", r.result.err.msg);
+}
+
 static inline enum tg_delivery_state state_of(const struct fixture *f, unsigned backend)
 {
     struct tg_gateway_status *s = malloc(sizeof(*s));

@@ -125,11 +125,9 @@ static void test_everything_at_once(void **state)
         assert_int_equal(pthread_create(&senders[i].thread, NULL, send_many, &senders[i]), 0);
     }
     for (int i = 0; i < 25; i++) {
-        struct tg_err err;
         write_file(f->routing, i % 2 ? "return function(s) s.tags.x = nil return nil end"
                                      : "return function(s) return to('a', 'b') end");
-        const enum tg_code code = tg_gateway_reload(f->g, &err);
-        if (code != TG_OK) fail_msg("%s", err.msg);
+        reload(f);
         (void)ledger(f, (unsigned)i % 2);
         (void)usleep(5000);
     }
