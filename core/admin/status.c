@@ -129,6 +129,7 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     j = json_object();
     put(j, ok, "decisions", num(r->n_decisions));
     put(j, ok, "errors", num(r->n_errors));
+    put(j, ok, "failed_series", num(t->n_failed));
     put(j, ok, "budget_overruns", num(r->n_budget_overruns));
     put(j, ok, "reloads", num(r->n_reloads));
     put(j, ok, "reload_failures", num(r->n_reload_failures));
@@ -357,6 +358,8 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add(&p, " decisions, ");
     add_number(&p, s->rules.n_errors);
     add(&p, " errors, ");
+    add_number(&p, s->table.n_failed);
+    add(&p, " series whose rules fail, ");
     add_number(&p, s->rules.n_reload_failures);
     add(&p, " failed reloads.</p><h2>Memory</h2><p>");
     add_bytes(&p, s->memory_bytes);

@@ -116,9 +116,11 @@ static void print_status(const json_t *s, struct last *last)
                      field(series, "refused"));
     (void)printf("; memory %s\n",
                  tg_format_bytes(mem, sizeof(mem), (uint64_t)field(s, "memory_bytes")));
-    (void)printf("rules     generation %.0f, %.0f decisions, %.0f errors%s", field(s, "generation"),
-                 field(rules, "decisions"), field(rules, "errors"),
-                 word(rules, "last_error")[0] ? ", last: " : "");
+    (void)printf("rules     generation %.0f, %.0f decisions, %.0f errors", field(s, "generation"),
+                 field(rules, "decisions"), field(rules, "errors"));
+    if (field(rules, "failed_series") > 0)
+        (void)printf(", %.0f series whose rules fail", field(rules, "failed_series"));
+    (void)printf("%s", word(rules, "last_error")[0] ? ", last: " : "");
     print_message(word(rules, "last_error"));
     print_backends(s, last, elapsed_s);
     last->is_set = true;

@@ -36,6 +36,27 @@ struct tg_retention tg_plan_retention(const struct tg_plan *p)
     return r;
 }
 
+static size_t plan_bytes(const struct tg_plan *p)
+{
+    size_t n = rollups_offset(p->n_prepared) + p->n_rollups * sizeof(struct tg_rollup);
+    for (unsigned i = 0; i < p->n_prepared; i++) n += p->prepared[i].len;
+    return n;
+}
+
+struct tg_plan *tg_plan_keep(const struct tg_plan *good, uint64_t generation)
+{
+    const size_t n = plan_bytes(good);
+    struct tg_plan *p = tg_malloc(n);
+    if (!p) return NULL;
+    /* Around retired_next, which another thread may write that replaces `good` meanwhile. */
+    const size_t rest = offsetof(struct tg_plan, retired_next) + sizeof(good->retired_next);
+    memcpy((uint8_t *)p + rest, (const uint8_t *)good + rest, n - rest);
+    p->generation = generation;
+    p->retired_next = NULL;
+    p->failed = p->kept = true;
+    return p;
+}
+
 struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_preparer *preparers,
                             unsigned n_backends, struct tg_buf *scratch)
 {

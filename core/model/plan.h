@@ -62,7 +62,8 @@ struct tg_plan {
     uint32_t wait;                /* subset of targets that an acknowledgement waits for */
     uint32_t inexpressible;       /* subset of targets that have no form for such a series */
     uint8_t strategy;             /* enum tg_strategy */
-    bool failed;                  /* a rule failed; on_error route taken */
+    bool failed : 1;              /* a rule failed: on_error route taken, or kept */
+    bool kept : 1;                /* failed, but all else is the last decision that did not */
     uint8_t n_prepared;
     uint8_t n_rollups; /* tg_plan_rollups; with keep_ms: tg_plan_retention */
     struct tg_prepared prepared[];
@@ -94,6 +95,7 @@ struct tg_decision {
     uint32_t targets, wait;
     uint8_t strategy;
     bool failed;
+    bool tags_failed; /* tags.lua did, or was not asked: `mapped` has the tags as received */
     struct tg_retention retention;
     struct tg_series_desc
         mapped; /* name, unit, kind as received; tags as mapped by tags.lua, canonical */
@@ -116,5 +118,14 @@ struct tg_preparer { /* one per configured backend, index = backend number */
  * absent (tg_plan_prepared gives NULL). A preparer without `fn` prepares nothing (length 0). */
 struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_preparer *preparers,
                             unsigned n_backends, struct tg_buf *scratch);
+/* Whether `p` (NULL accepted) holds a decision that no rule failed in, of its generation or of one
+ * before. */
+static inline bool tg_plan_is_good(const struct tg_plan *p)
+{
+    return p && (!p->failed || p->kept);
+}
+/* What `good` decided, for a generation whose rules fail: a copy, failed and kept. Returns owned;
+ * NULL when out of memory. */
+struct tg_plan *tg_plan_keep(const struct tg_plan *good, uint64_t generation);
 
 #endif

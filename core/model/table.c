@@ -36,6 +36,7 @@ struct tg_table {
     struct tg_symbols *symbols;
     struct tg_table_config config; /* defaults filled in */
     _Atomic uint64_t n_series, n_created, n_evicted, n_refused;
+    _Atomic uint64_t n_failed;       /* plans in force that failed */
     _Atomic uint32_t refusal_said_s; /* 0 = never */
 
     /* Replaced plans on their way out: pushed by tg_table_set_plan, taken as a whole by sweep. */
@@ -203,10 +204,19 @@ static struct tg_series *series_new(struct tg_table *t, const struct tg_series_d
     return NULL;
 }
 
+/* A plan comes into force (1) or leaves it (-1). */
+static void count_failed(struct tg_table *t, const struct tg_plan *p, int change)
+{
+    if (!p || !p->failed) return;
+    atomic_fetch_add_explicit(&t->n_failed, (uint64_t)(int64_t)change, memory_order_relaxed);
+}
+
 static void series_free(struct tg_table *t, struct tg_series *s)
 {
+    struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_relaxed);
     release_symbols(t, s);
-    tg_free(atomic_load_explicit(&s->plan, memory_order_relaxed));
+    count_failed(t, plan, -1);
+    tg_free(plan);
     tg_free(s);
 }
 
@@ -434,12 +444,16 @@ struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struc
                                   struct tg_plan *plan)
 {
     struct tg_plan *old = expected;
+    /* Counted before it can be replaced, and with it taken back: the sum is never below zero. */
+    count_failed(t, plan, 1);
     if (!atomic_compare_exchange_strong_explicit(&s->plan, &old, plan, memory_order_acq_rel,
                                                  memory_order_acquire)) {
+        count_failed(t, plan, -1);
         tg_free(plan);
         return old;
     }
     if (old && old != plan) {
+        count_failed(t, old, -1);
         /* Push only and take all: no ABA. Readers do not look at retired_next. */
         old->retired_next = atomic_load_explicit(&t->plans_replaced, memory_order_relaxed);
         while (!atomic_compare_exchange_weak_explicit(&t->plans_replaced, &old->retired_next, old,
@@ -611,6 +625,7 @@ struct tg_table_stats tg_table_stats(const struct tg_table *t)
         .n_series = atomic_load_explicit(&t->n_series, memory_order_relaxed),
         .n_raw_keys = atomic_load_explicit(&t->raw.n_keys, memory_order_relaxed),
         .n_symbols = tg_symbols_count(t->symbols),
+        .n_failed = atomic_load_explicit(&t->n_failed, memory_order_relaxed),
         .n_created = atomic_load_explicit(&t->n_created, memory_order_relaxed),
         .n_evicted = atomic_load_explicit(&t->n_evicted, memory_order_relaxed),
         .n_refused = atomic_load_explicit(&t->n_refused, memory_order_relaxed),

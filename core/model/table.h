@@ -125,6 +125,7 @@ void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg
 
 struct tg_table_stats {
     uint64_t n_series, n_raw_keys, n_symbols;
+    uint64_t n_failed; /* live series whose plan says that a rule failed */
     uint64_t n_created, n_evicted,
         n_refused; /* since start; refused counts intern calls refused at the limit */
 };

@@ -46,8 +46,15 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
     enum tg_code code = tg_table_describe(d->gateway->table, s, &desc, arena);
     if (code == TG_OK)
         code = tg_rules_decide(d->gateway->rules, d->decider.slot, &desc, arena, &decision, NULL);
+    const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
     if (code != TG_OK)
         (void)tg_fail(err, code, "out of memory (limits.memory)");
+    else if (decision.tags_failed && plan && plan->kept)
+        /* Its plan keeps what tags.lua made of it, for other backends only: as received, it might
+         * tell what tags.lua takes out. */
+        code = tg_fail(err, TG_ERR_INVALID,
+                       "tags.lua fails for this series since it was routed elsewhere, so its tags "
+                       "for this backend are not known; mend tags.lua");
     else
         code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
     tg_arena_reset(arena);

@@ -32,7 +32,9 @@ const struct tg_plan *tg_decider_decide(struct tg_decider *d, struct tg_series *
     struct tg_plan *plan = NULL;
     if (tg_table_describe(d->table, s, &desc, &d->arena) == TG_OK &&
         tg_rules_decide(d->rules, d->slot, &desc, &d->arena, &decision, NULL) == TG_OK)
-        plan = tg_plan_new(&decision, d->preparers, d->n_backends, &d->scratch);
+        plan = decision.failed && tg_plan_is_good(old)
+                   ? tg_plan_keep(old, decision.generation)
+                   : tg_plan_new(&decision, d->preparers, d->n_backends, &d->scratch);
     tg_arena_reset(&d->arena);
     return plan ? tg_table_set_plan(d->table, s, old, plan) : NULL;
 }

@@ -25,7 +25,9 @@ void tg_decider_init(struct tg_decider *d, struct tg_rules *rules, struct tg_tab
                      const struct tg_preparer *preparers, unsigned n_backends, unsigned slot);
 void tg_decider_deinit(struct tg_decider *d);
 
-/* Runs the rules and publishes the plan. NULL when out of memory. Inside the table's guard. */
+/* Runs the rules and publishes the plan. A series whose rules fail keeps the decision of `old`,
+ * and takes the on_error route only when there is no good one: an edit of a rule must not send
+ * everywhere what went to one place before. NULL when out of memory. Inside the table's guard. */
 const struct tg_plan *tg_decider_decide(struct tg_decider *d, struct tg_series *s,
                                         struct tg_plan *old);
 

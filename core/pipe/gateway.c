@@ -84,6 +84,10 @@ static uint64_t read_decisions(void *g)
 {
     return tg_rules_stats(((struct tg_gateway *)g)->rules).n_decisions;
 }
+static uint64_t read_failed(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_failed;
+}
 static uint64_t read_rule_errors(void *g)
 {
     return tg_rules_stats(((struct tg_gateway *)g)->rules).n_errors;
@@ -144,6 +148,8 @@ static void register_metrics(struct tg_gateway *g)
         {"tidegate_rules_decisions_total", "Series decided.", read_decisions, TG_METRIC_COUNTER},
         {"tidegate_rules_errors_total", "Decisions in which a rule failed.", read_rule_errors,
          TG_METRIC_COUNTER},
+        {"tidegate_series_failed", "Live series whose rules failed at their last decision.",
+         read_failed, TG_METRIC_GAUGE},
         {"tidegate_memory_bytes", "Heap held by the gateway.", read_memory, TG_METRIC_GAUGE},
     };
     tg_metric_register(&g->dropped, TG_METRIC_COUNTER, "tidegate_points_dropped_total",

@@ -225,7 +225,7 @@ bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct 
     out->targets = all_backends(vm->config);
     out->wait = 0;
     out->strategy = TG_STRATEGY_LOGGED;
-    out->failed = false;
+    out->failed = out->tags_failed = false;
     out->retention = (struct tg_retention){0};
     vm->refused = false;
     vm->overrun = TG_OVERRUN_NONE;
@@ -247,6 +247,7 @@ bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct 
     for (unsigned r = (unsigned)d.failed + 1; r < TG_RULES; r++)
         trace_step(&d, (enum tg_rule_no)r, 0, "not asked: a rule before it failed");
     on_error_route(vm->config, out);
+    out->tags_failed = d.failed == TG_RULE_TAGS;
     return d.failed != TG_RULE_TAGS || copy_desc(series, arena, &out->mapped, true);
 }
 
@@ -254,5 +255,6 @@ bool tg_decide_on_error(const struct tg_rules_config *config, const struct tg_se
                         struct tg_arena *arena, struct tg_decision *out)
 {
     on_error_route(config, out);
+    out->tags_failed = true;
     return copy_desc(series, arena, &out->mapped, true);
 }

@@ -385,8 +385,10 @@ static void report(struct tg_rules *r, const struct tg_vm *vm, const struct tg_s
     if (vm->overrun != TG_OVERRUN_NONE)
         atomic_fetch_add_explicit(&r->n_budget_overruns, 1, memory_order_relaxed);
     note_error(r, vm->error);
-    tg_warn("rules", "%s (series %s takes the on_error route)", vm->error,
-            tg_quote(name, sizeof(name), series->name, series->name_len));
+    tg_warn("rules",
+            "%s (series %s keeps the last decision that did not fail; without one it takes the "
+            "on_error route)",
+            vm->error, tg_quote(name, sizeof(name), series->name, series->name_len));
 }
 
 enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_series_desc *series,

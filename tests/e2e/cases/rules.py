@@ -55,6 +55,22 @@ class Reload(unittest.TestCase):
         wait_for("both", lambda: times(self.a) == [1] and times(self.b) == [1])
         self.assertIn("routing.lua:2", g.status()["rules"]["last_error"])
 
+    def test_a_series_whose_rule_fails_keeps_its_last_good_decision(self):
+        g = self.g
+        g.write_rule("tags", 'return function(series) series.tags.user = nil end')
+        self.assertEqual(self.reload().status, 200)
+        self.assertEqual(g.influx("m,k=v,user=jo v=1 1").status, 204)
+        wait_for("a", lambda: times(self.a) == [1])
+        g.write_rule("tags", 'return function(series) series.tags.user = series.tags.nope .. "" end')
+        self.assertEqual(request("POST", g.admin, "/-/reload?force=1").status, 200)
+        self.assertEqual(g.influx("m,k=v,user=jo v=1 2").status, 204)
+        wait_for("a", lambda: times(self.a) == [1, 2])
+        self.assertNotIn("jo", "".join(self.a.lines()))
+        self.assertEqual(times(self.b), [], "the series went everywhere")
+        status = g.status()["rules"]
+        self.assertEqual(status["failed_series"], 1)
+        self.assertEqual(g.metrics()["tidegate_series_failed"], 1)
+
     def test_endless_rules_do_not_stall_the_gateway(self):
         g = self.g
         g.write_rule("routing", """return function(series)
