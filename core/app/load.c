@@ -8,6 +8,7 @@
 #include "core/codec/compress.h"
 #include "core/codec/influx_line.h"
 #include "core/codec/otlp_encode.h"
+#include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
 
 enum { N_TAGS = 9 };
@@ -95,8 +96,9 @@ static enum tg_code make_series(struct tg_load *l, uint32_t i, struct tg_buf *sc
     TG_TRY(tg_series_desc_canonicalise(&s->desc, &tg_series_limits_default, err));
     if (l->protocol == TG_SEND_OTLP) return TG_OK;
     tg_buf_reset(scratch);
-    TG_TRY(l->protocol == TG_SEND_INFLUX ? tg_influx_prepare(&s->desc, scratch, err)
-                                         : tg_rw_prepare(&s->desc, scratch, err));
+    TG_TRY(l->protocol == TG_SEND_INFLUX
+               ? tg_influx_prepare(&s->desc, scratch, err)
+               : tg_rw_prepare(&s->desc, &tg_prom_names_default, scratch, err));
     uint8_t *bytes = tg_arena_alloc(&l->arena, scratch->len);
     if (!bytes) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     memcpy(bytes, scratch->data, scratch->len);

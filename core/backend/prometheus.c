@@ -13,11 +13,13 @@
 #include "core/backend/prometheus_query.h"
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
+#include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
 
 struct tg_backend {
     struct tg_backend_http http;
     char *query_base; /* NULL: not known */
+    struct tg_prom_names names;
     struct tg_buf message, packed;
     struct tg_compress compress;
 };
@@ -29,8 +31,39 @@ static const struct tg_option_spec options[] = {
     {.name = "query_url",
      .type = TG_OPT_STRING,
      .help = "what comes before /api/v1/query; default: url without /api/v1/write"},
+    {.name = "names",
+     .type = TG_OPT_ENUM,
+     .def = "utf8",
+     .choices = "utf8|escaped",
+     .help =
+         "metric and label names of remote write and Influx senders: kept as they are (Prometheus "
+         "3, VictoriaMetrics), or escaped for Prometheus 2: one `_` for each character but "
+         "letters, digits, `_` and `:`"},
+    {.name = "translation_strategy",
+     .type = TG_OPT_ENUM,
+     .def = "UnderscoreEscapingWithSuffixes",
+     .choices = "UnderscoreEscapingWithSuffixes|UnderscoreEscapingWithoutSuffixes|"
+                "NoUTF8EscapingWithSuffixes|NoTranslation",
+     .help = "names of OTLP senders, as Prometheus' own setting of that name"},
     {.name = NULL},
 };
+
+/* The strategies' names are made of what they do. */
+static enum tg_code read_names(struct tg_backend *b, const struct tg_options *o, struct tg_err *err)
+{
+    const char *strategy = tg_options_str(o, "translation_strategy");
+    b->names = (struct tg_prom_names){
+        .is_utf8 = strcmp(tg_options_str(o, "names"), "utf8") == 0,
+        .is_otlp_utf8 = strncmp(strategy, "No", 2) == 0,
+        .has_otlp_suffixes = strstr(strategy, "WithSuffixes") != NULL,
+    };
+    if (b->names.is_otlp_utf8 && !b->names.is_utf8)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "names = \"escaped\" contradicts translation_strategy = \"%s\", which keeps "
+                       "UTF-8; write names = \"utf8\", or a strategy with UnderscoreEscaping",
+                       strategy);
+    return TG_OK;
+}
 
 static void close_it(struct tg_backend *b)
 {
@@ -84,6 +117,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
         tg_buf_init(&b->packed, b->http.max_request_bytes / 6 * 7 + 4096);
         code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
     }
+    if (code == TG_OK) code = read_names(b, how->options, err);
     if (code == TG_OK && !strchr(strstr(b->http.base, "://") + 3, '/'))
         code =
             tg_fail(err, TG_ERR_INVALID, "url \"%s\" has no path; remote write is usually at %s%s",
@@ -100,7 +134,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
 static size_t label_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
 {
     enum { COMPOSITE = 1 };
-    if (at == begin) return *begin == COMPOSITE ? (size_t)(end - at) : 1;
+    if (at == begin) return (*begin & 0x7f) == COMPOSITE ? (size_t)(end - at) : 1;
     const uint8_t *p = at + 1; /* the field's tag */
     uint64_t len;
     if (!tg_varint_get(&p, end, &len) || len > (uint64_t)(end - p)) return (size_t)(end - at);
@@ -113,7 +147,7 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     struct tg_backend *b = backend;
     struct tg_buf plain;
     tg_buf_init(&plain, out->max_bytes);
-    enum tg_code code = tg_rw_prepare(mapped, &plain, err);
+    enum tg_code code = tg_rw_prepare(mapped, &b->names, &plain, err);
     if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, label_len, out, err);
     tg_buf_deinit(&plain);
     return code;
@@ -170,7 +204,7 @@ static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_ro
                         tg_on_query_end on_end, void *arg)
 {
     if (b->query_base) {
-        tg_prometheus_query(&b->http, b->query_base, q, on_row, on_end, arg);
+        tg_prometheus_query(&b->http, b->query_base, &b->names, q, on_row, on_end, arg);
         return;
     }
     struct tg_err err = {0};

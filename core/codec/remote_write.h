@@ -39,11 +39,10 @@ TG_MUST_CHECK enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct t
 
 /* --- encoding: what the prometheus backend keeps of a series, and one message per point ---
  *
- * Names follow the OpenTelemetry specification "Prometheus and OpenMetrics Compatibility" (see
- * prom_name.h). Series of unknown kind (from remote write or Influx lines) keep their name. Labels
- * are sorted; labels whose names become the same are joined with ";" in the order of their keys; a
- * tag that would take the place of a label of ours (__name__, `le` of a histogram, `quantile` of a
- * summary) becomes exported___name__, exported_le, exported_quantile.
+ * Names are kept or escaped, as `names` says (see prom_name.h). Labels are sorted; labels whose
+ * names become the same are joined with ";" in the order of their keys; a tag that would take the
+ * place of a label of ours (__name__, `le` of a histogram, `quantile` of a summary) becomes
+ * exported___name__, exported_le, exported_quantile.
  *
  * Prepared bytes (lengths are u32, little-endian, unaligned):
  *
@@ -51,12 +50,16 @@ TG_MUST_CHECK enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct t
  *   native histograms:                   u8 2 | encoded labels
  *   composite (histograms, summaries):   u8 1 | u32 a | u32 name | u32 b | u32 c
  *                                        | labels < __name__ | name | labels < le | labels > le
+ *
+ * The first byte has bit 7 set when label names are kept: those of exemplars are, too.
  */
 
 /* Appends the prepared form of a canonical desc. Pure. TG_ERR_INVALID: no name is left;
  * TG_ERR_UNSUPPORTED: delta temporality, which Prometheus has no form for; TG_ERR_NOMEM,
  * TG_ERR_TOO_LARGE from the buffer. After a failure `out` is as before. */
-TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, struct tg_buf *out,
+struct tg_prom_names;
+TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped,
+                                         const struct tg_prom_names *names, struct tg_buf *out,
                                          struct tg_err *err);
 
 /* Appends the TimeSeries fields for one point to a WriteRequest in `out`:

@@ -10,7 +10,14 @@
 /* Field numbers of prompb. */
 enum { LABELS = 1, SAMPLES = 2, EXEMPLARS = 3, HISTOGRAMS = 4 };
 
-enum { FORM_PLAIN = 0, FORM_COMPOSITE = 1, FORM_NATIVE = 2, COMPOSITE_HEAD = 1 + 4 * 4 };
+enum {
+    FORM_PLAIN = 0,
+    FORM_COMPOSITE = 1,
+    FORM_NATIVE = 2,
+    FORM_MASK = 0x7f,
+    FORM_KEEPS_NAMES = 0x80, /* label names of exemplars, too, stay as they are */
+    COMPOSITE_HEAD = 1 + 4 * 4
+};
 
 enum {
     MAX_SCHEMA = 8,
@@ -73,11 +80,12 @@ static enum tg_code put_joined(struct tg_buf *b, const struct label *l, uint32_t
 }
 
 /* Appends the name of tag t as a label, out of the way of the labels that are ours. */
-static enum tg_code label_name(const struct tg_tag *t, const char *extra, struct tg_buf *out)
+static enum tg_code label_name(const struct tg_tag *t, const char *extra, bool keep,
+                               struct tg_buf *out)
 {
     static const char exported[] = "exported_";
     const size_t start = out->len;
-    TG_TRY(tg_prom_label_name(t->key, t->key_len, out));
+    TG_TRY(tg_prom_label_name(t->key, t->key_len, keep, out));
     const size_t len = out->len - start;
     const bool clashes =
         cmp_bytes(out->data + start, len, name_label, sizeof(name_label) - 1) == 0 ||
@@ -96,6 +104,7 @@ struct preparing {
     struct tg_buf names; /* all label names */
     struct tg_buf joined;
     struct tg_buf metric;
+    bool keeps_names;
 };
 
 static enum tg_code collect_labels(struct preparing *p, const struct tg_series_desc *d,
@@ -103,7 +112,7 @@ static enum tg_code collect_labels(struct preparing *p, const struct tg_series_d
 {
     for (uint32_t i = 0; i < d->n_tags; i++) {
         const size_t start = p->names.len;
-        TG_TRY(label_name(&d->tags[i], extra, &p->names));
+        TG_TRY(label_name(&d->tags[i], extra, p->keeps_names, &p->names));
         p->labels[i].tag = &d->tags[i];
         p->labels[i].name_len = (uint32_t)(p->names.len - start);
     }
@@ -149,7 +158,7 @@ static enum tg_code put_composite(struct preparing *p, const char *extra, struct
     uint32_t lens[4];
     uint32_t at = 0;
     TG_TRY(tg_buf_reserve(out, COMPOSITE_HEAD));
-    tg_buf_put_u8(out, FORM_COMPOSITE);
+    tg_buf_put_u8(out, FORM_COMPOSITE | (p->keeps_names ? FORM_KEEPS_NAMES : 0));
     out->len = head + COMPOSITE_HEAD;
     size_t from = out->len;
     TG_TRY(put_labels(p, &at, name_label, out));
@@ -166,8 +175,8 @@ static enum tg_code put_composite(struct preparing *p, const char *extra, struct
     return TG_OK;
 }
 
-enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, struct tg_buf *out,
-                           struct tg_err *err)
+enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, const struct tg_prom_names *names,
+                           struct tg_buf *out, struct tg_err *err)
 {
     const struct tg_series_desc *d = mapped;
     if (d->temporality == TG_TEMPORALITY_DELTA)
@@ -179,16 +188,17 @@ enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, struct tg_buf *o
                                                      : NULL;
     const size_t start = out->len;
     struct tg_arena arena;
-    struct preparing p = {.n = 0};
+    struct preparing p = {.keeps_names = tg_prom_keeps_names(names, d)};
     tg_arena_init(&arena, 0);
     tg_buf_init(&p.names, 0);
     tg_buf_init(&p.joined, 0);
     tg_buf_init(&p.metric, 0);
     p.labels = tg_arena_alloc(&arena, d->n_tags * sizeof(*p.labels));
     enum tg_code code = p.labels ? TG_OK : TG_ERR_NOMEM;
-    if (code == TG_OK) code = tg_prom_metric_name(d, &p.metric, err);
+    if (code == TG_OK) code = tg_prom_metric_name(d, names, &p.metric, err);
     if (code == TG_OK) code = collect_labels(&p, d, extra);
-    const uint8_t form = d->kind == TG_KIND_EXP_HISTOGRAM ? FORM_NATIVE : FORM_PLAIN;
+    const uint8_t form = (uint8_t)((d->kind == TG_KIND_EXP_HISTOGRAM ? FORM_NATIVE : FORM_PLAIN) |
+                                   (p.keeps_names ? FORM_KEEPS_NAMES : 0));
     if (code == TG_OK) code = extra ? put_composite(&p, extra, out) : put_plain(&p, form, out);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
@@ -244,7 +254,7 @@ static void hex_of(char *out, const uint8_t *p, size_t n)
     }
 }
 
-static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e)
+static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e, bool keep)
 {
     size_t body;
     size_t chars = 0;
@@ -273,7 +283,7 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
         size_t name;
         TG_TRY(tg_wire_open(out, LABELS, &label));
         TG_TRY(tg_wire_open(out, 1, &name));
-        TG_TRY(tg_prom_label_name(key->ptr, key->len, out));
+        TG_TRY(tg_prom_label_name(key->ptr, key->len, keep, out));
         TG_TRY(tg_wire_close(out, name));
         TG_TRY(tg_buf_reserve(out, (size_t)value->len + 16));
         tg_wire_put_bytes(out, 2, value->ptr, value->len);
@@ -286,22 +296,22 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
 }
 
 /* Those whose value lies in (above, to]. */
-static enum tg_code put_exemplars(struct tg_buf *out, const struct tg_exemplars *ex, double above,
-                                  double to)
+static enum tg_code put_exemplars(struct tg_buf *out, const struct tg_exemplars *ex, bool keep,
+                                  double above, double to)
 {
     for (uint32_t i = 0; ex && i < ex->n; i++)
         if (ex->items[i].value > above && ex->items[i].value <= to)
-            TG_TRY(put_exemplar(out, &ex->items[i]));
+            TG_TRY(put_exemplar(out, &ex->items[i], keep));
     return TG_OK;
 }
 
-static enum tg_code put_all_exemplars(struct tg_buf *out, const struct tg_exemplars *ex)
+static enum tg_code put_all_exemplars(struct tg_buf *out, const struct tg_exemplars *ex, bool keep)
 {
-    for (uint32_t i = 0; ex && i < ex->n; i++) TG_TRY(put_exemplar(out, &ex->items[i]));
+    for (uint32_t i = 0; ex && i < ex->n; i++) TG_TRY(put_exemplar(out, &ex->items[i], keep));
     return TG_OK;
 }
 
-/* --- plain: numbers and native histograms --- */
+/* --- plain: numbers and native histograms; `labels` come right after the form's byte --- */
 
 static enum tg_code append_number(struct tg_buf *out, const uint8_t *labels, uint32_t len,
                                   const struct tg_point *p, uint64_t bits)
@@ -321,7 +331,7 @@ static enum tg_code append_number(struct tg_buf *out, const uint8_t *labels, uin
     TG_TRY(tg_buf_reserve(out, (size_t)len + SAMPLE_MAX));
     tg_buf_put(out, labels, len);
     put_sample(out, bits, ms);
-    TG_TRY(put_all_exemplars(out, p->exemplars));
+    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
     return tg_wire_close(out, body);
 }
 
@@ -419,7 +429,7 @@ static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uin
     size_t histogram;
     TG_TRY(tg_wire_open(out, 1, &body));
     TG_TRY(tg_buf_append(out, labels, len));
-    TG_TRY(put_all_exemplars(out, p->exemplars));
+    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
     TG_TRY(tg_wire_open(out, HISTOGRAMS, &histogram));
     TG_TRY(tg_buf_reserve(out, 96));
     tg_wire_put_varint(out, 1, h->count);
@@ -444,15 +454,17 @@ struct composite {
     const uint8_t *a, *name, *b, *c;
     uint32_t a_len, name_len, b_len, c_len;
     const char *extra; /* "le", "quantile" */
+    bool keeps_names;
     uint64_t ms;
 };
 
 static bool read_composite(const uint8_t *prepared, uint32_t len, struct composite *s)
 {
     uint32_t lens[4];
-    if (len < COMPOSITE_HEAD || prepared[0] != FORM_COMPOSITE) return false;
+    if (len < COMPOSITE_HEAD || (prepared[0] & FORM_MASK) != FORM_COMPOSITE) return false;
     memcpy(lens, prepared + 1, sizeof(lens));
     if ((uint64_t)lens[0] + lens[1] + lens[2] + lens[3] != len - COMPOSITE_HEAD) return false;
+    s->keeps_names = prepared[0] & FORM_KEEPS_NAMES;
     s->a = prepared + COMPOSITE_HEAD;
     s->a_len = lens[0];
     s->name = s->a + lens[0];
@@ -490,7 +502,7 @@ static enum tg_code put_part(struct tg_buf *out, const struct composite *s, cons
     TG_TRY(tg_buf_reserve(out, (size_t)s->c_len + SAMPLE_MAX));
     tg_buf_put(out, s->c, s->c_len);
     put_sample(out, bits, s->ms);
-    TG_TRY(put_exemplars(out, ex, above, to));
+    TG_TRY(put_exemplars(out, ex, s->keeps_names, above, to));
     return tg_wire_close(out, body);
 }
 
@@ -610,7 +622,7 @@ static enum tg_code append_plain(struct tg_buf *out, const uint8_t *labels, uint
 static enum tg_code append_any(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
                                const struct tg_point *p)
 {
-    switch (len ? prepared[0] : 0xff) {
+    switch (len ? prepared[0] & FORM_MASK : 0xff) {
     case FORM_PLAIN: return append_plain(out, prepared + 1, len - 1, p);
     case FORM_NATIVE:
         return p->type == TG_VALUE_NONE ? append_native(out, prepared + 1, len - 1, p)

@@ -2,6 +2,7 @@
  * backend does and read them back; and everything under tight limits. */
 #include <stdlib.h>
 
+#include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
 #include "tests/support/decode_fixture.h"
 
@@ -91,7 +92,8 @@ static void check_round_trip(struct tg_decode_fixture *f)
     for (uint32_t i = 0; i < n; i++) {
         tg_buf_reset(&prepared);
         tg_buf_reset(&out);
-        const enum tg_code code = tg_rw_prepare(items[i].desc, &prepared, &err);
+        const enum tg_code code =
+            tg_rw_prepare(items[i].desc, &tg_prom_names_default, &prepared, &err);
         check(code == TG_OK || (code == TG_ERR_INVALID && prepared.len == 0));
         if (code != TG_OK) continue;
         const enum tg_code written =

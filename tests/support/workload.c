@@ -6,6 +6,7 @@
 #include "core/base/mem.h"
 #include "core/codec/influx_line.h"
 #include "core/codec/otlp_encode.h"
+#include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
 
 enum { SERIES_PER_METRIC = 100, N_TAGS = 3 + 2 + 6 };
@@ -92,7 +93,7 @@ static void prepare(struct tg_workload *w)
         for (uint32_t i = 0; i < w->n_series; i++) {
             w->prepared_at[f][i] = (uint32_t)b->len;
             must((f ? tg_influx_prepare(&w->descs[i], b, &err)
-                    : tg_rw_prepare(&w->descs[i], b, &err)) == TG_OK,
+                    : tg_rw_prepare(&w->descs[i], &tg_prom_names_default, b, &err)) == TG_OK,
                  err.msg);
         }
         w->prepared_at[f][w->n_series] = (uint32_t)b->len;

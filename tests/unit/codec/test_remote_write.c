@@ -385,6 +385,9 @@ static void full_table_refuses_new_series(void **state)
 
 /* --- names --- */
 
+/* What Prometheus 2 takes. */
+static const struct tg_prom_names escaped = {.has_otlp_suffixes = true};
+
 static void names_follow_the_specification(void **state)
 {
     (void)state;
@@ -420,6 +423,8 @@ static void names_follow_the_specification(void **state)
         {"___", "", TG_KIND_UNKNOWN, "___"},
         {"cpu_usage idle", "", TG_KIND_UNKNOWN, "cpu_usage_idle"},
         {"9p", "", TG_KIND_UNKNOWN, "_9p"},
+        {"a\xe6\xb8\xa9.b", "", TG_KIND_UNKNOWN, "a__b"}, /* one "_" a character, not a byte */
+        {"\xe6\xb8\xa9\xe5\xba\xa6", "", TG_KIND_UNKNOWN, NULL},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct tg_buf b;
@@ -433,7 +438,7 @@ static void names_follow_the_specification(void **state)
         assert_int_equal(tg_buf_append(&b, "pre", 3), TG_OK);
         for (int run = 0; run < 2; run++) {
             b.len = 3;
-            assert_int_equal(tg_prom_metric_name(&d, &b, &err),
+            assert_int_equal(tg_prom_metric_name(&d, &escaped, &b, &err),
                              rows[i].want ? TG_OK : TG_ERR_INVALID);
             if (!rows[i].want) {
                 assert_int_equal(b.len, 3);
@@ -451,16 +456,75 @@ static void names_follow_the_specification(void **state)
                                             {"__y__", "__y__"},
                                             {"9z", "key_9z"},
                                             {"a:b", "a_b"},
-                                            {"\xc3\xa9", "__"}};
+                                            {"\xc3\xa9", "_"},
+                                            {"gr\xc3\xb6\xc3\x9f\x65", "gr__e"},
+                                            {"a..b", "a__b"}};
     for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
         struct tg_buf b;
         tg_buf_init(&b, 0);
-        assert_int_equal(tg_prom_label_name(labels[i][0], (uint32_t)strlen(labels[i][0]), &b),
-                         TG_OK);
+        assert_int_equal(
+            tg_prom_label_name(labels[i][0], (uint32_t)strlen(labels[i][0]), false, &b), TG_OK);
         assert_int_equal(b.len, strlen(labels[i][1]));
         assert_memory_equal(b.data, labels[i][1], b.len);
         tg_buf_deinit(&b);
     }
+}
+
+static void names_are_kept_where_utf8_is_taken(void **state)
+{
+    (void)state;
+    static const struct tg_prom_names bare = {.is_utf8 = true};
+    static const struct tg_prom_names suffixed = {
+        .is_utf8 = true, .is_otlp_utf8 = true, .has_otlp_suffixes = true};
+    static const struct tg_prom_names untouched = {.is_utf8 = true, .is_otlp_utf8 = true};
+    static const struct {
+        const char *name, *unit;
+        enum tg_kind kind;
+        const char *by_default, *bare, *suffixed, *untouched;
+    } rows[] = {
+        {"http.server.duration", "", TG_KIND_UNKNOWN, "http.server.duration",
+         "http.server.duration", "http.server.duration", "http.server.duration"},
+        {"\xe6\xb8\xa9\xe5\xba\xa6", "", TG_KIND_UNKNOWN, "\xe6\xb8\xa9\xe5\xba\xa6",
+         "\xe6\xb8\xa9\xe5\xba\xa6", "\xe6\xb8\xa9\xe5\xba\xa6", "\xe6\xb8\xa9\xe5\xba\xa6"},
+        {"9 p", "", TG_KIND_UNKNOWN, "9 p", "9 p", "9 p", "9 p"},
+        {"http.server.duration", "s", TG_KIND_HISTOGRAM, "http_server_duration_seconds",
+         "http_server_duration", "http.server.duration_seconds", "http.server.duration"},
+        {"requests.total", "1", TG_KIND_COUNTER, "requests_total", "requests_total",
+         "requests_total", "requests.total"},
+        {"net.io", "By/s", TG_KIND_GAUGE, "net_io_bytes_per_second", "net_io",
+         "net.io_bytes_per_second", "net.io"},
+        {"cpu.ratio", "1", TG_KIND_GAUGE, "cpu_ratio", "cpu_ratio", "cpu_ratio", "cpu.ratio"},
+        {"mem.bytes", "By", TG_KIND_COUNTER, "mem_bytes_total", "mem_bytes", "mem.bytes_total",
+         "mem.bytes"},
+        {"..a_.b", "", TG_KIND_GAUGE, "a_b", "a__b", "..a_.b", "..a_.b"},
+        {"2xx", "", TG_KIND_GAUGE, "_2xx", "_2xx", "2xx", "2xx"},
+        {"total", "", TG_KIND_COUNTER, "total", "total", "total_total", "total"},
+    };
+    struct tg_buf b;
+    struct tg_err err;
+    tg_buf_init(&b, 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct tg_series_desc d = {.name = rows[i].name,
+                                         .unit = rows[i].unit,
+                                         .name_len = (uint32_t)strlen(rows[i].name),
+                                         .unit_len = (uint32_t)strlen(rows[i].unit),
+                                         .kind = (uint8_t)rows[i].kind};
+        const struct {
+            const struct tg_prom_names *names;
+            const char *want;
+        } runs[] = {{&tg_prom_names_default, rows[i].by_default},
+                    {&bare, rows[i].bare},
+                    {&suffixed, rows[i].suffixed},
+                    {&untouched, rows[i].untouched}};
+        for (size_t k = 0; k < 4; k++) {
+            tg_buf_reset(&b);
+            assert_int_equal(tg_prom_metric_name(&d, runs[k].names, &b, &err), TG_OK);
+            if (b.len != strlen(runs[k].want) || memcmp(b.data, runs[k].want, b.len) != 0)
+                fail_msg("%s, %zu: got %.*s, want %s", rows[i].name, k, (int)b.len,
+                         (const char *)b.data, runs[k].want);
+        }
+    }
+    tg_buf_deinit(&b);
 }
 
 /* --- encoding, read back --- */
@@ -469,6 +533,49 @@ static void names_follow_the_specification(void **state)
     {                                                       \
         k, v, sizeof(k) - 1, sizeof(v) - 1, TG_ORIGIN_POINT \
     }
+
+/* Labels and those of exemplars stay, too; __name__ is ours in any case. */
+static void kept_names_reach_the_message(void **state)
+{
+    (void)state;
+    struct tg_tag tags[] = {TAG("__name__", "x"), TAG("http.route", "/"),
+                            TAG("\xe5\x9c\xb0\xe7\x82\xb9", "a")};
+    const struct tg_string labels[] = {{"k.1", 3}, {"v", 1}};
+    const struct tg_exemplar e = {.value = 1, .n_labels = 1, .labels = labels};
+    const struct tg_exemplars ex = {1, &e};
+    const struct tg_point p = {.type = TG_VALUE_DOUBLE, .value.f64 = 1, .exemplars = &ex};
+    const struct tg_series_desc d = {
+        .name = "\xe6\xb8\xa9\xe5\xba\xa6", .unit = "", .name_len = 6, .n_tags = 3, .tags = tags};
+    static const struct {
+        const struct tg_prom_names *names;
+        enum tg_code code;
+        const char *want;
+    } runs[] = {
+        {&tg_prom_names_default, TG_OK,
+         "\xe6\xb8\xa9\xe5\xba\xa6{exported___name__=\"x\",http.route=\"/\","
+         "\xe5\x9c\xb0\xe7\x82\xb9=\"a\"} unknown [] d:1 @0 ex{1 @0 k.1=v}\n"},
+        {&escaped, TG_ERR_INVALID, NULL},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        struct tg_decode_fixture f;
+        struct tg_buf prepared;
+        struct tg_buf out;
+        struct tg_err err;
+        tg_decode_fixture_init(&f, NULL);
+        tg_buf_init(&prepared, 0);
+        tg_buf_init(&out, 0);
+        assert_int_equal(tg_rw_prepare(&d, runs[i].names, &prepared, &err), runs[i].code);
+        if (runs[i].want) {
+            assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p),
+                             TG_OK);
+            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
+            assert_string_equal(tg_decode_text(&f), runs[i].want);
+        }
+        tg_buf_deinit(&prepared);
+        tg_buf_deinit(&out);
+        tg_decode_fixture_deinit(&f);
+    }
+}
 
 static struct tg_tag plain_tags[] = {TAG("A", "upper"), TAG("host.name", "h"), TAG("zone", "z")};
 static struct tg_tag clash_tags[] = {TAG("__name__", "other"), TAG("a.b", "1"),
@@ -743,7 +850,7 @@ static void points_are_written(void **state)
         tg_decode_fixture_init(&f, NULL);
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
-        assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
+        assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
         for (int run = 0; run < 2; run++) {
             tg_buf_reset(&out);
             assert_int_equal(
@@ -772,7 +879,7 @@ static void points_are_written(void **state)
             tg_buf_deinit(&prepared);
             tg_buf_init(&prepared, 0);
             tg_mem_fail_at(n);
-            const enum tg_code code = tg_rw_prepare(&d, &prepared, &err);
+            const enum tg_code code = tg_rw_prepare(&d, &escaped, &prepared, &err);
             const bool fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
@@ -802,7 +909,7 @@ static void the_scalar_form_is_exact(void **state)
         .ts_ns = INT64_C(1700000000123000000), .type = TG_VALUE_DOUBLE, .value.f64 = 1};
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
-    assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
     assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
     const size_t len = tg_unhex("0a55"
                                 "0a0a0a0141120575707065"
@@ -830,10 +937,10 @@ static void what_prometheus_cannot_take_is_refused(void **state)
                                .kind = TG_KIND_COUNTER,
                                .temporality = TG_TEMPORALITY_DELTA};
     tg_buf_init(&b, 0);
-    assert_int_equal(tg_rw_prepare(&d, &b, &err), TG_ERR_UNSUPPORTED);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, &b, &err), TG_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "cumulative"));
     d = (struct tg_series_desc){.name = "??", .unit = "", .name_len = 2};
-    assert_int_equal(tg_rw_prepare(&d, &b, &err), TG_ERR_INVALID);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, &b, &err), TG_ERR_INVALID);
     assert_int_equal(b.len, 0);
     const struct tg_point p = {.type = TG_VALUE_DOUBLE};
     assert_int_equal(tg_rw_append_point(&b, NULL, 0, &p), TG_ERR_UNSUPPORTED);
@@ -861,7 +968,7 @@ static void long_exemplar_labels_are_left_out(void **state)
     tg_decode_fixture_init(&f, NULL);
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
-    assert_int_equal(tg_rw_prepare(&d, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
     assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
     assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
     assert_string_equal(tg_decode_text(&f),
@@ -917,6 +1024,8 @@ int main(void)
         cmocka_unit_test(survives_every_failed_allocation),
         cmocka_unit_test(full_table_refuses_new_series),
         cmocka_unit_test(names_follow_the_specification),
+        cmocka_unit_test(names_are_kept_where_utf8_is_taken),
+        cmocka_unit_test(kept_names_reach_the_message),
         cmocka_unit_test(points_are_written),
         cmocka_unit_test(the_scalar_form_is_exact),
         cmocka_unit_test(what_prometheus_cannot_take_is_refused),
