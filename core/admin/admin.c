@@ -157,7 +157,7 @@ static void register_metrics(struct tg_admin *a)
     tg_metric_register_fn(&m[1], TG_METRIC_GAUGE, "process_resident_memory_bytes",
                           "Resident memory of the process", read_rss, NULL, NULL);
     tg_metric_register_seconds(&m[2], TG_METRIC_COUNTER, "process_cpu_seconds_total",
-                               "CPU time of the process, user and system", read_cpu_ms, NULL);
+                               "CPU time of the process, user and system", read_cpu_ms, NULL, NULL);
     tg_metric_register_fn(&m[3], TG_METRIC_GAUGE, "process_open_fds",
                           "Open file descriptors of the process", read_fds, NULL, NULL);
     tg_metric_register(&m[4], TG_METRIC_GAUGE, "process_max_fds",

@@ -72,12 +72,19 @@ void tg_metric_register_fn(struct tg_metric *m, enum tg_metric_type type, const 
 }
 
 void tg_metric_register_seconds(struct tg_metric *m, enum tg_metric_type type, const char *name,
-                                const char *help, uint64_t (*read_ms)(void *arg), void *arg)
+                                const char *help, uint64_t (*read_ms)(void *arg), void *arg,
+                                const char *labels_fmt, ...)
 {
     fill(m, type, name, help);
     m->read = read_ms;
     m->arg = arg;
     m->in_millis = true;
+    if (labels_fmt) {
+        va_list ap;
+        va_start(ap, labels_fmt);
+        (void)vsnprintf(m->labels, sizeof(m->labels), labels_fmt, ap);
+        va_end(ap);
+    }
     link_metric(m);
 }
 

@@ -41,7 +41,8 @@ void tg_metric_register_fn(struct tg_metric *m, enum tg_metric_type type, const 
                            const char *labels_fmt, ...) __attribute__((format(printf, 7, 8)));
 /* As above; `read_ms` gives milliseconds, which are shown as seconds, for names in _seconds. */
 void tg_metric_register_seconds(struct tg_metric *m, enum tg_metric_type type, const char *name,
-                                const char *help, uint64_t (*read_ms)(void *arg), void *arg);
+                                const char *help, uint64_t (*read_ms)(void *arg), void *arg,
+                                const char *labels_fmt, ...) __attribute__((format(printf, 7, 8)));
 void tg_metric_unregister(
     struct tg_metric *m); /* a metric that was never registered (zeroed) is accepted */
 

@@ -118,6 +118,8 @@ struct tg_log_read {
     uint64_t from_pos, to_pos;           /* the positions covered */
     uint64_t from_point_no, to_point_no; /* to - from = points in batch + n_lost */
     uint64_t n_lost;                     /* points given up to damage in this stretch */
+    int64_t accepted_ns; /* when the first of the points was taken in, wall clock, to 0.2 s; 0 =
+                            none, or not known */
 };
 
 /* A reader at `pos` (an earlier record end, 0 or start_pos; a position inside a record moves to the

@@ -33,6 +33,7 @@ enum {
     TG_LOG_CURSOR_MS = 200,
     TG_LOG_CURSOR_RETRY_MS = 5000,
     TG_LOG_SAY_EVERY_MS = 60000, /* a state that lasts is said again so often */
+    TG_LOG_ACCEPTED_MS = 200,    /* how exactly the log knows when its points came */
     TG_LOG_GROUP_SERIES = 64,    /* series in one record */
     TG_LOG_GROUP_BYTES = 64 << 10
 };
@@ -72,6 +73,9 @@ struct tg_log_writer {             /* under commit_mu */
     uint64_t next_point_no;
     uint64_t serial;   /* of the active segment, unique in this process */
     uint64_t begun_ms; /* mono */
+    /* Wall clock of the newest accepted record: in the active segment; in the commit being built
+     * (0 = it has none). */
+    int64_t accepted_ns, out_accepted_ns;
     bool unsynced, dir_unsynced;
     uint64_t unsynced_since_ms;
     uint64_t refused_bytes; /* of the commit that found the log full */

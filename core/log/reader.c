@@ -21,6 +21,7 @@ struct tg_log_reader {
     uint32_t target_bits[TG_MAX_BACKENDS]; /* by bit in this segment: the bit of that name now */
     unsigned n_target_bits;                /* 0: what the bits mean is not known */
     bool targets_same;                     /* the bits mean what they mean now */
+    int64_t accepted_ns;                   /* when the next points were taken in; 0: not known */
     struct tg_buf scratch;
     struct tg_arena arena;
 };
@@ -135,6 +136,8 @@ static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *
     } else if (rec->type == TG_RECORD_TARGETS) {
         if (take_targets(r, rec) != TG_OK)
             tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
+    } else if (rec->type == TG_RECORD_ACCEPTED) {
+        (void)tg_accepted_record_get(rec->payload, rec->len, &r->accepted_ns);
     } else if (rec->type == TG_RECORD_COMMIT && r->seg &&
                tg_commit_record_get(rec->payload, rec->len, &no) && no <= r->seg->limit_point_no) {
         if (r->expected_no != TG_NO_NUMBER && no > r->expected_no) *lost += no - r->expected_no;
@@ -148,6 +151,16 @@ static bool is_void(const struct tg_log_segment *seg, const struct tg_block_info
 {
     return seg && seg->limit_point_no != TG_NO_NUMBER &&
            info->first_point_no + info->n_points > seg->limit_point_no;
+}
+
+/* When the segment in r->fd was begun; 0: not known. */
+static int64_t begun_ns(const struct tg_log_reader *r)
+{
+    uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
+    struct tg_segment_header h;
+    const struct tg_fs *fs = r->log->fs;
+    const int64_t got = fs->pread(fs->self, r->fd, bytes, sizeof(bytes), 0);
+    return got > 0 && tg_segment_header_get(bytes, (size_t)got, &h) ? h.created_ns : 0;
 }
 
 /* Enters `seg` (takes its reference) and brings the decoding state to r->pos. */
@@ -182,6 +195,7 @@ static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, s
     tg_block_decoder_reset(&r->decoder);
     r->n_target_bits = 0;
     r->targets_same = false;
+    r->accepted_ns = begun_ns(r);
     tg_segment_walk_init(&r->walk, log->fs, r->fd, seg->start_pos, seg->start_pos);
     if (r->pos < r->walk.pos) {
         if (r->expected_no == TG_NO_NUMBER) r->expected_no = seg->first_point_no;
@@ -359,6 +373,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                 if (added &&
                     ((uint64_t)added + info.n_points > max_points || info.arena_bytes > room))
                     break;
+                if (!added) read->accepted_ns = r->accepted_ns;
                 const uint64_t refused = r->dict->n_refused;
                 const uint64_t lost_before = lost;
                 code = take_block(r, rec, batch, &lost, err);

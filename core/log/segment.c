@@ -53,6 +53,14 @@ bool tg_commit_record_get(const uint8_t *payload, size_t len, uint64_t *point_no
     return tg_varint_get(&payload, payload + len, point_no) && *point_no < TG_POINT_NO_MAX;
 }
 
+bool tg_accepted_record_get(const uint8_t *payload, size_t len, int64_t *wall_ns)
+{
+    uint64_t ms;
+    if (!tg_varint_get(&payload, payload + len, &ms) || ms > INT64_MAX / 1000000) return false;
+    *wall_ns = (int64_t)ms * 1000000;
+    return true;
+}
+
 void tg_segment_name(uint64_t start_pos, char out[TG_SEGMENT_NAME_BYTES])
 {
     (void)snprintf(out, TG_SEGMENT_NAME_BYTES, "%020llu.seg", (unsigned long long)start_pos);

@@ -37,7 +37,9 @@ enum tg_record_type {
     TG_RECORD_BLOCK = 2, /* core/log/block.h */
     TG_RECORD_COMMIT = 3, /* point number after the commit: the loss of its last block is seen */
     TG_RECORD_TARGETS =
-        4 /* n, n x (len, name): what the bits of points' targets mean from here on */
+        4, /* n, n x (len, name): what the bits of points' targets mean from here on */
+    TG_RECORD_ACCEPTED = 5 /* ms since 1970: when the points from here on were taken in, until the
+                              next such record; before the first, the segment's creation time */
 };
 
 struct tg_segment_header {
@@ -54,6 +56,9 @@ bool tg_segment_header_get(const uint8_t *bytes, size_t len, struct tg_segment_h
 #define TG_POINT_NO_MAX (UINT64_C(1) << 62)
 /* The number in a commit record. false: it has none. */
 bool tg_commit_record_get(const uint8_t *payload, size_t len, uint64_t *point_no);
+
+/* The time in an accepted record, ns. false: it has none. */
+bool tg_accepted_record_get(const uint8_t *payload, size_t len, int64_t *wall_ns);
 
 /* "00000000000000000000.seg" */
 void tg_segment_name(uint64_t start_pos, char out[TG_SEGMENT_NAME_BYTES]);

@@ -314,7 +314,23 @@ static enum tg_code put_targets(struct tg_log *log)
     return repeat_later(w, frame + TG_FRAME_BYTES, TG_RECORD_TARGETS);
 }
 
-/* Starts the commit's bytes with a segment header when there is no segment. */
+/* Says when the points of this commit came, unless the record before is as good as new. */
+static enum tg_code put_accepted(struct tg_log_writer *w, bool is_new)
+{
+    const int64_t now_ns = tg_clock_wall_ns();
+    const int64_t age_ns = now_ns - w->accepted_ns;
+    w->out_accepted_ns = 0;
+    if (!is_new && age_ns >= 0 && age_ns < TG_LOG_ACCEPTED_MS * INT64_C(1000000)) return TG_OK;
+    TG_TRY(tg_buf_reserve(&w->out, TG_FRAME_BYTES + TG_VARINT_MAX));
+    const uint64_t pos = out_pos(w);
+    const size_t frame = tg_frame_begin(&w->out);
+    tg_buf_put_varint(&w->out, now_ns > 0 ? (uint64_t)now_ns / 1000000 : 0);
+    tg_frame_end(&w->out, frame, pos, TG_RECORD_ACCEPTED);
+    w->out_accepted_ns = now_ns;
+    return TG_OK;
+}
+
+/* Starts the commit's bytes, with a segment header when there is no segment. */
 static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segment,
                           struct tg_err *err)
 {
@@ -326,7 +342,10 @@ static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segm
     tg_buf_reset(&w->group);
     w->group_n = 0;
     w->n_fresh = 0;
-    if (w->active) return TG_OK;
+    if (w->active) {
+        const enum tg_code code = put_accepted(w, false);
+        return code == TG_OK ? TG_OK : tg_fail(err, code, "no memory to commit to the log");
+    }
     if (w->serial == 0) w->serial = atomic_fetch_add(&serials, 1) + 1;
     struct tg_log_segment *seg = tg_log_segment_new(w->next_pos);
     if (!seg || tg_buf_reserve(&w->out, TG_SEGMENT_HEADER_BYTES) != TG_OK) {
@@ -345,7 +364,7 @@ static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segm
     };
     tg_segment_header_put(&h, w->out.data);
     w->out.len = TG_SEGMENT_HEADER_BYTES;
-    if (put_targets(log) != TG_OK) {
+    if (put_targets(log) != TG_OK || put_accepted(w, true) != TG_OK) {
         tg_free(seg);
         return tg_fail(err, TG_ERR_NOMEM, "no memory for a segment of the log");
     }
@@ -450,6 +469,7 @@ static void publish(struct tg_log *log, struct tg_log_segment *fresh_segment, ui
     pthread_mutex_unlock(&log->mu);
     w->next_pos = end;
     w->next_point_no = point_no;
+    if (w->out_accepted_ns) w->accepted_ns = w->out_accepted_ns;
     struct tg_buf t = w->repeat;
     w->repeat = w->repeat_next;
     w->repeat_next = t;

@@ -109,7 +109,10 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
             tg_delivery_restart_batch(d);
             return code;
         }
-        if (d->first_read_ms == 0 && d->batch.n_points > 0) d->first_read_ms = tg_clock_mono_ms();
+        if (d->first_read_ms == 0 && d->batch.n_points > 0) {
+            d->first_read_ms = tg_clock_mono_ms();
+            d->first_accepted_ns = read.accepted_ns ? read.accepted_ns : tg_clock_wall_ns();
+        }
         d->span.to_pos = read.to_pos;
         d->span.to_point_no = read.to_point_no;
         d->done.lost += read.n_lost;
@@ -267,12 +270,11 @@ static bool next_batch(struct tg_delivery_loop *d)
         return false;
     }
     if (d->span.to_pos == d->span.from_pos && d->done.lost == 0) {
-        atomic_store(&d->behind_since_ms, 0);
+        atomic_store(&d->oldest_ns, 0);
         if (d->stopping) end_loop(d);
         return false;
     }
-    if (atomic_load(&d->behind_since_ms) == 0)
-        atomic_store(&d->behind_since_ms, tg_clock_mono_ms());
+    if (d->batch.n_points > 0) atomic_store(&d->oldest_ns, d->first_accepted_ns);
     if (must_linger(d)) return false;
     d->has_batch = true;
     tg_delivery_push_range(
@@ -414,7 +416,7 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     g->preparers[index] = (struct tg_preparer){c->ops->prepare, d->backend};
     TG_TRY(tg_log_reader_open(g->log, s.pos, &d->reader, err));
     tg_log_reader_expect(d->reader, s.point_no);
-    d->span = (struct tg_log_read){s.pos, s.pos, s.point_no, s.point_no, 0};
+    d->span = (struct tg_log_read){s.pos, s.pos, s.point_no, s.point_no, 0, 0};
     d->saved_pos = s.pos;
     atomic_store(&d->confirmed_pos, s.pos);
     return TG_OK;
@@ -490,6 +492,14 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     (void)pthread_mutex_destroy(&d->error_lock);
 }
 
+int64_t tg_delivery_lag_ms(const struct tg_delivery_loop *d)
+{
+    const int64_t oldest_ns = atomic_load(&d->oldest_ns);
+    const int64_t now_ns = tg_clock_wall_ns();
+    /* Below zero: the clock was set back. */
+    return oldest_ns && now_ns > oldest_ns ? (now_ns - oldest_ns) / 1000000 : 0;
+}
+
 void tg_delivery_status(struct tg_delivery_loop *d, struct tg_backend_status *out)
 {
     out->name = d->config->name;
@@ -498,8 +508,7 @@ void tg_delivery_status(struct tg_delivery_loop *d, struct tg_backend_status *ou
     out->healthy = atomic_load(&d->healthy);
     out->n_writes = atomic_load(&d->n_writes);
     out->n_retries = atomic_load(&d->n_retries);
-    const uint64_t since_ms = atomic_load(&d->behind_since_ms);
-    out->lag_ms = since_ms ? (int64_t)(tg_clock_mono_ms() - since_ms) : 0;
+    out->lag_ms = tg_delivery_lag_ms(d);
     (void)pthread_mutex_lock(&d->error_lock);
     (void)snprintf(out->last_error, sizeof(out->last_error), "%s", d->last_error);
     out->last_error_ns = d->last_error_ns;

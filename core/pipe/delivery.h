@@ -67,7 +67,8 @@ struct tg_delivery_loop {
     bool has_batch; /* `span` is under way: not to be read again */
     uint64_t
         first_read_ms; /* when the batch got its first point: linger counts from here; 0 = none */
-    bool end_reached;  /* the last read found nothing more */
+    int64_t first_accepted_ns; /* when that point was taken in, wall clock */
+    bool end_reached;          /* the last read found nothing more */
 
     /* One attempt: the points of one range that are this backend's. */
     struct tg_range ranges[64]; /* a stack; halving never needs more than one entry a bit */
@@ -120,7 +121,8 @@ struct tg_delivery_loop {
     _Atomic bool healthy;
     _Atomic bool dead_letters_full; /* the loop stands still for that */
     _Atomic uint64_t n_writes, n_retries;
-    _Atomic uint64_t behind_since_ms; /* monotonic; 0 = at the log's end */
+    _Atomic int64_t oldest_ns; /* when the oldest waiting point was accepted, wall clock; 0 = none
+                                  waits */
     pthread_mutex_t error_lock;
     char last_error[256];
     int64_t last_error_ns; /* wall clock */
@@ -138,6 +140,8 @@ void tg_delivery_wake(void *delivery_loop); /* there is more in the log; any thr
 void tg_delivery_ask_stop(struct tg_delivery_loop *d, uint64_t deadline_ms);
 void tg_delivery_join(struct tg_delivery_loop *d);
 void tg_delivery_deinit(struct tg_delivery_loop *d);
+/* Age of the oldest waiting point, by when it was accepted; 0 = none waits. Any thread. */
+int64_t tg_delivery_lag_ms(const struct tg_delivery_loop *d);
 void tg_delivery_status(struct tg_delivery_loop *d,
                         struct tg_backend_status *out); /* without the ledger */
 TG_MUST_CHECK enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, enum tg_rewind_to to,

@@ -103,6 +103,10 @@ static uint64_t read_waiting(void *delivery)
     const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
     return tg_log_stats(d->gateway->log).end_point_no - s.point_no;
 }
+static uint64_t read_lag_ms(void *delivery)
+{
+    return (uint64_t)tg_delivery_lag_ms(delivery);
+}
 static uint64_t read_healthy(void *delivery)
 {
     return atomic_load(&((struct tg_delivery_loop *)delivery)->healthy);
@@ -167,6 +171,11 @@ static void register_metrics(struct tg_gateway *g)
         tg_metric_register_fn(&d->metrics[3], TG_METRIC_GAUGE, "tidegate_backend_points_waiting",
                               "Points in the log behind the backend's cursor.", read_waiting, d,
                               "backend=\"%s\"", d->config->name);
+        tg_metric_register_seconds(
+            &d->metrics[6], TG_METRIC_GAUGE, "tidegate_backend_lag_seconds",
+            "Age of the oldest point behind the backend's cursor, by when it was accepted; 0 when "
+            "none waits.",
+            read_lag_ms, d, "backend=\"%s\"", d->config->name);
         tg_metric_register_fn(&d->metrics[4], TG_METRIC_GAUGE, "tidegate_backend_healthy",
                               "1 when the last write or health check went well.", read_healthy, d,
                               "backend=\"%s\"", d->config->name);

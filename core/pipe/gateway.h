@@ -79,9 +79,9 @@ struct tg_backend_status {
     enum tg_delivery_state state;
     bool healthy;
     uint64_t n_writes, n_retries;
-    int64_t lag_ms; /* age of the oldest waiting data: time since the cursor last stood at the log's
-                       end; 0 = none */
-    char last_error[256];  /* empty = none so far */
+    int64_t lag_ms;       /* age of the oldest point behind the cursor, by when it was accepted; 0 =
+                             none waits */
+    char last_error[256]; /* empty = none so far */
     int64_t last_error_ns; /* wall clock */
 };
 

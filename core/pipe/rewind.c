@@ -1,5 +1,4 @@
 /* rewind.c: moving a backend's cursor to another place in the log, between two deliveries. */
-#include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/pipe/internal.h"
@@ -111,14 +110,13 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
         TG_TRY(ask_backend(d, &before, &to, err));
         TG_TRY(put_cursor(d, &before, &to, err));
     } while (to.pos < tg_log_stats(log).start_pos);
-    d->span = (struct tg_log_read){to.pos, to.pos, to.point_no, to.point_no, 0};
+    d->span = (struct tg_log_read){to.pos, to.pos, to.point_no, to.point_no, 0, 0};
     tg_delivery_restart_batch(d);
     /* Whoever waits for points in the log by now may have some among the skipped ones. Before the
      * position that would confirm them. */
     const bool is_forward = to.pos > before.pos;
     if (is_forward) atomic_store(&d->skipped_to, tg_log_stats(log).end_pos);
     atomic_store(&d->confirmed_pos, to.pos);
-    atomic_store(&d->behind_since_ms, tg_clock_mono_ms());
     if (is_forward) tg_gateway_cursor_moved(d->gateway);
     *now = tg_log_cursor_get(d->cursor);
     if (to.point_no > before.point_no)

@@ -72,9 +72,14 @@ static void test_seconds(void **state)
     (void)state;
     for (int round = 0; round < 2; round++) {
         tg_metric_register_seconds(&m, TG_METRIC_COUNTER, "cpu_seconds_total", "C.", read_42,
-                                   &extra);
+                                   &extra, NULL);
         expect_render("# HELP cpu_seconds_total C.\n# TYPE cpu_seconds_total counter\n"
                       "cpu_seconds_total 2.007\n");
+        tg_metric_unregister(&m);
+        tg_metric_register_seconds(&m, TG_METRIC_GAUGE, "lag_seconds", "L.", read_42, &extra,
+                                   "backend=\"%s\"", "a");
+        expect_render("# HELP lag_seconds L.\n# TYPE lag_seconds gauge\n"
+                      "lag_seconds{backend=\"a\"} 2.007\n");
         tg_metric_unregister(&m);
         /* a name that is used again for something else */
         tg_metric_register_fn(&m, TG_METRIC_GAUGE, "n", "N.", read_42, &extra, NULL);

@@ -44,6 +44,53 @@ static void test_group(void **state)
     rig_free(r);
 }
 
+/* A reader says when the points it gives were accepted: from wherever it begins, and after a
+ * restart. */
+static void test_when_points_were_accepted(void **state)
+{
+    (void)state;
+    enum { N = 40 };
+    const int64_t begin_ns = 1700000000 * SECOND, step_ns = 300 * SECOND;
+    for (int restart = 0; restart < 2; restart++) {
+        struct rig *r = rig_new(100, 4096, 0);
+        uint64_t pos[N + 1] = {0};
+        for (int i = 0; i < N; i++) {
+            /* a second commit at once shares the record, unless it begins a segment */
+            tg_clock_set_test(begin_ns + i * step_ns, 1000);
+            assert_int_equal(commit(r, 50, false, NULL), TG_OK);
+            tg_clock_set_test(begin_ns + i * step_ns + SECOND / 10, 1000);
+            assert_int_equal(commit(r, 50, false, &pos[i + 1]), TG_OK);
+        }
+        assert_true(tg_log_stats(r->log).n_segments > 3);
+        if (restart) rig_reopen(r);
+        struct tg_log_reader *reader;
+        assert_int_equal(tg_log_reader_open(r->log, 0, &reader, NULL), TG_OK);
+        for (int i = 0; i < 2 * N; i++) {
+            const int at = i < N ? i : 2 * N - 1 - i; /* forward, then each on its own */
+            struct tg_batch b;
+            struct tg_log_read rd;
+            struct tg_log_dict *dict;
+            tg_batch_init(&b, NULL, 0, 0);
+            if (i >= N) assert_int_equal(tg_log_reader_seek(reader, pos[at], NULL), TG_OK);
+            assert_int_equal(tg_log_reader_read(reader, &b, 100, &rd, &dict, NULL), TG_OK);
+            while (b.n_points < 100) {
+                struct tg_log_read more;
+                tg_log_dict_unref(dict);
+                assert_int_equal(
+                    tg_log_reader_read(reader, &b, 100 - b.n_points, &more, &dict, NULL), TG_OK);
+                assert_in_range(more.accepted_ns - rd.accepted_ns, 0, SECOND / 10);
+            }
+            assert_int_equal(b.n_points, 100);
+            assert_in_range(rd.accepted_ns - begin_ns - at * step_ns, 0, SECOND / 10);
+            tg_log_dict_unref(dict);
+            tg_batch_deinit(&b);
+        }
+        tg_log_reader_close(reader);
+        rig_free(r);
+        tg_clock_set_test(-1, 0);
+    }
+}
+
 static void test_rotation_and_restart(void **state)
 {
     (void)state;
@@ -451,6 +498,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_group),
+        cmocka_unit_test(test_when_points_were_accepted),
         cmocka_unit_test(test_rotation_and_restart),
         cmocka_unit_test(test_reader_follows),
         cmocka_unit_test(test_seek),

@@ -42,6 +42,9 @@ struct sink {
     uint64_t opened_at; /* what open was told */
     _Atomic bool down;
     _Atomic bool is_silent; /* answers to writes wait until it is no longer so */
+    /* `n_answers` writes are answered, the others wait for more of it. */
+    _Atomic bool is_limited;
+    _Atomic unsigned n_answers;
     _Atomic unsigned fail_every;
     unsigned max_points_per_write; /* more are too large; 0 = no bound */
     bool skips_negative;           /* instead of refusing them */
@@ -90,11 +93,14 @@ static inline enum tg_code fake_prepare(void *backend, const struct tg_series_de
 static inline void answer(void *arg)
 {
     struct tg_backend *b = arg;
-    if (atomic_load(&b->sink->is_silent)) {
+    struct sink *s = b->sink;
+    const bool may_answer = !atomic_load(&s->is_limited) || atomic_load(&s->n_answers) > 0;
+    if (atomic_load(&s->is_silent) || !may_answer) {
         (void)usleep(1000);
         tg_loop_post_item(b->loop, &b->item);
         return;
     }
+    if (atomic_load(&s->is_limited)) atomic_fetch_sub(&s->n_answers, 1);
     b->on_write(b->arg, &b->result);
 }
 
