@@ -97,7 +97,6 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->name = how->name;
     b->loop = how->loop;
     b->fs = test_fs ? test_fs : tg_fs_real();
-    b->dir.lock = -1;
     b->pieces = tg_pieces_new();
     b->format.expand = unpack;
     b->format.expand_arg = b->pieces;

@@ -284,22 +284,22 @@ static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const 
     return remove_file(d, path, name, err);
 }
 
+static enum tg_code lock_folder(struct tg_parquet_dir *d, struct tg_err *err)
+{
+    TG_TRY(tg_fs_mkdirs(d->fs, d->path, err));
+    const enum tg_code code = tg_folder_lock_take(&d->lock, d->fs, d->path, ".lock",
+                                                  "give each backend and gateway its own dir", err);
+    return code == TG_ERR_UNAVAILABLE ? TG_ERR_INVALID : code;
+}
+
 enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *fs, const char *path,
                                  uint64_t cursor_pos, uint64_t log_end_pos, struct tg_err *err)
 {
-    char lock[TG_PATH_MAX];
     memset(d, 0, sizeof(*d));
     d->fs = fs;
     d->path = path;
-    d->lock = -1;
     d->floor = d->max_to = cursor_pos;
-    TG_TRY(tg_fs_mkdirs(fs, path, err));
-    TG_TRY(tg_fs_join(lock, path, ".lock", err));
-    d->lock = fs->lock(fs->self, lock);
-    if (d->lock == -EWOULDBLOCK)
-        return tg_fail(err, TG_ERR_INVALID,
-                       "%s is in use by another backend or gateway: give each its own dir", path);
-    if (d->lock < 0) return tg_fail_errno(err, -d->lock, "cannot lock %s", lock);
+    TG_TRY(lock_folder(d, err));
     struct cleaning c = {.from = cursor_pos, .log_end_pos = log_end_pos};
     const enum tg_code code = each_file(d, clean_one, &c, &c.changed, err);
     if (c.n_tmp) tg_info("parquet", "%s: %u unfinished files removed", path, c.n_tmp);
@@ -313,8 +313,7 @@ enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *f
 
 void tg_parquet_dir_close(struct tg_parquet_dir *d)
 {
-    if (d->lock >= 0) (void)d->fs->close(d->fs->self, d->lock);
-    d->lock = -1;
+    tg_folder_lock_release(&d->lock);
     tg_free(d->due);
     d->due = NULL;
     d->n_due = d->due_cap = 0;
@@ -322,6 +321,15 @@ void tg_parquet_dir_close(struct tg_parquet_dir *d)
 
 enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from, struct tg_err *err)
 {
+    struct tg_err why;
+    if (tg_folder_lock_check(&d->lock, d->path, &why) != TG_OK) {
+        tg_folder_lock_release(&d->lock);
+        const enum tg_code code = lock_folder(d, err);
+        /* the machine's fault, not that of the points */
+        if (code != TG_OK) return code == TG_ERR_INVALID ? TG_ERR_UNAVAILABLE : code;
+        tg_warn("parquet", "%s was moved away or replaced: it goes on in the new one", d->path);
+        d->max_to = UINT64_MAX; /* whatever is in it */
+    }
     if (d->max_to <= from) return TG_OK;
     struct cleaning c = {.from = from, .log_end_pos = UINT64_MAX};
     TG_TRY(each_file(d, clean_one, &c, &c.changed, err));

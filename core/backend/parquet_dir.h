@@ -1,6 +1,6 @@
 /* parquet_dir.h: the folder of a Parquet backend: names, what must go, what has expired.
  *
- *   dir/.lock                                    held while the backend is open
+ *   dir/.lock                                    locked while the backend is open, as is dir itself
  *   dir/date=2026-01-31/<from>-<to>.parquet      log positions of the delivery, 20 digits each
  *                       <from>-<to>-<part>.parquet    a part of a delivery that was split
  *                       .<name>.tmp              being written; removed at open
@@ -19,6 +19,7 @@
 #define TG_BACKEND_PARQUET_DIR_H
 
 #include "core/base/buf.h"
+#include "core/base/folder_lock.h"
 #include "core/base/fs.h"
 
 #define TG_PARQUET_DAY_NS (INT64_C(86400) * 1000000000)
@@ -31,7 +32,7 @@ struct tg_parquet_name { /* of a file */
 struct tg_parquet_dir {
     const struct tg_fs *fs; /* borrows */
     const char *path;       /* borrows */
-    int lock;
+    struct tg_folder_lock lock;
     uint64_t floor;
     uint64_t max_to; /* no file from `floor` on reaches past this */
     /* retention: days ascending, with the time at which the first file of the day expires */
@@ -51,7 +52,8 @@ TG_MUST_CHECK enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const s
                                                uint64_t log_end_pos, struct tg_err *err);
 void tg_parquet_dir_close(struct tg_parquet_dir *d);
 
-/* Before a delivery from `from` is written. */
+/* Before a delivery from `from` is written. A folder that was moved away or replaced since open is
+ * made and locked anew, as open does. */
 TG_MUST_CHECK enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from,
                                                     struct tg_err *err);
 /* A rewind to *pos: a file that holds points from before and after it can only be replaced whole,

@@ -112,7 +112,10 @@ static int real_truncate(void *self, int fd, uint64_t len)
 
 static void stat_fill(struct tg_fs_stat *out, const struct stat *st)
 {
+    memset(out, 0, sizeof(*out));
     out->size = (uint64_t)st->st_size;
+    out->device = (uint64_t)st->st_dev;
+    out->inode = (uint64_t)st->st_ino;
     out->mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
     out->is_dir = S_ISDIR(st->st_mode);
 }
@@ -197,9 +200,15 @@ static int real_list(void *self, const char *path, tg_fs_entry_fn fn, void *arg)
 static int real_lock(void *self, const char *path)
 {
     (void)self;
+    struct stat st;
     int fd;
-    RETRY(fd, open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640));
-    if (fd < 0) return -errno;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        RETRY(fd, open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (fd < 0) return -errno;
+    } else {
+        fd = tg_fs_open_regular(path, TG_FS_READ | TG_FS_WRITE | TG_FS_CREATE);
+        if (fd < 0) return fd;
+    }
     int r;
     RETRY(r, flock(fd, LOCK_EX | LOCK_NB));
     if (r < 0) {

@@ -32,6 +32,7 @@ enum {
 struct tg_fs_stat {
     uint64_t size;
     int64_t mtime_ns;
+    uint64_t device, inode; /* which file it is, whatever its name */
     bool is_dir;
 };
 
@@ -56,8 +57,8 @@ struct tg_fs {
     int (*mkdir)(void *self, const char *path); /* mode 0750; -EEXIST when it is there */
     int (*sync_dir)(void *self, const char *path);
     int (*list)(void *self, const char *path, tg_fs_entry_fn fn, void *arg);
-    /* Makes the file and holds an exclusive lock on it until the handle is closed or the process
-     * ends. -EWOULDBLOCK when another holds it. */
+    /* Holds an exclusive lock on the folder, or on the file (made when it is missing), until the
+     * handle is closed or the process ends. -EWOULDBLOCK when another holds it. */
     int (*lock)(void *self, const char *path);
 };
 

@@ -126,7 +126,8 @@ static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
     c->written_ms = tg_clock_mono_ms();
     pthread_mutex_unlock(&log->mu);
     const size_t n = (size_t)render(&s, FILE_VERSION, text);
-    enum tg_code code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
+    enum tg_code code = tg_log_check_folder(log, err);
+    if (code == TG_OK) code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
     if (code == TG_ERR_FULL && reserve_give_up(log))
         code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
     pthread_mutex_lock(&log->mu);

@@ -11,23 +11,18 @@
 
 static enum tg_code prepare_folders(struct tg_log *log, struct tg_err *err)
 {
-    char path[TG_PATH_MAX];
     TG_TRY(tg_fs_mkdirs(log->fs, log->dir, err));
-    TG_TRY(tg_fs_join(path, log->dir, "lock", err));
-    log->lock_fd = log->fs->lock(log->fs->self, path);
-    if (log->lock_fd == -EWOULDBLOCK)
-        return tg_fail(err, TG_ERR_UNAVAILABLE,
-                       "another process uses the log in %s: stop it, or set another log.dir",
-                       log->dir);
-    if (log->lock_fd < 0) {
-        const int e = -log->lock_fd;
-        log->lock_fd = -1;
-        return tg_fail_errno(err, e, "cannot lock %s", path);
-    }
+    TG_TRY(tg_folder_lock_take(&log->lock, log->fs, log->dir, "lock",
+                               "stop it, or set another log.dir", err));
     TG_TRY(tg_fs_join(log->cursor_dir, log->dir, "cursors", err));
     TG_TRY(tg_fs_join(log->damaged_dir, log->dir, "damaged", err));
     TG_TRY(tg_fs_mkdirs(log->fs, log->cursor_dir, err));
     return tg_fs_mkdirs(log->fs, log->damaged_dir, err);
+}
+
+enum tg_code tg_log_check_folder(const struct tg_log *log, struct tg_err *err)
+{
+    return tg_folder_lock_check(&log->lock, log->dir, err);
 }
 
 static void destroy(struct tg_log *log)
@@ -35,7 +30,7 @@ static void destroy(struct tg_log *log)
     tg_log_writer_deinit(log);
     tg_log_cursors_free(log);
     while (log->first) tg_log_segment_unlink(log, log->first);
-    if (log->lock_fd >= 0) (void)log->fs->close(log->fs->self, log->lock_fd);
+    tg_folder_lock_release(&log->lock);
     tg_free(log->queue);
     (void)pthread_cond_destroy(&log->wake);
     (void)pthread_mutex_destroy(&log->mu);
@@ -67,7 +62,6 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     log->keep_ms = config->keep_ms ? config->keep_ms : 86400000;
     log->queue_cap = config->queue_batches ? config->queue_batches : 1024;
     log->max_queue_points = config->queue_points ? config->queue_points : UINT64_C(4) << 20;
-    log->lock_fd = -1;
     (void)pthread_mutex_init(&log->commit_mu, NULL);
     (void)pthread_mutex_init(&log->queue_mu, NULL);
     (void)pthread_mutex_init(&log->mu, NULL);

@@ -4,6 +4,7 @@
  *   folder:   00000000000000000000.seg  00000000000067108864.seg ...  (position of the first byte)
  *             cursors/<name>.cur
  *             damaged/...
+ *             lock                        locked while it is open, as is the folder itself
  *
  *   segment:  [header][record][record]...
  *   record:   [magic][length][type][CRC32C][payload]

@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/base/folder_lock.h"
 #include "core/base/fs.h"
 #include "core/log/block.h"
 #include "core/log/log.h"
@@ -103,7 +104,7 @@ struct tg_log {
     const char *const *targets; /* borrowed: names of the bits of tg_point.targets */
     unsigned n_targets;
     uint64_t max_bytes, segment_bytes;
-    int lock_fd;
+    struct tg_folder_lock lock;
 
     pthread_mutex_t commit_mu;
     struct tg_log_writer w;
@@ -176,6 +177,9 @@ bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);
 
 /* log.c */
+/* The folder is still the one that is locked: in another's place nothing is written or deleted.
+ * TG_ERR_IO. */
+TG_MUST_CHECK enum tg_code tg_log_check_folder(const struct tg_log *log, struct tg_err *err);
 void tg_log_wake(struct tg_log *log, bool reclaim, bool cursors);
 
 /* dict.c */

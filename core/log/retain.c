@@ -2,16 +2,28 @@
 #include "core/base/logger.h"
 #include "core/log/log_impl.h"
 
+/* Under mu. */
+static bool oldest_is_passed(const struct tg_log *log, int64_t sealed_before_ns)
+{
+    const struct tg_log_segment *seg = log->first;
+    return seg && seg != log->w.active && atomic_load(&seg->sealed) &&
+           seg->sealed_ns < sealed_before_ns &&
+           tg_log_cursors_min_pos(log) >= atomic_load(&seg->end_pos);
+}
+
 /* Removes the oldest segment if every cursor has durably passed it. */
 static bool drop_oldest(struct tg_log *log, int64_t sealed_before_ns)
 {
     char path[TG_PATH_MAX];
+    struct tg_err err;
+    pthread_mutex_lock(&log->mu);
+    const bool passed = oldest_is_passed(log, sealed_before_ns);
+    pthread_mutex_unlock(&log->mu);
+    /* no file work under mu */
+    if (!passed || tg_log_check_folder(log, &err) != TG_OK) return false;
     pthread_mutex_lock(&log->mu);
     struct tg_log_segment *seg = log->first;
-    const bool passed = seg && seg != log->w.active && atomic_load(&seg->sealed) &&
-                        seg->sealed_ns < sealed_before_ns &&
-                        tg_log_cursors_min_pos(log) >= atomic_load(&seg->end_pos);
-    if (!passed) {
+    if (!oldest_is_passed(log, sealed_before_ns)) { /* a cursor was rewound meanwhile */
         pthread_mutex_unlock(&log->mu);
         return false;
     }

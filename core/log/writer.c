@@ -376,8 +376,24 @@ static enum tg_code create(struct tg_log *log, char path[TG_PATH_MAX], struct tg
 {
     struct tg_log_writer *w = &log->w;
     TG_TRY(tg_log_segment_path(log, w->next_pos, path, err));
-    w->fd = log->fs->open(log->fs->self, path,
-                          TG_FS_READ | TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
+    TG_TRY(tg_log_check_folder(log, err));
+    const unsigned flags = TG_FS_READ | TG_FS_WRITE | TG_FS_CREATE | TG_FS_EXCL;
+    struct tg_fs_stat st;
+    w->fd = log->fs->open(log->fs->self, path, flags);
+    /* Nothing is overwritten. An empty file is what a start of a segment left when it could not be
+     * removed; anything else is not ours, and the log goes on behind it. */
+    if (w->fd == -EEXIST && log->fs->stat(log->fs->self, path, &st) == 0) {
+        if (!st.is_dir && st.size == 0 && log->fs->unlink(log->fs->self, path) == 0) {
+            w->fd = log->fs->open(log->fs->self, path, flags);
+        } else {
+            w->fd = -1;
+            retire_active(log, w->next_pos + (st.size > 0 ? st.size : 1));
+            return tg_fail(err, TG_ERR_IO,
+                           "%s is there already and is not of this log: it is kept, and the log "
+                           "goes on behind it",
+                           path);
+        }
+    }
     if (w->fd < 0) {
         const int e = -w->fd;
         w->fd = -1;

@@ -264,6 +264,15 @@ static enum tg_code open_log(struct tg_gateway *g, struct tg_err *err)
     return TG_OK;
 }
 
+/* Two gateways that append to one file would write over each other's lines. */
+static enum tg_code lock_dead_letters(struct tg_gateway *g, struct tg_err *err)
+{
+    const struct tg_fs *fs = g->config->log.fs ? g->config->log.fs : tg_fs_real();
+    TG_TRY(tg_fs_mkdirs(fs, g->config->dead_letter_dir, err));
+    return tg_folder_lock_take(&g->dead_letters_lock, fs, g->config->dead_letter_dir, NULL,
+                               "stop it, or set another dead_letters.dir", err);
+}
+
 /* With SO_REUSEPORT a second gateway on the same port would silently get half of the requests: so
  * the first bind is made without it, as a test, and tells the port to share. */
 static enum tg_code settle_address(const struct tg_gateway *g, char *address, size_t cap,
@@ -309,6 +318,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     if (!g->table) return tg_fail(err, TG_ERR_NOMEM, "out of memory for the series table");
     TG_TRY(open_rules(g, err));
     TG_TRY(open_log(g, err));
+    TG_TRY(lock_dead_letters(g, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_init(&g->deliveries[i], g, i, err));
     tg_log_cursors_release(g->log); /* of backends that are configured no more */
@@ -383,6 +393,7 @@ void tg_gateway_stop(struct tg_gateway *g)
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
         tg_delivery_deinit(&g->deliveries[i]);
     tg_log_close(g->log);
+    tg_folder_lock_release(&g->dead_letters_lock);
     tg_rules_free(g->rules);
     tg_decider_deinit(&g->admin_decider);
     tg_table_free(g->table);

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/base/folder_lock.h"
 #include "core/pipe/decide.h"
 #include "core/pipe/delivery.h"
 #include "core/pipe/gateway.h"
@@ -60,6 +61,7 @@ struct tg_gateway {
     struct tg_rules *rules;
     struct tg_reloader *reloader;
     struct tg_log *log;
+    struct tg_folder_lock dead_letters_lock;
     struct tg_preparer preparers[TG_MAX_BACKENDS];
     struct tg_worker *workers;
     unsigned n_workers;

@@ -162,8 +162,8 @@ static int sim_open(void *self, const char *path, unsigned flags)
     ENTER(self);
     if (is_off(s)) LEAVE(-EIO);
     struct sim_node *n = find(s, path);
-    if (n && n->is_dir) LEAVE(-EISDIR);
     if (n && (flags & TG_FS_EXCL)) LEAVE(-EEXIST);
+    if (n && n->is_dir) LEAVE(-EISDIR);
     if (!n) {
         if (!(flags & TG_FS_CREATE)) LEAVE(-ENOENT);
         if (!parent_is_dir(s, path)) LEAVE(-ENOENT);
@@ -274,7 +274,11 @@ static int sim_truncate(void *self, int fd, uint64_t len)
 
 static void fill_stat(const struct sim_node *n, struct tg_fs_stat *st)
 {
-    *st = (struct tg_fs_stat){.size = n->seen.len, .mtime_ns = n->mtime_ns, .is_dir = n->is_dir};
+    *st = (struct tg_fs_stat){.size = n->seen.len,
+                              .mtime_ns = n->mtime_ns,
+                              .device = 1,
+                              .inode = n->id,
+                              .is_dir = n->is_dir};
 }
 
 static int sim_fstat(void *self, int fd, struct tg_fs_stat *st)
@@ -380,9 +384,17 @@ static int sim_list(void *self, const char *path, tg_fs_entry_fn fn, void *arg)
     return 0;
 }
 
+static int open_folder(void *self, const char *path)
+{
+    ENTER(self);
+    struct sim_node *n = find(s, path);
+    LEAVE(is_off(s) ? -EIO : n && n->is_dir ? handle_new(s, n, false) : -ENOTDIR);
+}
+
 static int sim_lock(void *self, const char *path)
 {
-    const int fd = sim_open(self, path, TG_FS_READ | TG_FS_WRITE | TG_FS_CREATE);
+    int fd = open_folder(self, path);
+    if (fd == -ENOTDIR) fd = sim_open(self, path, TG_FS_READ | TG_FS_WRITE | TG_FS_CREATE);
     if (fd < 0) return fd;
     ENTER(self);
     struct sim_node *n = s->handles[fd].node;

@@ -383,11 +383,15 @@ static void test_lock_and_bad_folders(void **state)
     struct rig *r = rig_new(10, 0, 0);
     struct tg_log *other;
     struct tg_err err;
-    for (unsigned twice = 0; twice < 2; twice++) {
+    for (unsigned i = 0; i < 3; i++) {
         assert_int_equal(tg_log_open(&r->config, &other, &err), TG_ERR_UNAVAILABLE);
+        assert_non_null(strstr(err.msg, "/data/log is in use by another process: stop it, or set "
+                                        "another log.dir"));
         assert_null(other);
+        if (i) (void)sim_fs_remove(r->sim, "/data/log/lock"); /* the folder itself is locked */
         struct tg_log_config bad = r->config;
-        bad.dir = "/data/log/lock/below";
+        assert_true(sim_fs_put(r->sim, "/data/file", "x", 1));
+        bad.dir = "/data/file/below";
         assert_int_equal(tg_log_open(&bad, &other, &err), TG_ERR_IO);
     }
     rig_free(r);

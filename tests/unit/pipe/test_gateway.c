@@ -175,8 +175,20 @@ static void test_start_fails_with_a_message_and_leaves_nothing(void **state)
     write_file(f->routing, "return function(s) end");
     start(f);
     struct tg_gateway *second = NULL;
-    assert_int_not_equal(tg_gateway_start(&f->config, &second, &err),
-                         TG_OK); /* the log is locked */
+    char path[128], other[128];
+    (void)snprintf(path, sizeof(path), "%s/lock", f->log);
+    (void)snprintf(other, sizeof(other), "%s/log2", f->dir);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(tg_gateway_start(&f->config, &second, &err), TG_ERR_UNAVAILABLE);
+        assert_non_null(strstr(err.msg, "stop it, or set another log.dir"));
+        assert_null(second);
+        (void)unlink(path); /* what is locked is the folder */
+    }
+    /* with a log of its own: not into the same dead letters either */
+    struct tg_config config = f->config;
+    config.log.dir = other;
+    assert_int_equal(tg_gateway_start(&config, &second, &err), TG_ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.msg, "stop it, or set another dead_letters.dir"));
     assert_null(second);
 }
 
