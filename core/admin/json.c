@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "core/codec/number.h"
+#include "core/codec/parquet_json.h"
 
 const char *tg_value_type_name(uint8_t type)
 {
@@ -19,6 +20,7 @@ const char *tg_value_type_name(uint8_t type)
         [TG_VALUE_EXP_HISTOGRAM] = "exponential_histogram",
         [TG_VALUE_SUMMARY] = "summary",
         [TG_VALUE_STRING] = "string",
+        [TG_VALUE_EXEMPLARS] = "exemplars",
     };
     return type < TG_VALUE_TYPES ? names[type] : "unknown";
 }
@@ -224,5 +226,9 @@ enum tg_code tg_json_row(struct tg_buf *out, const struct tg_query_row *row)
         TG_TRY(tg_buf_printf(out, ",\"start_ns\":%" PRId64, row->point->start_ns));
     TG_TRY(tg_buf_printf(out, ",\"type\":\"%s\",\"value\":", tg_value_type_name(row->point->type)));
     TG_TRY(tg_json_value(out, row->point));
+    if (row->point->exemplars && row->point->exemplars->n) {
+        TG_TRY(put_text(out, ",\"exemplars\":"));
+        TG_TRY(tg_pq_exemplars_encode(row->point->exemplars, out));
+    }
     return put_text(out, "}");
 }

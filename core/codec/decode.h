@@ -26,8 +26,11 @@ struct tg_decode {
     /* out; zero before the first use */
     uint64_t n_accepted;
     uint64_t n_rejected;
-    uint64_t n_misses;       /* raw keys not known */
-    enum tg_code first_code; /* class of the first rejection */
+    uint64_t n_misses;            /* raw keys not known */
+    uint64_t n_exemplars_invalid; /* left out of points that were taken: no time or value, labels
+                                     over a limit */
+    uint64_t n_exemplars_memory;  /* the same, for want of memory */
+    enum tg_code first_code;      /* class of the first rejection */
     struct tg_err first_reject;
 };
 

@@ -245,6 +245,8 @@ static enum tg_code put_scalar(struct tg_buf *out, const struct tg_point *p, uns
             tg_buf_put(out, "false", 5);
         return TG_OK;
     case TG_VALUE_STRING: return put_string(out, p->value.string);
+    case TG_VALUE_EXEMPLARS:
+        return tg_fail(err, TG_ERR_UNSUPPORTED, "line protocol has no form for exemplars");
     default:
         return tg_fail(err, TG_ERR_UNSUPPORTED,
                        "line protocol has no form for a point without "

@@ -407,6 +407,7 @@ static inline enum tg_code put_point(struct walk *w, const struct metric *m, con
         bool refused = false;
         TG_TRY(read_exemplars(w, m, msg, len, &exemplars, &refused, err));
         if (refused) return TG_OK;
+        w->d->n_exemplars_invalid += n->n_exemplars - (exemplars ? exemplars->n : 0);
     }
     const enum tg_code code = tg_batch_reserve(w->batch, 1);
     if (UNLIKELY(code != TG_OK))

@@ -269,7 +269,8 @@ static uint32_t data_number(const struct tg_otlp_item *it)
     case TG_VALUE_HISTOGRAM: return HISTOGRAM;
     case TG_VALUE_EXP_HISTOGRAM: return EXP_HISTOGRAM;
     case TG_VALUE_SUMMARY: return SUMMARY;
-    case TG_VALUE_STRING: return 0;
+    case TG_VALUE_STRING:
+    case TG_VALUE_EXEMPLARS: return 0;
     case TG_VALUE_NONE:
         if (it->desc->kind == TG_KIND_HISTOGRAM) return HISTOGRAM;
         if (it->desc->kind == TG_KIND_EXP_HISTOGRAM) return EXP_HISTOGRAM;
@@ -362,8 +363,10 @@ enum tg_code tg_otlp_encode_metrics(const struct tg_otlp_item *items, uint32_t n
     char q[96];
     for (uint32_t i = 0; i < n; i++)
         if (data_number(&items[i]) == 0)
-            return tg_fail(err, TG_ERR_UNSUPPORTED, "series %s: OTLP metrics have no text values",
-                           tg_quote(q, sizeof(q), items[i].desc->name, items[i].desc->name_len));
+            return tg_fail(err, TG_ERR_UNSUPPORTED, "series %s: OTLP metrics have no form for a %s",
+                           tg_quote(q, sizeof(q), items[i].desc->name, items[i].desc->name_len),
+                           items[i].point->type == TG_VALUE_STRING ? "text value"
+                                                                   : "point without a value");
     const size_t before = out->len;
     for (uint32_t from = 0; from < n;) {
         uint32_t to = from + 1;

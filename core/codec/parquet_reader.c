@@ -439,6 +439,8 @@ static enum tg_code scalar_at(struct tg_parquet_reader *r, uint64_t row, struct 
         p->value.u64 = c.bits;
         break;
     }
+    if (p->type == TG_VALUE_NONE && !(p->flags & TG_POINT_NO_VALUE) && p->exemplars)
+        p->type = TG_VALUE_EXEMPLARS;
     if (p->type != TG_VALUE_STRING) return TG_OK;
     const struct tg_pq_string s = r->columns[TG_PQC_VALUE_STRING].strings[p->value.u64];
     struct tg_string *copy = tg_arena_alloc(&r->row_arena, sizeof(*copy));

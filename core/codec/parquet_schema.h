@@ -21,7 +21,8 @@
  *   }
  *
  * The type of a value is told by which column is not null: value, value_int, value_uint,
- * value_bool, value_string, bounds, scale, quantiles; none of them = no recorded value.
+ * value_bool, value_string, bounds, scale, quantiles; none of them = no recorded value (flags has
+ * 1: the series ended), or, without that flag, exemplars that came without a value.
  *
  * Source: apache/parquet-format, parquet.thrift and LogicalTypes.md.
  *

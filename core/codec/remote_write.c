@@ -27,12 +27,19 @@ enum {
 static const struct tg_hash128 samples_salt = {UINT64_C(0x70726f6d77726974), 1};
 static const struct tg_hash128 histograms_salt = {UINT64_C(0x70726f6d68697374), 2};
 
+/* Which series the labels of a TimeSeries name. */
+enum names {
+    OF_SAMPLES,
+    OF_HISTOGRAMS,
+    OF_EXEMPLARS, /* that of the histograms if there is one, else that of the samples */
+};
+
 struct pending { /* points at..at+n in the batch whose series is still to be looked up */
     struct tg_hash128 key;
     const uint8_t *msg; /* the TimeSeries */
     uint32_t len;
     uint32_t at, n;
-    bool is_histogram;
+    enum names names;
 };
 
 struct walk {
@@ -157,8 +164,8 @@ static enum tg_code describe(struct walk *w, const struct pending *p, struct tg_
     sort_labels(&tags);
     *desc = (struct tg_series_desc){
         .unit = "",
-        .kind = p->is_histogram ? TG_KIND_EXP_HISTOGRAM : TG_KIND_UNKNOWN,
-        .temporality = p->is_histogram ? TG_TEMPORALITY_CUMULATIVE : TG_TEMPORALITY_NONE,
+        .kind = p->names == OF_HISTOGRAMS ? TG_KIND_EXP_HISTOGRAM : TG_KIND_UNKNOWN,
+        .temporality = p->names == OF_HISTOGRAMS ? TG_TEMPORALITY_CUMULATIVE : TG_TEMPORALITY_NONE,
     };
     uint32_t n = 0;
     for (uint32_t i = 0; i < tags.n; i++) {
@@ -210,10 +217,19 @@ __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct 
 
 /* --- the pipeline: walked, then looked up, then touched --- */
 
+/* The key of a TimeSeries' samples or histograms, from the hash of its labels. */
+static inline struct tg_hash128 key_of(struct tg_hash128 labels, struct tg_hash128 salt)
+{
+    return (struct tg_hash128){labels.lo ^ salt.lo, labels.hi ^ salt.hi};
+}
+
 static inline enum tg_code resolve_one(struct walk *w, struct tg_err *err)
 {
     const struct pending *p = &w->ring[w->n_resolved++ & (RING - 1)];
-    struct tg_series *s = tg_table_find_raw(w->d->table, p->key);
+    struct tg_series *s = NULL;
+    if (UNLIKELY(p->names == OF_EXEMPLARS))
+        s = tg_table_find_raw(w->d->table, key_of(key_of(p->key, samples_salt), histograms_salt));
+    if (!s) s = tg_table_find_raw(w->d->table, p->key);
     if (UNLIKELY(!s)) {
         TG_TRY(miss(w, p, &s, err));
         if (!s) w->n_refused += p->n;
@@ -229,7 +245,7 @@ static inline enum tg_code resolve_one(struct walk *w, struct tg_err *err)
 }
 
 static inline enum tg_code push_pending(struct walk *w, struct tg_hash128 key, const uint8_t *msg,
-                                        size_t len, uint32_t at, bool is_histogram,
+                                        size_t len, uint32_t at, enum names names,
                                         struct tg_err *err)
 {
     tg_table_prefetch_raw(w->d->table, key);
@@ -239,7 +255,7 @@ static inline enum tg_code push_pending(struct walk *w, struct tg_hash128 key, c
     p->len = (uint32_t)len;
     p->at = at;
     p->n = w->batch->n_points - at;
-    p->is_histogram = is_histogram;
+    p->names = names;
     return w->n_walked - w->n_resolved > LOOKAHEAD ? resolve_one(w, err) : TG_OK;
 }
 
@@ -646,19 +662,22 @@ static enum tg_code read_exemplar(struct walk *w, const struct tg_wire_field *ms
     return code;
 }
 
-/* Exemplars go with the last point of the TimeSeries. Without memory they are left out, not the
- * point: it is already in the batch. */
-__attribute__((noinline)) static enum tg_code put_exemplars(struct walk *w, const uint8_t *msg,
-                                                            size_t len, bool has_points,
-                                                            struct tg_err *err)
+/* Reads all exemplars of a TimeSeries; what cannot be used is counted. *out is NULL when none is
+ * left. TG_ERR_MALFORMED. */
+static enum tg_code read_exemplars(struct walk *w, const uint8_t *msg, size_t len,
+                                   const struct tg_exemplars **out, struct tg_err *err)
 {
     struct tg_wire in = tg_wire_of(msg, len);
     struct tg_wire_field f;
     uint32_t n = 0;
+    *out = NULL;
     while (in.p < in.end && tg_wire_next(&in, &f)) n += f.tag == BYTES(EXEMPLARS);
     struct tg_exemplars *list = tg_arena_alloc(&w->batch->arena, sizeof(*list));
     struct tg_exemplar *items = tg_arena_alloc(&w->batch->arena, n * sizeof(*items));
-    if (!list || !items) return TG_OK;
+    if (!list || !items) {
+        w->d->n_exemplars_memory += n;
+        return TG_OK;
+    }
     n = 0;
     in = tg_wire_of(msg, len);
     while (in.p < in.end && tg_wire_next(&in, &f)) {
@@ -666,10 +685,40 @@ __attribute__((noinline)) static enum tg_code put_exemplars(struct walk *w, cons
         if (f.tag != BYTES(EXEMPLARS)) continue;
         const enum tg_code code = read_exemplar(w, &f, &items[n], &usable, err);
         if (code == TG_ERR_MALFORMED) return code;
-        n += code == TG_OK && usable;
+        if (code == TG_ERR_NOMEM)
+            w->d->n_exemplars_memory++;
+        else if (code != TG_OK || !usable)
+            w->d->n_exemplars_invalid++;
+        else
+            n++;
     }
     *list = (struct tg_exemplars){.n = n, .items = items};
-    if (n && has_points) w->batch->points[w->batch->n_points - 1].exemplars = list;
+    if (n) *out = list;
+    return TG_OK;
+}
+
+/* Exemplars go with the last point of their TimeSeries. In one without points, as Prometheus sends
+ * them, they are a point of their own, at the time of the newest: so they are logged, routed,
+ * counted and handed on like any other, and wait for nothing. */
+__attribute__((noinline)) static enum tg_code put_exemplars(struct walk *w, const uint8_t *msg,
+                                                            size_t len, bool has_points,
+                                                            struct tg_err *err)
+{
+    const struct tg_exemplars *list;
+    TG_TRY(read_exemplars(w, msg, len, &list, err));
+    if (!list) return TG_OK;
+    if (has_points) {
+        w->batch->points[w->batch->n_points - 1].exemplars = list;
+        return TG_OK;
+    }
+    TG_TRY(reserve_point(w, err));
+    struct tg_point *p = push_point(w);
+    p->type = TG_VALUE_EXEMPLARS;
+    p->value.u64 = 0;
+    p->exemplars = list;
+    p->ts_ns = list->items[0].ts_ns;
+    for (uint32_t i = 1; i < list->n; i++)
+        if (list->items[i].ts_ns > p->ts_ns) p->ts_ns = list->items[i].ts_ns;
     return TG_OK;
 }
 
@@ -715,21 +764,22 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
         while (at.p < at.end && tg_wire_next(&at, &f))
             if (f.tag == BYTES(HISTOGRAMS)) TG_TRY(put_histogram(w, f.data, f.len, err));
     }
-    if (UNLIKELY(has_exemplars)) TG_TRY(put_exemplars(w, msg, len, b->n_points > samples_at, err));
+    const uint32_t n_points = b->n_points;
+    if (UNLIKELY(has_exemplars)) TG_TRY(put_exemplars(w, msg, len, n_points > samples_at, err));
     if (b->n_points == samples_at) return TG_OK;
     const struct tg_hash128 h = tg_run_hash(&labels);
-    const uint32_t n_points = b->n_points;
+    if (UNLIKELY(n_points == samples_at))
+        return push_pending(w, key_of(h, samples_salt), msg, len, samples_at, OF_EXEMPLARS, err);
     if (histograms_at > samples_at) {
-        const struct tg_hash128 key = {h.lo ^ samples_salt.lo, h.hi ^ samples_salt.hi};
         b->n_points = histograms_at;
-        const enum tg_code code = push_pending(w, key, msg, len, samples_at, false, err);
+        const enum tg_code code =
+            push_pending(w, key_of(h, samples_salt), msg, len, samples_at, OF_SAMPLES, err);
         b->n_points = n_points;
         if (UNLIKELY(code != TG_OK)) return code;
     }
-    if (n_points > histograms_at) {
-        const struct tg_hash128 key = {h.lo ^ histograms_salt.lo, h.hi ^ histograms_salt.hi};
-        return push_pending(w, key, msg, len, histograms_at, true, err);
-    }
+    if (n_points > histograms_at)
+        return push_pending(w, key_of(h, histograms_salt), msg, len, histograms_at, OF_HISTOGRAMS,
+                            err);
     return TG_OK;
 }
 

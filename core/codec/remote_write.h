@@ -24,9 +24,13 @@
  * The series is its labels: name from __name__, the other labels as tags of origin point, kind
  * unknown; native histograms of the same labels are a series of kind exponential histogram
  * (cumulative). Labels may come in any order; a label twice, an empty label name or a missing
- * __name__ rejects the points of that TimeSeries. Exemplars go with the last point of their
- * TimeSeries; in one without points they have nothing to go with and are left out. Metadata is
+ * __name__ rejects the points of that TimeSeries. Metadata is
  * skipped.
+ *
+ * Exemplars go with the last point of their TimeSeries. In one without points (Prometheus sends
+ * each exemplar so) they are a point of type TG_VALUE_EXEMPLARS, at the time of the newest, of the
+ * histogram series of these labels if there is one, else of the series of the samples. Those that
+ * cannot be used are counted in d->n_exemplars_*.
  *
  * Native histograms: integer ones with schema -4..8 become exponential histograms (scale = schema,
  * index - 1); float ones, custom buckets and spans wider than TG_RW_MAX_BUCKETS are rejected alone.
@@ -64,6 +68,7 @@ TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped,
 
 /* Appends the TimeSeries fields for one point to a WriteRequest in `out`:
  *   numbers                  one sample (the label bytes are copied, time and value written)
+ *   exemplars alone          no sample: the exemplars
  *   no value                 the stale marker (histograms, summaries: of _count and _sum)
  *   histogram                _bucket per bound and le="+Inf", _sum if known, _count
  *   summary                  one per quantile, _sum, _count

@@ -335,6 +335,16 @@ static enum tg_code append_number(struct tg_buf *out, const uint8_t *labels, uin
     return tg_wire_close(out, body);
 }
 
+static enum tg_code append_exemplars(struct tg_buf *out, const uint8_t *labels, uint32_t len,
+                                     const struct tg_point *p)
+{
+    size_t body;
+    TG_TRY(tg_wire_open(out, 1, &body));
+    TG_TRY(tg_buf_append(out, labels, len));
+    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
+    return tg_wire_close(out, body);
+}
+
 /* Walks the buckets of one sign, merged down by 2^shift, as Prometheus indexes. */
 struct bucket_reader {
     const uint64_t *counts;
@@ -615,6 +625,7 @@ static enum tg_code append_plain(struct tg_buf *out, const uint8_t *labels, uint
     double v;
     if (p->type == TG_VALUE_NONE) return append_number(out, labels, len, p, TG_RW_STALE_NAN);
     if (p->type == TG_VALUE_EXP_HISTOGRAM) return append_native(out, labels, len, p);
+    if (p->type == TG_VALUE_EXEMPLARS) return append_exemplars(out, labels, len, p);
     if (!tg_point_as_double(p, &v)) return TG_ERR_UNSUPPORTED;
     return append_number(out, labels, len, p, bits_of(v));
 }

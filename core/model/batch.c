@@ -240,7 +240,8 @@ bool tg_point_equal(const struct tg_point *a, const struct tg_point *b)
         a->flags != b->flags || !same_exemplars(a->exemplars, b->exemplars))
         return false;
     switch (a->type) {
-    case TG_VALUE_NONE: return true;
+    case TG_VALUE_NONE:
+    case TG_VALUE_EXEMPLARS: return true;
     case TG_VALUE_HISTOGRAM: return same_histogram(a->value.histogram, b->value.histogram);
     case TG_VALUE_EXP_HISTOGRAM:
         return same_exp_histogram(a->value.exp_histogram, b->value.exp_histogram);

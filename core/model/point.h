@@ -33,8 +33,10 @@ enum tg_value_type {
     TG_VALUE_HISTOGRAM = 5,
     TG_VALUE_EXP_HISTOGRAM = 6,
     TG_VALUE_SUMMARY = 7,
-    TG_VALUE_STRING = 8, /* Influx string fields */
-    TG_VALUE_TYPES = 9
+    TG_VALUE_STRING = 8,    /* Influx string fields */
+    TG_VALUE_EXEMPLARS = 9, /* no value of its own, only exemplars (at least one): remote write
+                               sends each exemplar in a TimeSeries without samples */
+    TG_VALUE_TYPES = 10
 };
 
 /* Point flags. */

@@ -10,6 +10,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/codec/parquet_json.h"
 
 enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7, SERIES_MEMBERS = 7 };
 
@@ -162,16 +163,18 @@ static json_t *string_json(const struct tg_string *s)
 
 static void set_value(json_t *line, const struct tg_point *p)
 {
-    static const char *const types[TG_VALUE_TYPES] = {"double",        "int64",   "uint64",
-                                                      "bool",          "none",    "histogram",
-                                                      "exp_histogram", "summary", "string"};
+    static const char *const types[TG_VALUE_TYPES] = {
+        "double",    "int64",         "uint64",  "bool",   "none",
+        "histogram", "exp_histogram", "summary", "string", "exemplars",
+    };
     json_t *v = NULL;
     switch ((enum tg_value_type)p->type) {
     case TG_VALUE_DOUBLE: v = number(p->value.f64); break;
     case TG_VALUE_INT64: v = json_integer(p->value.i64); break;
     case TG_VALUE_UINT64: v = unsigned_json(p->value.u64); break;
     case TG_VALUE_BOOL: v = json_boolean(p->value.i64 != 0); break;
-    case TG_VALUE_NONE: v = json_null(); break;
+    case TG_VALUE_NONE:
+    case TG_VALUE_EXEMPLARS: v = json_null(); break;
     case TG_VALUE_HISTOGRAM: v = histogram_json(p->value.histogram); break;
     case TG_VALUE_EXP_HISTOGRAM: v = exp_histogram_json(p->value.exp_histogram); break;
     case TG_VALUE_SUMMARY: v = summary_json(p->value.summary); break;
@@ -275,6 +278,22 @@ static enum tg_code make_room(const struct tg_dead_letters *d, size_t len, struc
     return TG_OK;
 }
 
+/* The line that jansson made and the exemplars, in the form they have in Parquet files: jansson
+ * takes no NUL in the name of a label. */
+static enum tg_code put_line(struct tg_buf *out, const char *text, const struct tg_point *p)
+{
+    static const char name[] = ",\"exemplars\":";
+    const size_t len = strlen(text);
+    if (!p->exemplars || !p->exemplars->n) {
+        TG_TRY(tg_buf_append(out, text, len));
+        return tg_buf_append(out, "\n", 1);
+    }
+    TG_TRY(tg_buf_append(out, text, len - 1)); /* without the closing brace */
+    TG_TRY(tg_buf_append(out, name, sizeof(name) - 1));
+    TG_TRY(tg_pq_exemplars_encode(p->exemplars, out));
+    return tg_buf_append(out, "}\n", 2);
+}
+
 enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_table *table,
                                  const struct tg_point *p, const char *reason, struct tg_err *err)
 {
@@ -295,15 +314,17 @@ enum tg_code tg_dead_letters_add(struct tg_dead_letters *d, const struct tg_tabl
     char *text = whole ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(line);
     if (!text) return tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
-    const size_t len = strlen(text);
-    enum tg_code code = make_room(d, len + 1, err);
-    if (code == TG_OK && tg_buf_reserve(&d->pending, len + 1) != TG_OK)
-        code = tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
-    if (code == TG_OK) {
-        tg_buf_put(&d->pending, text, len);
-        tg_buf_put_u8(&d->pending, '\n');
-    }
+    struct tg_buf whole_text;
+    tg_buf_init(&whole_text, MAX_PENDING_BYTES);
+    enum tg_code code = put_line(&whole_text, text, p);
     free(text);
+    if (code == TG_OK)
+        code = make_room(d, whole_text.len, err);
+    else
+        code = tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
+    if (code == TG_OK && tg_buf_append(&d->pending, whole_text.data, whole_text.len) != TG_OK)
+        code = tg_fail(err, TG_ERR_NOMEM, "out of memory for a dead letter");
+    tg_buf_deinit(&whole_text);
     return code;
 }
 

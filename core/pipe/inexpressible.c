@@ -18,9 +18,8 @@ enum tg_inexpressible_kind tg_inexpressible_kind_of(const struct tg_point *p)
 {
     if (p->series && p->series->temporality == TG_TEMPORALITY_DELTA) return TG_INEXPRESSIBLE_DELTA;
     switch (p->type) {
-    case TG_VALUE_NONE:
-        return p->exemplars && !(p->flags & TG_POINT_NO_VALUE) ? TG_INEXPRESSIBLE_EXEMPLAR
-                                                               : TG_INEXPRESSIBLE_STALE;
+    case TG_VALUE_NONE: return TG_INEXPRESSIBLE_STALE;
+    case TG_VALUE_EXEMPLARS: return TG_INEXPRESSIBLE_EXEMPLAR;
     case TG_VALUE_DOUBLE:
         return isfinite(p->value.f64) ? TG_INEXPRESSIBLE_OTHER : TG_INEXPRESSIBLE_NOT_FINITE;
     case TG_VALUE_STRING: return TG_INEXPRESSIBLE_TEXT;

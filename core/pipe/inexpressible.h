@@ -20,7 +20,7 @@ enum tg_inexpressible_kind {
     TG_INEXPRESSIBLE_TEXT,
     TG_INEXPRESSIBLE_DELTA, /* a series of delta temporality */
     TG_INEXPRESSIBLE_HISTOGRAM,
-    TG_INEXPRESSIBLE_EXEMPLAR, /* exemplars without a value */
+    TG_INEXPRESSIBLE_EXEMPLAR, /* TG_VALUE_EXEMPLARS */
     TG_INEXPRESSIBLE_OTHER,
     TG_INEXPRESSIBLE_KINDS
 };

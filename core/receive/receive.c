@@ -48,6 +48,12 @@ void tg_receive_metrics_register(void)
                            "Points refused as bad input or over a limit.", "protocol=\"%s\"", name);
         tg_metric_register(&m->bytes[i], TG_METRIC_COUNTER, "tidegate_receive_body_bytes_total",
                            "Body bytes as sent.", "protocol=\"%s\"", name);
+        static const char dropped[] = "tidegate_receive_exemplars_dropped_total";
+        static const char dropped_help[] = "Exemplars left out of points that were accepted.";
+        tg_metric_register(&m->exemplars_invalid[i], TG_METRIC_COUNTER, dropped, dropped_help,
+                           "protocol=\"%s\",reason=\"invalid\"", name);
+        tg_metric_register(&m->exemplars_memory[i], TG_METRIC_COUNTER, dropped, dropped_help,
+                           "protocol=\"%s\",reason=\"memory\"", name);
         for (int c = TG_CLASS_INPUT; c <= TG_CLASS_FATAL; c++)
             tg_metric_register(
                 &m->refused[i][c - 1], TG_METRIC_COUNTER, "tidegate_receive_requests_refused_total",
@@ -66,6 +72,8 @@ void tg_receive_metrics_unregister(void)
         tg_metric_unregister(&m->points[i]);
         tg_metric_unregister(&m->rejected[i]);
         tg_metric_unregister(&m->bytes[i]);
+        tg_metric_unregister(&m->exemplars_invalid[i]);
+        tg_metric_unregister(&m->exemplars_memory[i]);
         for (int c = 0; c < 6; c++) tg_metric_unregister(&m->refused[i][c]);
     }
     tg_metric_unregister(&m->misses);
@@ -244,6 +252,10 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     if (r->plain.cap > KEEP_BODY_BYTES) tg_buf_deinit(&r->plain);
 
     tg_metric_add(&tg_receive_metrics.misses, in->decode.n_misses);
+    if (code == TG_OK) {
+        tg_metric_add(&tg_receive_metrics.exemplars_invalid[pi], in->decode.n_exemplars_invalid);
+        tg_metric_add(&tg_receive_metrics.exemplars_memory[pi], in->decode.n_exemplars_memory);
+    }
     if (code != TG_OK) {
         tg_ingest_reply(in, code, &err);
         return;

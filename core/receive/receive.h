@@ -95,6 +95,7 @@ struct tg_receive_metrics {
     struct tg_metric requests[TG_PROTOCOLS], points[TG_PROTOCOLS], rejected[TG_PROTOCOLS],
         bytes[TG_PROTOCOLS];
     struct tg_metric refused[TG_PROTOCOLS][6]; /* requests, by error class (enum tg_class - 1) */
+    struct tg_metric exemplars_invalid[TG_PROTOCOLS], exemplars_memory[TG_PROTOCOLS];
     struct tg_metric misses;
 };
 extern struct tg_receive_metrics tg_receive_metrics;

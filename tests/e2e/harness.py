@@ -279,6 +279,45 @@ def prom_samples(server, selector, at_s, range_s):
     return {frozenset(x["metric"].items()): [(float(t), v) for t, v in x["values"]] for x in r["data"]["result"]}
 
 
+def prom_exemplars(server):
+    """{series labels: {(exemplar labels, value, ms)...}} of all series."""
+    q = urllib.parse.urlencode({"query": '{__name__=~".+"}', "start": time.time() - 3600, "end": time.time() + 60})
+    r = request("GET", server.port, "/api/v1/query_exemplars?" + q).json()
+    return {frozenset(x["seriesLabels"].items()):
+            {(frozenset(e["labels"].items()), float(e["value"]), round(e["timestamp"] * 1000)) for e in x["exemplars"]}
+            for x in r["data"]}
+
+
+class OpenMetricsTarget:
+    """A scrape target with a counter and a histogram, a new exemplar for each at every scrape."""
+
+    def __init__(self, case):
+        outer = self
+        self.scrapes = 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.scrapes += 1
+                n = outer.scrapes
+                body = (f'# TYPE jobs counter\njobs_total {n} # {{trace_id="{n:032x}",span_id="{n:016x}"}} 1 {time.time():.3f}\n'
+                        f'# TYPE d histogram\nd_bucket{{le="1"}} {n} # {{who="w{n}"}} 0.5 {time.time():.3f}\n'
+                        f'd_bucket{{le="+Inf"}} {n}\nd_sum {n}\nd_count {n}\n# EOF\n').encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/openmetrics-text; version=1.0.0; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        case.addCleanup(self.server.server_close)
+        case.addCleanup(self.server.shutdown)
+
+
 def influxdb(case):
     binary, port, d = need("influxd"), free_port(), tempfile.mkdtemp(prefix="tidegate-influx-")
     with open(f"{d}/c.toml", "w") as f:

@@ -36,6 +36,7 @@ void tg_decode_fixture_reset(struct tg_decode_fixture *f)
     tg_batch_reset(&f->batch);
     tg_arena_reset(&f->scratch);
     f->d.n_accepted = f->d.n_rejected = f->d.n_misses = 0;
+    f->d.n_exemplars_invalid = f->d.n_exemplars_memory = 0;
     f->d.first_code = TG_OK;
     f->d.first_reject = (struct tg_err){.code = TG_OK};
 }
@@ -77,6 +78,7 @@ static void put_value(struct tg_buf *b, const struct tg_point *p)
         break;
     case TG_VALUE_BOOL: code = tg_buf_printf(b, " b:%lld", (long long)p->value.i64); break;
     case TG_VALUE_NONE: code = tg_buf_printf(b, " none"); break;
+    case TG_VALUE_EXEMPLARS: break;
     case TG_VALUE_HISTOGRAM: {
         const struct tg_histogram *h = p->value.histogram;
         code = tg_buf_printf(b, " h:%llu", (unsigned long long)h->count);

@@ -249,9 +249,10 @@ void lf_mixed(struct lf *f, struct tg_batch *b, uint32_t n, int64_t ts_ns)
         case TG_VALUE_UINT64: p->value.u64 = any_size(f); break;
         case TG_VALUE_BOOL: p->value.i64 = (int64_t)(lf_rnd(f) & 1); break;
         case TG_VALUE_NONE: p->flags = TG_POINT_NO_VALUE; break;
+        case TG_VALUE_EXEMPLARS: put_exemplars(f, b, p); break;
         default: put_large(f, b, p);
         }
-        if (r % 13 == 0) put_exemplars(f, b, p);
+        if (r % 13 == 0 && !p->exemplars) put_exemplars(f, b, p);
     }
 }
 

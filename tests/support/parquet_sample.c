@@ -210,6 +210,7 @@ static void add_histograms(struct tg_sample *s, int64_t t)
         p->value.histogram = h;
         if (i == 0 || i == 3) p->exemplars = exemplars(s, t);
     }
+    tg_sample_add(s, series, len, t + 5, TG_VALUE_EXEMPLARS)->point.exemplars = exemplars(s, t);
 }
 
 static void add_exp_histograms(struct tg_sample *s, int64_t t)

@@ -118,6 +118,30 @@ remote_write:
         wait_for("every sample that Prometheus holds to be in VictoriaMetrics", compare, 30)
         g.ledger("vm")
 
+    def test_exemplars_of_a_real_prometheus_arrive_at_another(self):
+        # Prometheus sends each exemplar in a TimeSeries without samples.
+        target = OpenMetricsTarget(self)
+        storage = ["--enable-feature=exemplar-storage"]
+        b = prometheus(self, extra=storage)
+        g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{b.port}/api/v1/write" }}').start()
+        a = prometheus(self, f"""
+scrape_configs:
+  - job_name: target
+    static_configs: [{{targets: ["127.0.0.1:{target.port}"]}}]
+remote_write:
+  - url: http://127.0.0.1:{g.http}/api/v1/write
+    send_exemplars: true
+    queue_config: {{batch_send_deadline: 1s}}
+""", extra=storage)
+        want = wait_for("exemplars of both series at the first", lambda: sorted(
+            len(v) >= 3 for v in prom_exemplars(a).values()) == [True, True] and prom_exemplars(a), 30)
+        wait_for("all of them at the second", lambda: all(
+            v <= prom_exemplars(b).get(k, set()) for k, v in want.items()), 30)
+        dropped = {k: v for k, v in g.metrics().items() if "exemplars_dropped" in k}
+        self.assertTrue(dropped and not any(dropped.values()), dropped)
+        g.ledger("prom")
+        self.assertEqual(g.dead_letters("prom"), [])
+
     def test_prometheus_as_target_and_out_of_bounds_as_dead_letters(self):
         p = prometheus(self, out_of_order="0s")
         g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{p.port}/api/v1/write" }}').start()

@@ -100,6 +100,10 @@ static const struct tg_exp_histogram exp_histogram = {
 static const struct tg_quantile quantiles[] = {{0.5, 1.5}, {0.99, NAN}};
 static const struct tg_summary summary = {
     .count = 3, .sum = 9, .n_quantiles = 2, .quantiles = quantiles};
+static const struct tg_string labels[] = {{"k", 1}, {"v", 1}};
+static const struct tg_exemplar exemplar = {
+    .ts_ns = 5, .value = 1.5, .n_labels = 1, .labels = labels};
+static const struct tg_exemplars exemplars = {1, &exemplar};
 static const struct tg_string string = {"hi \"there\"", 10};
 
 static struct tg_tag tags[] = {{.key = "a\"b", .key_len = 3, .value = "v", .value_len = 1},
@@ -135,6 +139,8 @@ static const struct {
      "summary",
      "{\"count\":3,\"sum\":9,\"quantiles\":[{\"quantile\":0.5,\"value\":1.5},{\"quantile\":0.99,"
      "\"value\":\"NaN\"}]}"},
+    {{.ts_ns = 1, .type = TG_VALUE_EXEMPLARS, .exemplars = &exemplars}, "exemplars", "null"},
+    {{.ts_ns = 1, .type = TG_VALUE_INT64, .value.i64 = 2, .exemplars = &exemplars}, "int64", "2"},
 };
 
 static void test_rows(void **state)
@@ -155,6 +161,12 @@ static void test_rows(void **state)
             fail_msg("%s, want value %s", text_of(&b), rows[i].value);
         assert_string_equal(json_string_value(json_object_get(json_object_get(o, "tags"), "a\"b")),
                             "v");
+        json_decref(want);
+        want = rows[i].point.exemplars
+                   ? json_loads("[{\"time\":5,\"value\":1.5,\"labels\":{\"k\":\"v\"}}]", 0, NULL)
+                   : NULL;
+        assert_true(json_equal(want, json_object_get(o, "exemplars")) ||
+                    (!want && !json_object_get(o, "exemplars")));
         json_decref(want);
         json_decref(o);
     }

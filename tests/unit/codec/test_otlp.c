@@ -708,7 +708,10 @@ static void other_value_types_are_encoded(void **state)
          "x{b=\"2\"} exponential_histogram cumulative [] e:1 scale=20 zero=0<0 +0 [] -0 [] @1\n"},
         {{.ts_ns = 1, .type = TG_VALUE_STRING, .value.string = &s},
          TG_ERR_UNSUPPORTED,
-         "text values"},
+         "no form for a text value"},
+        {{.ts_ns = 1, .type = TG_VALUE_EXEMPLARS},
+         TG_ERR_UNSUPPORTED,
+         "no form for a point without a value"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct tg_decode_fixture f;

@@ -251,6 +251,96 @@ static void bad_series_are_rejected_alone(void **state)
     }
 }
 
+/* --- exemplars --- */
+
+static struct bytes exemplar(const char *trace, double v, int64_t ms)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    return field(3, JOIN(label("trace_id", trace), fixed(2, bits), varint(3, (uint64_t)ms)));
+}
+
+/* Prometheus sends each exemplar in a TimeSeries of its own, after that of its sample or in a later
+ * request. */
+static void exemplars_in_a_series_of_their_own_are_points(void **state)
+{
+    (void)state;
+    const struct bytes n = label("__name__", "m");
+    const struct bytes s = field(1, JOIN(n, sample(1, 10)));
+    const struct bytes e = field(1, JOIN(n, exemplar("abc", 7, 9)));
+    const struct bytes h = field(1, JOIN(n, field(4, JOIN(varint(1, 0), varint(15, 10)))));
+    static const char of_sample[] = "m unknown [] d:1 @10000000\n";
+    static const char own[] = "m unknown [] @9000000 ex{7 @9000000 trace_id=abc}\n";
+    struct tg_decode_fixture f;
+    tg_decode_fixture_init(&f, NULL);
+    assert_text(&f, e, own); /* its sample may come in the next request */
+    assert_text(&f, JOIN(s, e),
+                "m unknown [] d:1 @10000000\n"
+                "m unknown [] @9000000 ex{7 @9000000 trace_id=abc}\n");
+    assert_text(&f, JOIN(e, s),
+                "m unknown [] @9000000 ex{7 @9000000 trace_id=abc}\n"
+                "m unknown [] d:1 @10000000\n");
+    assert_text(&f, s, of_sample);
+    /* several: one point, at the time of the newest */
+    assert_text(&f,
+                field(1, JOIN(n, exemplar("a", 1, 5), exemplar("b", 2, 8), exemplar("c", 3, 6))),
+                "m unknown [] @8000000 ex{1 @5000000 trace_id=a} ex{2 @8000000 trace_id=b}"
+                " ex{3 @6000000 trace_id=c}\n");
+    assert_int_equal(tg_table_stats(f.table).n_series, 1);
+    /* with points they stay theirs */
+    assert_text(&f, field(1, JOIN(n, sample(1, 10), exemplar("abc", 7, 9))),
+                "m unknown [] d:1 @10000000 ex{7 @9000000 trace_id=abc}\n");
+    /* of a native histogram: its series, once it is known */
+    assert_text(&f, JOIN(h, e),
+                "m exponential_histogram cumulative [] e:0 scale=0 zero=0<0 sum=0 +0 [] -0 [] "
+                "@10000000\n"
+                "m exponential_histogram cumulative [] @9000000 ex{7 @9000000 trace_id=abc}\n");
+    tg_decode_fixture_deinit(&f);
+}
+
+static void unusable_exemplars_are_counted(void **state)
+{
+    (void)state;
+    const struct bytes n = label("__name__", "m");
+    const struct bytes late = exemplar("a", 1, INT64_MAX);
+    struct bytes many = hex("");
+    for (int i = 0; i < 130; i++) many = JOIN(many, hex("0a00"));
+    const struct bytes wide = field(3, JOIN(many, fixed(2, 0)));
+    struct tg_decode_fixture f;
+    struct tg_err err;
+    tg_decode_fixture_init(&f, NULL);
+    const struct bytes b =
+        JOIN(field(1, JOIN(n, late, wide)), field(1, JOIN(n, sample(1, 1), late)),
+             field(1, JOIN(n, late, exemplar("b", 2, 2))));
+    for (int run = 0; run < 2; run++) {
+        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+        assert_string_equal(tg_decode_text(&f),
+                            "m unknown [] d:1 @1000000\n"
+                            "m unknown [] @2000000 ex{2 @2000000 trace_id=b}\n");
+        assert_int_equal(f.d.n_rejected, 0);
+        assert_int_equal(f.d.n_exemplars_invalid, 4);
+        assert_int_equal(f.d.n_exemplars_memory, 0);
+        tg_decode_fixture_reset(&f);
+    }
+    tg_decode_fixture_deinit(&f);
+    /* no memory for them: neither silent nor a reason to lose the sample */
+    const struct bytes with = field(1, JOIN(n, sample(1, 1), exemplar("b", 2, 2)));
+    bool seen = false;
+    for (uint64_t at = 1, fired = true; fired; at++) {
+        tg_decode_fixture_init(&f, NULL);
+        tg_mem_fail_at(at);
+        const enum tg_code code = tg_decode_exact(&f, tg_rw_decode, with.d, with.n, &err);
+        fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        if (code == TG_OK && f.batch.n_points == 1 && !f.batch.points[0].exemplars) {
+            assert_int_equal(f.d.n_exemplars_memory, 1);
+            seen = true;
+        }
+        tg_decode_fixture_deinit(&f);
+    }
+    assert_true(seen);
+}
+
 /* --- damaged bytes --- */
 
 static void malformed_bytes_say_where(void **state)
@@ -701,6 +791,13 @@ static void points_are_written(void **state)
         {"n",
          NULL,
          0,
+         TG_KIND_UNKNOWN,
+         {.ts_ns = 8000000, .type = TG_VALUE_EXEMPLARS, .exemplars = &exemplars},
+         TG_OK,
+         "n unknown [] @8000000" EX1 EX2 "\n"},
+        {"n",
+         NULL,
+         0,
          TG_KIND_GAUGE,
          {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
          TG_OK,
@@ -1019,6 +1116,8 @@ int main(void)
         cmocka_unit_test(times_are_checked),
         cmocka_unit_test(stale_markers_are_points_without_value),
         cmocka_unit_test(bad_series_are_rejected_alone),
+        cmocka_unit_test(exemplars_in_a_series_of_their_own_are_points),
+        cmocka_unit_test(unusable_exemplars_are_counted),
         cmocka_unit_test(malformed_bytes_say_where),
         cmocka_unit_test(damage_does_no_harm),
         cmocka_unit_test(survives_every_failed_allocation),

@@ -51,6 +51,7 @@ static enum tg_code commit(struct tg_log *log, struct lf *f, uint32_t n, int64_t
     struct tg_err err;
     tg_batch_init(&b, NULL, 0, 0);
     *t += 1000000000;
+    f->rng = 11; /* alike, so that none fits after one did not */
     lf_mixed(f, &b, n, *t);
     const enum tg_code code = tg_log_commit(log, &list, 1, &pos, &err);
     tg_batch_deinit(&b);

@@ -1,5 +1,6 @@
 /* Dead letters of a gateway: what stands in their file, its limit, and a disk that fails. */
 #include "core/base/metric.h"
+#include "core/pipe/deadletter.h"
 #include "tests/unit/pipe/gateway_fixture.h"
 
 /* Power went in the middle of a line: what comes next has a line of its own. */
@@ -60,6 +61,53 @@ static void test_dead_letter_of_long_tag_names(void **state)
         (void)snprintf(tag, sizeof(tag), "\"%s%d\":\"%c\"", key, i + 1, 'a' + i);
         assert_non_null(strstr(line, tag));
     }
+}
+
+/* Exemplars are part of what a point is, and their labels may hold any byte. */
+static void test_dead_letter_with_exemplars(void **state)
+{
+    struct fixture *f = *state;
+    static char line[1024];
+    char path[160];
+    struct tg_err err = {.msg = ""};
+    struct tg_dead_letters *d;
+    struct tg_series *s;
+    struct tg_series_desc desc = {.name = "m", .name_len = 1, .unit = ""};
+    const struct tg_string labels[] = {{"k\0", 2}, {"v\0\xff", 3}};
+    const struct tg_exemplar e = {.ts_ns = 7, .value = 0.5, .n_labels = 1, .labels = labels};
+    const struct tg_exemplars list = {1, &e};
+    struct tg_table *table = tg_table_new(&(struct tg_table_config){.max_series = 0});
+    assert_non_null(table);
+    assert_int_equal(tg_table_intern(table, &desc, &s, &err), TG_OK);
+    const struct tg_point points[] = {
+        {.series = s, .ts_ns = 7, .type = TG_VALUE_EXEMPLARS, .exemplars = &list},
+        {.series = s, .ts_ns = 8, .type = TG_VALUE_INT64, .value.i64 = 3, .exemplars = &list}};
+    assert_int_equal(tg_dead_letters_new(NULL, f->dead, "x", 0, &d, &err), TG_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(tg_dead_letters_add(d, table, &points[i], "why", &err), TG_OK);
+    assert_int_equal(tg_dead_letters_commit(d, &err), TG_OK);
+    for (uint64_t n = 1, fired = true; fired; n++) { /* whole or not at all */
+        tg_mem_fail_at(n);
+        const enum tg_code code = tg_dead_letters_add(d, table, &points[0], "why", &err);
+        fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
+        if (fired) assert_int_equal(tg_dead_letters_pending(d), 0);
+    }
+    tg_dead_letters_free(d);
+    tg_table_free(table);
+    (void)snprintf(path, sizeof(path), "%s/x.jsonl", f->dead);
+    FILE *letters = fopen(path, "r");
+    assert_non_null(letters);
+    static const char *const values[] = {"\"type\":\"exemplars\",\"value\":null,",
+                                         "\"type\":\"int64\",\"value\":3,"};
+    for (int i = 0; i < 2; i++) {
+        assert_non_null(fgets(line, sizeof(line), letters));
+        assert_non_null(strstr(line, values[i]));
+        assert_non_null(strstr(line, ",\"exemplars\":[{\"time\":7,\"value\":0.5,\"labels\":{"
+                                     "\"k\\u0000\":\"v\\u0000\xef\xbf\xbd\"}}]}\n"));
+    }
+    (void)fclose(letters);
 }
 
 /* --- the limit --- */
@@ -410,6 +458,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dead_letter_of_a_text_that_is_not_utf8, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_of_long_tag_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letter_with_exemplars, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_dead_letters_than_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_at_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inexpressible_points, setup, teardown),
