@@ -42,6 +42,10 @@ static void readyz(struct tg_admin *a, struct tg_http_request *req)
     const char *why = a->gateway ? tg_gateway_not_ready(a->gateway, buf, sizeof(buf)) : "draining";
     if (why)
         tg_http_reply_text(req, 503, "not ready: %s", why);
+    else if (a->gateway && tg_gateway_rules_are_broken(a->gateway))
+        tg_http_reply_text(req, 200,
+                           "ready, but the rules are not run: they overran their budgets too often "
+                           "(see /api/status)");
     else
         tg_http_reply_text(req, 200, "ready");
 }

@@ -131,6 +131,8 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     put(j, ok, "errors", num(r->n_errors));
     put(j, ok, "failed_series", num(t->n_failed));
     put(j, ok, "budget_overruns", num(r->n_budget_overruns));
+    put(j, ok, "breaker_open", json_boolean(r->is_breaker_open));
+    put(j, ok, "not_run", num(r->n_not_run));
     put(j, ok, "reloads", num(r->n_reloads));
     put(j, ok, "reload_failures", num(r->n_reload_failures));
     put(j, ok, "last_error", text(r->last_error));
@@ -361,7 +363,11 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add_number(&p, s->table.n_failed);
     add(&p, " series whose rules fail, ");
     add_number(&p, s->rules.n_reload_failures);
-    add(&p, " failed reloads.</p><h2>Memory</h2><p>");
+    add(&p, " failed reloads.%s</p><h2>Memory</h2><p>",
+        s->rules.is_breaker_open ? " <b class=bad>Not run: they overran their budgets too often "
+                                   "(see below); series keep their last decision, new ones take "
+                                   "the on_error route.</b>"
+                                 : "");
     add_bytes(&p, s->memory_bytes);
     add(&p, " of ");
     add_bytes(&p, a->config.config->limits.max_memory_bytes);

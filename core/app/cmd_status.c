@@ -120,6 +120,8 @@ static void print_status(const json_t *s, struct last *last)
                  field(rules, "decisions"), field(rules, "errors"));
     if (field(rules, "failed_series") > 0)
         (void)printf(", %.0f series whose rules fail", field(rules, "failed_series"));
+    if (json_is_true(json_object_get(rules, "breaker_open")))
+        (void)printf(", NOT RUN: they overran their budgets too often");
     (void)printf("%s", word(rules, "last_error")[0] ? ", last: " : "");
     print_message(word(rules, "last_error"));
     print_backends(s, last, elapsed_s);

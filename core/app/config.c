@@ -250,6 +250,7 @@ void tg_config_fill(struct tg_config_loader *l, struct tg_options *o, struct tg_
         .ack_timeout_ms = (uint32_t)tg_options_num(m, "ack_timeout"),
         .drain_timeout_ms = (uint32_t)tg_options_num(m, "drain_timeout"),
         .max_memory_bytes = (uint64_t)tg_options_num(m, "memory"),
+        .rules_per_request_ms = (uint32_t)tg_options_num(r, "max_request_time"),
     };
     if (c->limits.max_memory_bytes > 0 && c->limits.max_memory_bytes < MIN_MEMORY_BYTES)
         tg_config_add_error(l, "memory",

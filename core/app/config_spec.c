@@ -62,6 +62,8 @@ static const struct tg_option_spec rules_specs[] = {
     {"max_instructions", TG_OPT_INT, "1000000", false, 1000, 1000000000, NULL,
      "Lua instructions per rule and series"},
     {"max_time", TG_OPT_DURATION, "50ms", false, 1, MINUTE_MS, NULL, "time per rule and series"},
+    {"max_request_time", TG_OPT_DURATION, "2s", false, 1, MINUTE_MS, NULL,
+     "time for all new series of one request; over it 503: the sender's next try comes further"},
     {"max_memory", TG_OPT_BYTES, "32MiB", false, MIB, 4 * GIB, NULL, "memory of one Lua VM"},
     {0},
 };

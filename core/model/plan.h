@@ -55,7 +55,7 @@ struct tg_prepared {
 #define TG_PREPARED_MAX_BYTES ((1U << 24) - 1)
 
 struct tg_plan {
-    uint64_t generation;
+    uint64_t generation;          /* 0: as of no generation, for now only */
     struct tg_plan *retired_next; /* the table's alone, once the plan has been replaced */
     int64_t keep_ms;              /* as in struct tg_retention */
     uint32_t targets;             /* bit i: delivered to backend i. 0 = dropped */
@@ -91,7 +91,7 @@ static inline const uint8_t *tg_plan_prepared(const struct tg_plan *p, unsigned 
 
 /* What the rules layer hands over to have a plan built. */
 struct tg_decision {
-    uint64_t generation;
+    uint64_t generation; /* 0: for now only, to be decided anew at the series' next use */
     uint32_t targets, wait;
     uint8_t strategy;
     bool failed;

@@ -14,7 +14,12 @@
 #include "core/base/mem.h"
 #include "core/pipe/internal.h"
 
-enum { MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20, SAY_EVERY_MS = 60000 };
+enum {
+    MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20,
+    SAY_EVERY_MS = 60000,
+    DECIDE_SLICE_MS = 100, /* the loop looks at stop, queries and rewinds so often */
+    REASONS_MS = 1000,     /* for asking again why a series has no form; then without its reason */
+};
 
 static bool is_marked(const uint8_t *bits, uint32_t i)
 {
@@ -35,35 +40,33 @@ static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
     return TG_OK;
 }
 
-/* Runs rules and prepare for a series whose plan holds no bytes for this backend. */
+/* Runs rules and prepare for a series whose plan holds no bytes for this backend. *decided is what
+ * tg_decider_run gave; when it went wrong, *err is as it was. */
 static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_series *s,
-                                struct tg_err *err)
+                                enum tg_code *decided, struct tg_err *err)
 {
-    struct tg_series_desc desc;
     struct tg_decision decision;
-    struct tg_arena *arena = &d->decider.arena;
     tg_buf_reset(&d->adhoc_scratch);
-    enum tg_code code = tg_table_describe(d->gateway->table, s, &desc, arena);
-    if (code == TG_OK)
-        code = tg_rules_decide(d->gateway->rules, d->decider.slot, &desc, arena, &decision, NULL);
-    const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
-    if (code != TG_OK)
-        (void)tg_fail(err, code, "out of memory (limits.memory)");
-    else if (decision.tags_failed && plan && plan->kept)
+    *decided = tg_decider_run(&d->decider, s, &decision);
+    enum tg_code code = *decided;
+    if (code == TG_OK) {
+        const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
         /* Its plan keeps what tags.lua made of it, for other backends only: as received, it might
          * tell what tags.lua takes out. */
-        code = tg_fail(err, TG_ERR_INVALID,
-                       "tags.lua fails for this series since it was routed elsewhere, so its tags "
-                       "for this backend are not known; mend tags.lua");
-    else
-        code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
-    tg_arena_reset(arena);
+        if (decision.tags_failed && tg_plan_is_good(plan))
+            code = tg_fail(err, TG_ERR_INVALID,
+                           "tags.lua fails for this series since it was routed elsewhere, so its "
+                           "tags for this backend are not known; mend tags.lua");
+        else
+            code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
+    }
+    tg_arena_reset(&d->decider.arena);
     return code;
 }
 
 /* The bytes of a series that was routed here when its point was accepted, but is not any more.
- * TG_ERR_NOMEM; TG_ERR_TOO_LARGE: too many such series in one attempt; *bytes NULL when the backend
- * cannot take it, and *inexpressible says whether it has no form for such series. */
+ * As tg_decider_run; TG_ERR_TOO_LARGE: too many such series in one attempt; *bytes NULL when the
+ * backend cannot take it, and *inexpressible says whether it has no form for such series. */
 static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
                                   const uint8_t **bytes, uint32_t *len, bool *inexpressible)
 {
@@ -71,7 +74,9 @@ static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_se
     if (!slot) return TG_ERR_NOMEM;
     if (!slot->series) {
         struct tg_err err;
-        const enum tg_code code = prepare_now(d, s, &err);
+        enum tg_code decided;
+        const enum tg_code code = prepare_now(d, s, &decided, &err);
+        TG_TRY(decided);
         if (code == TG_ERR_NOMEM) return code;
         TG_TRY(tg_adhoc_put(&d->adhoc, slot, s, code == TG_OK ? &d->adhoc_scratch : NULL));
         slot->inexpressible = code == TG_ERR_UNSUPPORTED;
@@ -82,13 +87,19 @@ static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_se
     return TG_OK;
 }
 
-/* Picks this backend's points of d->range. Inside the guard. */
+/* Picks this backend's points of d->range. Inside the guard. TG_ERR_FULL: deciding their series has
+ * taken its share of the loop's time, TG_ERR_CANCELED: nothing is decided any more. */
 static enum tg_code select_points(struct tg_delivery_loop *d)
 {
     const uint32_t bit = UINT32_C(1) << d->index;
     const uint64_t generation = tg_rules_generation(d->gateway->rules);
     TG_TRY(reserve_points(d, d->range.hi - d->range.lo));
-    tg_adhoc_forget(&d->adhoc); /* of the attempt before: the rules may have changed */
+    /* Of another attempt, or of other rules. What a pause interrupted is kept: it would never end.
+     */
+    if (!d->is_paused || d->adhoc_generation != generation) tg_adhoc_forget(&d->adhoc);
+    d->adhoc_generation = generation;
+    d->is_paused = false;
+    tg_decider_begin(&d->decider, DECIDE_SLICE_MS);
     const uint8_t *settled = d->has_settled ? d->settled : NULL;
     uint32_t n = 0;
     d->n_elsewhere = 0;
@@ -98,7 +109,7 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         if (settled && is_marked(settled, i)) continue;
         const struct tg_point *p = &d->batch.points[i];
         const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
-        if (!plan) return TG_ERR_NOMEM;
+        if (!plan) return d->decider.why;
         const uint32_t targets = p->routed && !d->replay ? p->targets : plan->targets;
         if (!(targets & bit) || plan->targets == 0) {
             d->n_elsewhere++;
@@ -149,7 +160,8 @@ static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struc
     const struct tg_point *p = &d->batch.points[d->unprepared[i]];
     /* asked again for its reason, as that is not worth keeping with every plan */
     struct tg_err why = {.msg = "the backend cannot take this series"};
-    (void)prepare_now(d, p->series, &why);
+    enum tg_code decided;
+    (void)prepare_now(d, p->series, &decided, &why);
     (void)snprintf(dead->newest, sizeof(dead->newest), "%s", why.msg);
     return tg_dead_letters_add(d->dead_letters, d->gateway->table, p, why.msg, err);
 }
@@ -169,6 +181,7 @@ static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct t
 {
     enum tg_code code = TG_OK;
     uint32_t n_added = 0;
+    tg_decider_begin(&d->decider, REASONS_MS);
     for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
         code = add_unprepared(d, i, dead, err);
         if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
@@ -392,7 +405,10 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
     struct tg_guard *guard = tg_table_guard(d->gateway->table);
     d->ticket = tg_guard_enter(guard);
     const enum tg_code code = select_points(d);
-    if (code != TG_OK) {
+    if (code == TG_ERR_FULL || code == TG_ERR_CANCELED) {
+        tg_delivery_push_range(d, d->range.lo, d->range.hi);
+        tg_delivery_pause(d);
+    } else if (code != TG_OK) {
         split_range(d, code);
     } else if (d->delivery.n_points == 0) {
         complete_range(d, &(struct dead){.n_refused = 0});

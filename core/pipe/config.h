@@ -41,12 +41,13 @@ struct tg_limits_config {
     uint64_t max_inflight_body_bytes; /* request bodies held at once */
     uint32_t max_header_bytes;        /* one request */
     uint32_t max_connections;
-    uint32_t header_timeout_ms;  /* from a request's first byte to the end of its headers */
-    uint32_t request_timeout_ms; /* for the whole body */
-    uint32_t idle_timeout_ms;    /* between requests of one connection */
-    uint32_t ack_timeout_ms;     /* a request waits this long for log and cursors, then 503 */
-    uint32_t drain_timeout_ms;   /* open requests and last deliveries get this long at shutdown */
-    uint64_t max_memory_bytes;   /* tg_mem_set_limit; 0 = none */
+    uint32_t header_timeout_ms;    /* from a request's first byte to the end of its headers */
+    uint32_t request_timeout_ms;   /* for the whole body */
+    uint32_t idle_timeout_ms;      /* between requests of one connection */
+    uint32_t ack_timeout_ms;       /* a request waits this long for log and cursors, then 503 */
+    uint32_t drain_timeout_ms;     /* open requests and last deliveries get this long at shutdown */
+    uint64_t max_memory_bytes;     /* tg_mem_set_limit; 0 = none */
+    uint32_t rules_per_request_ms; /* of all decisions that one request needs; 0 = no bound */
 };
 
 struct tg_config {

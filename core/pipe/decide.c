@@ -1,5 +1,6 @@
 #include "core/pipe/decide.h"
 
+#include "core/base/clock.h"
 #include "core/base/mem.h"
 
 enum { MAX_ARENA_BYTES = 16 << 20, MAX_SCRATCH_BYTES = 16 << 20 };
@@ -24,17 +25,37 @@ void tg_decider_deinit(struct tg_decider *d)
     tg_buf_deinit(&d->scratch);
 }
 
+void tg_decider_begin(struct tg_decider *d, uint32_t budget_ms)
+{
+    d->budget_ns = (uint64_t)budget_ms * 1000000;
+    d->used_ns = 0;
+}
+
+enum tg_code tg_decider_run(struct tg_decider *d, const struct tg_series *s,
+                            struct tg_decision *out)
+{
+    struct tg_series_desc desc;
+    if (d->budget_ns && d->used_ns >= d->budget_ns) return TG_ERR_FULL;
+    const uint64_t start_ns = tg_clock_mono_ns();
+    enum tg_code code = tg_table_describe(d->table, s, &desc, &d->arena);
+    if (code == TG_OK) code = tg_rules_decide(d->rules, d->slot, &desc, &d->arena, out, NULL);
+    d->used_ns += tg_clock_mono_ns() - start_ns;
+    return code;
+}
+
 const struct tg_plan *tg_decider_decide(struct tg_decider *d, struct tg_series *s,
                                         struct tg_plan *old)
 {
-    struct tg_series_desc desc;
     struct tg_decision decision;
     struct tg_plan *plan = NULL;
-    if (tg_table_describe(d->table, s, &desc, &d->arena) == TG_OK &&
-        tg_rules_decide(d->rules, d->slot, &desc, &d->arena, &decision, NULL) == TG_OK)
+    if (old && tg_rules_is_broken(d->rules, d->slot)) return old;
+    d->why = tg_decider_run(d, s, &decision);
+    if (d->why == TG_OK) {
         plan = decision.failed && tg_plan_is_good(old)
                    ? tg_plan_keep(old, decision.generation)
                    : tg_plan_new(&decision, d->preparers, d->n_backends, &d->scratch);
+        if (!plan) d->why = TG_ERR_NOMEM;
+    }
     tg_arena_reset(&d->arena);
     return plan ? tg_table_set_plan(d->table, s, old, plan) : NULL;
 }

@@ -3,6 +3,10 @@
  * Each deciding thread (ingest worker, delivery loop, admin) has one decider, which owns a slot of
  * the rules.
  *
+ * Rules take time, and a request or a batch may bring thousands of series: so each piece of work
+ * has a budget for all its decisions together. What was decided is remembered, so that the same
+ * work, done again, comes further.
+ *
  * Threading: one thread per decider; two deciders may decide one series at once (one result wins).
  */
 #ifndef TG_PIPE_DECIDE_H
@@ -19,20 +23,33 @@ struct tg_decider {
     unsigned slot;
     struct tg_arena arena;
     struct tg_buf scratch;
+    uint64_t budget_ns, used_ns; /* of the work under way; budget 0 = none */
+    enum tg_code why;            /* tg_decider_decide gave NULL */
 };
 
 void tg_decider_init(struct tg_decider *d, struct tg_rules *rules, struct tg_table *table,
                      const struct tg_preparer *preparers, unsigned n_backends, unsigned slot);
 void tg_decider_deinit(struct tg_decider *d);
 
+/* Begins a piece of work: its decisions may take `budget_ms` together, 0 = without a bound. The
+ * first is always made. */
+void tg_decider_begin(struct tg_decider *d, uint32_t budget_ms);
+
+/* Runs the rules for `s`, whose strings and those of *out live in d->arena until it is reset.
+ * TG_ERR_NOMEM; TG_ERR_FULL: the budget is used up; TG_ERR_CANCELED: nothing is decided any more.
+ */
+TG_MUST_CHECK enum tg_code tg_decider_run(struct tg_decider *d, const struct tg_series *s,
+                                          struct tg_decision *out);
+
 /* Runs the rules and publishes the plan. A series whose rules fail keeps the decision of `old`,
  * and takes the on_error route only when there is no good one: an edit of a rule must not send
- * everywhere what went to one place before. NULL when out of memory. Inside the table's guard. */
+ * everywhere what went to one place before. While the breaker of the rules is open a series that
+ * has a plan stays with it. NULL with d->why as from tg_decider_run. Inside the table's guard. */
 const struct tg_plan *tg_decider_decide(struct tg_decider *d, struct tg_series *s,
                                         struct tg_plan *old);
 
 /* The plan of `s` in `generation` (tg_rules_generation, read once per batch). Inside the guard;
- * NULL: no memory. */
+ * NULL: see tg_decider_decide. */
 static inline const struct tg_plan *tg_decider_plan(struct tg_decider *d, struct tg_series *s,
                                                     uint64_t generation)
 {

@@ -17,6 +17,7 @@ enum {
     MAX_RETRY_AFTER_MS = 10 * 60 * 1000,
     RETENTION_EVERY_MS = 60 * 1000,
     TICK_MS = 1000,
+    PAUSE_MS = 1,
     MAX_ADHOC_SCRATCH_BYTES = 16 << 20, /* of one series, as a decider's */
     WAITED_LINGER_PART = 10,            /* while a sender waits: a tenth of it, at most ... */
     WAITED_LINGER_MAX_MS = 500,         /* ... this long */
@@ -43,6 +44,7 @@ static void drop_batch(struct tg_delivery_loop *d)
     d->first_read_ms = 0;
     d->has_batch = false;
     d->has_settled = false;
+    d->is_paused = false; /* what it decided aside is not for another batch */
     atomic_store_explicit(&d->dead_letters_full, false, memory_order_relaxed);
     d->end_reached = false;
 }
@@ -173,6 +175,12 @@ void tg_delivery_wait_then_retry(struct tg_delivery_loop *d, enum tg_delivery_st
     tg_timer_start(d->timer, wait_ms);
 }
 
+void tg_delivery_pause(struct tg_delivery_loop *d)
+{
+    d->is_paused = true;
+    tg_timer_start(d->timer, PAUSE_MS);
+}
+
 void tg_delivery_end_wait(struct tg_delivery_loop *d)
 {
     tg_timer_stop(d->timer);
@@ -292,6 +300,7 @@ void tg_delivery_pump(struct tg_delivery_loop *d)
             end_loop(d);
         } else if (d->n_ranges > 0) {
             tg_delivery_attempt(d);
+            if (d->is_paused && !d->stopping) return;
         } else if (!d->has_batch) {
             if (!next_batch(d)) return;
         } else if (move_cursor(d, &err) != TG_OK) {

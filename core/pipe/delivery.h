@@ -87,6 +87,8 @@ struct tg_delivery_loop {
     uint8_t *settled;
     bool has_settled;
     struct tg_adhoc adhoc; /* one attempt's */
+    uint64_t adhoc_generation;
+    bool is_paused; /* deciding goes on when the loop has looked at what else is due */
     struct tg_buf adhoc_scratch;
     int ticket;               /* of the guard during a write */
     unsigned n_failures;      /* tries in a row that ended no range: the next wait is longer */
@@ -180,6 +182,8 @@ void tg_delivery_restart_batch(struct tg_delivery_loop *d);
 void tg_delivery_wait_then_retry(struct tg_delivery_loop *d, enum tg_delivery_state state,
                                  int64_t retry_after_ms);
 void tg_delivery_end_wait(struct tg_delivery_loop *d); /* what is due is due now */
+/* Lets the loop look at other things before pump goes on. */
+void tg_delivery_pause(struct tg_delivery_loop *d);
 void tg_delivery_stall(struct tg_delivery_loop *d, const struct tg_err *err);
 void tg_delivery_run_rewinds(struct tg_delivery_loop *d);    /* nothing is being written */
 void tg_delivery_cancel_rewinds(struct tg_delivery_loop *d); /* at the end */

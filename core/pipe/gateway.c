@@ -92,6 +92,14 @@ static uint64_t read_rule_errors(void *g)
 {
     return tg_rules_stats(((struct tg_gateway *)g)->rules).n_errors;
 }
+static uint64_t read_breaker(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).is_breaker_open;
+}
+static uint64_t read_not_run(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).n_not_run;
+}
 static uint64_t read_memory(void *g)
 {
     (void)g;
@@ -154,6 +162,11 @@ static void register_metrics(struct tg_gateway *g)
          TG_METRIC_COUNTER},
         {"tidegate_series_failed", "Live series whose rules failed at their last decision.",
          read_failed, TG_METRIC_GAUGE},
+        {"tidegate_rules_breaker_open",
+         "1 while the rules are not run because they overran their budgets too often.",
+         read_breaker, TG_METRIC_GAUGE},
+        {"tidegate_rules_not_run_total", "Decisions made without the rules, by an open breaker.",
+         read_not_run, TG_METRIC_COUNTER},
         {"tidegate_memory_bytes", "Heap held by the gateway.", read_memory, TG_METRIC_GAUGE},
     };
     tg_metric_register(&g->dropped, TG_METRIC_COUNTER, "tidegate_points_dropped_total",
@@ -163,6 +176,10 @@ static void register_metrics(struct tg_gateway *g)
         "Requests told to come back because a cursor they wait for did not confirm them in time, "
         "or was moved forward.",
         NULL);
+    tg_metric_register(&g->undecided, TG_METRIC_COUNTER, "tidegate_undecided_requests_total",
+                       "Requests told to come back because the rules took too long for their new "
+                       "series.",
+                       NULL);
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         tg_metric_register_fn(&g->gauges[g->n_gauges++], all[i].type, all[i].name, all[i].help,
                               all[i].read, g, NULL);
@@ -192,6 +209,7 @@ static void unregister_metrics(struct tg_gateway *g)
     for (unsigned i = 0; i < g->n_gauges; i++) tg_metric_unregister(&g->gauges[i]);
     tg_metric_unregister(&g->dropped);
     tg_metric_unregister(&g->ack_timeouts);
+    tg_metric_unregister(&g->undecided);
     for (unsigned i = 0; i < g->n_deliveries; i++)
         for (size_t m = 0; m < sizeof(g->deliveries[i].metrics) / sizeof(*g->deliveries[i].metrics);
              m++)
@@ -378,6 +396,7 @@ void tg_gateway_stop(struct tg_gateway *g)
     const uint64_t deadline_ms = tg_clock_mono_ms() + g->config->limits.drain_timeout_ms;
     atomic_store(&g->draining, true);
     tg_reloader_stop(g->reloader);
+    if (g->rules) tg_rules_stop_at(g->rules, deadline_ms * 1000000);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++)
         if (g->workers[i].has_thread) tg_worker_ask_stop(&g->workers[i], deadline_ms);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_join(&g->workers[i]);
@@ -427,6 +446,11 @@ const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t c
         why = "memory is near limits.memory";
     if (why) (void)snprintf(buf, cap, "%s", why);
     return why ? buf : NULL;
+}
+
+bool tg_gateway_rules_are_broken(const struct tg_gateway *g)
+{
+    return tg_rules_stats(g->rules).is_breaker_open;
 }
 
 enum tg_code tg_gateway_reload(struct tg_gateway *g, tg_on_reload on_reload, void *arg,

@@ -33,6 +33,9 @@ uint16_t tg_gateway_http_port(const struct tg_gateway *g);
 /* NULL when traffic is welcome, else why not ("log is full"). Any thread. */
 const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t cap);
 
+/* Whether the rules are not run, for their breaker is open (core/rules/breaker.h). Any thread. */
+bool tg_gateway_rules_are_broken(const struct tg_gateway *g);
+
 struct tg_reload_result {
     enum tg_code code;   /* TG_ERR_INVALID: a script does not load; TG_ERR_CANCELED: stopping */
     struct tg_err err;   /* "file:line: why"; the old rules stay in force */

@@ -76,7 +76,8 @@ struct tg_gateway {
     _Atomic bool draining;
     struct tg_metric dropped;
     struct tg_metric ack_timeouts;
-    struct tg_metric gauges[24];
+    struct tg_metric undecided;
+    struct tg_metric gauges[32];
     unsigned n_gauges;
 };
 

@@ -13,6 +13,21 @@ static void on_deadline(void *worker);
 
 /* --- plan --- */
 
+/* Nothing of the request is logged, so that it can come again as a whole. */
+static enum tg_code not_planned(struct tg_worker *w, struct tg_err *err)
+{
+    switch (w->decider.why) {
+    case TG_ERR_FULL:
+        tg_metric_add(&w->gateway->undecided, 1);
+        return tg_fail(err, TG_ERR_FULL,
+                       "the rules took more than %u ms for the new series of this request "
+                       "(rules.max_request_time); send it again: what is decided is remembered",
+                       w->gateway->config->limits.rules_per_request_ms);
+    case TG_ERR_CANCELED: return tg_fail(err, TG_ERR_CANCELED, "the gateway is shutting down");
+    default: return tg_fail(err, TG_ERR_NOMEM, "out of memory for a series' plan (limits.memory)");
+    }
+}
+
 /* Plans every point, takes out the dropped ones, and gathers which cursors the answer waits for. */
 static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struct tg_err *err)
 {
@@ -20,10 +35,10 @@ static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struc
     const uint64_t generation = tg_rules_generation(w->gateway->rules);
     uint32_t wait = 0;
     uint32_t kept = 0;
+    tg_decider_begin(&w->decider, w->gateway->config->limits.rules_per_request_ms);
     for (uint32_t i = 0; i < b->n_points; i++) {
         const struct tg_plan *plan = tg_decider_plan(&w->decider, b->points[i].series, generation);
-        if (!plan)
-            return tg_fail(err, TG_ERR_NOMEM, "out of memory for a series' plan (limits.memory)");
+        if (!plan) return not_planned(w, err);
         if (plan->targets == 0) continue;
         wait |= plan->wait;
         if (kept != i) b->points[kept] = b->points[i];

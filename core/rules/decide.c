@@ -227,7 +227,7 @@ bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct 
     out->strategy = TG_STRATEGY_LOGGED;
     out->failed = out->tags_failed = false;
     out->retention = (struct tg_retention){0};
-    vm->refused = false;
+    vm->refused = vm->process_refused = false;
     vm->overrun = TG_OVERRUN_NONE;
     vm->rule = TG_RULE_TAGS;
 

@@ -11,6 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
+#include "core/rules/breaker.h"
 #include "core/rules/names.h"
 #include "core/rules/vm.h"
 
@@ -22,6 +23,7 @@ struct generation {
     _Atomic uint32_t refs;
     uint64_t number;
     struct tg_rule_text texts[TG_RULES];
+    struct tg_breaker breaker;
 };
 
 /* A VM on its way to, or in the hands of, the thread of a slot. */
@@ -47,6 +49,8 @@ struct tg_rules {
     struct slot *slots;
 
     _Atomic uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
+    _Atomic uint64_t n_not_run;
+    _Atomic uint64_t broken_generation; /* whose breaker opened last; 0 = it has closed again */
     pthread_mutex_t error_lock;
     char last_error[256]; /* under error_lock */
 };
@@ -108,6 +112,7 @@ static enum tg_code generation_load(const struct tg_rules *r, uint64_t number,
     if (!g) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     atomic_init(&g->refs, 1);
     g->number = number;
+    tg_breaker_init(&g->breaker);
     for (unsigned i = 0; i < TG_RULES; i++) {
         const char *path = r->paths[i];
         if (!path) {
@@ -391,31 +396,88 @@ static void report(struct tg_rules *r, const struct tg_vm *vm, const struct tg_s
             vm->error, tg_quote(name, sizeof(name), series->name, series->name_len));
 }
 
-enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_series_desc *series,
-                             struct tg_arena *arena, struct tg_decision *out,
-                             struct tg_rules_trace *trace)
+/* What a decision says of the scripts as a whole. */
+static void note_run(struct tg_rules *r, struct generation *g, const struct tg_vm *vm)
 {
-    assert(slot < r->config.n_slots);
-    struct slot *sl = &r->slots[slot];
+    /* that the process has no memory is not the scripts' doing */
+    const bool has_overrun = vm->overrun != TG_OVERRUN_NONE && !vm->process_refused;
+    const enum tg_breaker_change change =
+        tg_breaker_note(&g->breaker, has_overrun, tg_clock_mono_ns());
+    if (change == TG_BREAKER_STAYS) return;
+    if (change == TG_BREAKER_CLOSES) {
+        uint64_t number = g->number;
+        (void)atomic_compare_exchange_strong(&r->broken_generation, &number, 0);
+        tg_info("rules", "a series was decided in time: the rules of generation %llu are run again",
+                (unsigned long long)g->number);
+        return;
+    }
+    atomic_store(&r->broken_generation, g->number);
+    char text[sizeof(r->last_error)];
+    (void)snprintf(text, sizeof(text),
+                   "%.150s; too often: the rules are not run, but for one series every %d s, until "
+                   "a reload",
+                   vm->error, (int)(TG_BREAKER_RETRY_NS / 1000000000));
+    note_error(r, text);
+    tg_error(
+        "rules",
+        "%s (generation %llu; series keep their last decision, new ones take the on_error route)",
+        text, (unsigned long long)g->number);
+}
+
+/* The slot's VM, of the newest generation that was put in force. */
+static struct slot_vm *adopt(struct slot *sl)
+{
     if (atomic_load_explicit(&sl->next, memory_order_relaxed)) {
         struct slot_vm *next = atomic_exchange(&sl->next, NULL);
         slot_vm_free(sl->current);
         sl->current = next;
     }
-    struct slot_vm *s = sl->current;
-    if (!s->vm) replace_vm(s, r);
-    atomic_fetch_add_explicit(&r->n_decisions, 1, memory_order_relaxed);
-    out->generation = s->generation->number;
-    if (trace) {
-        memset(trace, 0, sizeof(*trace));
-        for (unsigned i = 0; i < TG_RULES; i++) {
-            (void)snprintf(trace->steps[i].what, sizeof(trace->steps[i].what), "%s",
-                           tg_rule_names[i]);
-            memcpy(trace->steps[i].file, s->generation->texts[i].name,
-                   sizeof(trace->steps[i].file));
-        }
+    return sl->current;
+}
+
+static void begin_trace(struct tg_rules_trace *trace, const struct generation *g)
+{
+    memset(trace, 0, sizeof(*trace));
+    for (unsigned i = 0; i < TG_RULES; i++) {
+        (void)snprintf(trace->steps[i].what, sizeof(trace->steps[i].what), "%s", tg_rule_names[i]);
+        memcpy(trace->steps[i].file, g->texts[i].name, sizeof(trace->steps[i].file));
     }
+}
+
+/* A VM that holds more than it should is collected, or else replaced. */
+static void keep_fit(struct tg_rules *r, struct slot_vm *s)
+{
+    struct tg_vm *vm = s->vm;
+    const bool refused = vm->refused || vm->overrun == TG_OVERRUN_BYTES;
+    if (!refused && vm->used_bytes <= vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 2) return;
+    if (tg_vm_recover(vm)) return;
+    if (!refused)
+        tg_warn("rules", "the rules keep state that grows from series to series; it has been "
+                         "discarded (a rule may depend on its series only)");
+    replace_vm(s, r);
+}
+
+enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_series_desc *series,
+                             struct tg_arena *arena, struct tg_decision *out,
+                             struct tg_rules_trace *trace)
+{
+    assert(slot < r->config.n_slots);
+    struct slot_vm *s = adopt(&r->slots[slot]);
+    struct generation *g = s->generation;
+    const uint64_t now_ns = tg_clock_mono_ns();
+    if (now_ns >= atomic_load_explicit(&r->decide_until_ns, memory_order_relaxed))
+        return TG_ERR_CANCELED;
+    atomic_fetch_add_explicit(&r->n_decisions, 1, memory_order_relaxed);
+    if (trace) begin_trace(trace, g);
+    if (!trace && !tg_breaker_may_run(&g->breaker, now_ns)) {
+        atomic_fetch_add_explicit(&r->n_not_run, 1, memory_order_relaxed);
+        out->generation = 0;
+        return tg_decide_on_error(&r->config, series, arena, out) ? TG_OK : TG_ERR_NOMEM;
+    }
+    if (!s->vm) replace_vm(s, r);
+    out->generation = g->number;
     if (!s->vm) {
+        if (tg_clock_mono_ns() >= atomic_load(&r->decide_until_ns)) return TG_ERR_CANCELED;
         atomic_fetch_add_explicit(&r->n_errors, 1, memory_order_relaxed);
         return tg_decide_on_error(&r->config, series, arena, out) ? TG_OK : TG_ERR_NOMEM;
     }
@@ -423,17 +485,24 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
     struct tg_vm *vm = s->vm;
     enum tg_rule_no failed;
     const bool ok = tg_vm_decide(vm, series, arena, out, trace, &failed);
+    if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_CANCELED;
     if (ok && failed != TG_RULES) report(r, vm, series);
-    const bool refused = vm->refused || vm->overrun == TG_OVERRUN_BYTES;
-    if (refused || vm->used_bytes > vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 2) {
-        if (!tg_vm_recover(vm)) {
-            if (!refused)
-                tg_warn("rules", "the rules keep state that grows from series to series; it has "
-                                 "been discarded (a rule may depend on its series only)");
-            replace_vm(s, r);
-        }
-    }
+    if (ok && !trace) note_run(r, g, vm);
+    keep_fit(r, s);
     return ok ? TG_OK : TG_ERR_NOMEM;
+}
+
+bool tg_rules_is_broken(const struct tg_rules *r, unsigned slot)
+{
+    const struct slot *sl = &r->slots[slot];
+    return !atomic_load_explicit(&sl->next, memory_order_relaxed) &&
+           tg_breaker_is_open(&sl->current->generation->breaker) &&
+           tg_breaker_refuses(&sl->current->generation->breaker, tg_clock_mono_ns());
+}
+
+void tg_rules_stop_at(struct tg_rules *r, uint64_t mono_ns)
+{
+    atomic_store(&r->decide_until_ns, mono_ns);
 }
 
 struct tg_rules_stats tg_rules_stats(const struct tg_rules *r)
@@ -445,6 +514,8 @@ struct tg_rules_stats tg_rules_stats(const struct tg_rules *r)
         .n_budget_overruns = atomic_load(&w->n_budget_overruns),
         .n_reloads = atomic_load(&w->n_reloads),
         .n_reload_failures = atomic_load(&w->n_reload_failures),
+        .n_not_run = atomic_load(&w->n_not_run),
+        .is_breaker_open = atomic_load(&w->broken_generation) == atomic_load(&w->generation),
     };
     pthread_mutex_lock(&w->error_lock);
     memcpy(s.last_error, w->last_error, sizeof(s.last_error));

@@ -76,15 +76,27 @@ struct tg_rules_trace { /* for explain: which line decided; file is relative to 
 };
 
 /* Runs the four rules for a canonical desc. Fills *out (its mapped desc's strings and tags live in
- * `arena`). Always gives a usable decision; out->failed tells that a rule failed. `trace` may be
- * NULL. TG_ERR_NOMEM only when `arena` refuses: then the caller rejects the points. */
+ * `arena`) with a usable decision; out->failed tells that a rule failed. While the breaker of the
+ * generation is open (breaker.h) the rules are not run: the on_error route, and out->generation is
+ * 0: to be decided anew once they are. `trace` may be NULL; with it the rules always run, and the
+ * breaker takes no notice. TG_ERR_NOMEM when `arena` refuses, TG_ERR_CANCELED when the time of
+ * tg_rules_stop_at has come: then the caller refuses the points. */
 TG_MUST_CHECK enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot,
                                            const struct tg_series_desc *series,
                                            struct tg_arena *arena, struct tg_decision *out,
                                            struct tg_rules_trace *trace);
 
+/* Whether tg_rules_decide would give `slot` a decision without running the rules. A look without
+ * locks. */
+bool tg_rules_is_broken(const struct tg_rules *r, unsigned slot);
+/* From this time on (monotonic) nothing is decided any more, and rules that run are cut short: for
+ * a stop. Any thread. */
+void tg_rules_stop_at(struct tg_rules *r, uint64_t mono_ns);
+
 struct tg_rules_stats {
     uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
+    uint64_t n_not_run;   /* decisions without the rules, for the breaker was open */
+    bool is_breaker_open; /* of the generation in force */
     char last_error[256]; /* "routing.lua:12: ..."; "" since a reload that went well */
 };
 struct tg_rules_stats tg_rules_stats(const struct tg_rules *r); /* any thread */

@@ -71,7 +71,7 @@ struct tg_vm {
     bool booting;
     bool in_call;         /* TG_VM_MAX_OBJECT_BYTES holds */
     bool refused;         /* an allocation was refused since the call began */
-    bool process_refused; /* ... ever, and not for the VM's own cap */
+    bool process_refused; /* ... since loading or the decision began, and not for the VM's cap */
 
     /* budget of the call in progress */
     const _Atomic uint64_t *until_ns; /* borrows: monotonic; beyond it every call is cut */
