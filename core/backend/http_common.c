@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "core/base/mem.h"
+#include "core/net/http_url.h"
 
 enum { MAX_REASON_BYTES = 1 << 20, MAX_REASONS_BYTES = 16 << 20 };
 
@@ -110,16 +111,9 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
     tg_buf_init(&h->reasons, MAX_REASONS_BYTES);
     tg_arena_init(&h->reason_text, MAX_REASON_BYTES);
     tg_buf_init(&h->plain, 0);
-    const size_t scheme = !url                                   ? 0
-                          : strncasecmp(url, "http://", 7) == 0  ? 7
-                          : strncasecmp(url, "https://", 8) == 0 ? 8
-                                                                 : 0;
-    if (scheme == 0 || !url[scheme] || url[scheme] == '/' || strpbrk(url, " \t\r\n"))
-        return tg_fail(err, TG_ERR_INVALID,
-                       "url \"%s\" is not like http://host:port or https://host:port",
-                       url ? url : "");
+    TG_TRY(tg_http_url_check(url, "url", err));
     size_t len = strlen(url);
-    while (len > scheme && url[len - 1] == '/') len--;
+    while (url[len - 1] == '/') len--;
     h->base = tg_strndup(url, len);
     if (!h->base) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
     TG_TRY(make_auth(h, o, err));

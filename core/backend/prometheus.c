@@ -15,6 +15,7 @@
 #include "core/codec/compress.h"
 #include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
+#include "core/net/http_url.h"
 
 struct tg_backend {
     struct tg_backend_http http;
@@ -85,9 +86,8 @@ static enum tg_code make_query_base(struct tg_backend *b, const char *query_url,
         const size_t cut = sizeof(write_path) - 1;
         if (len <= cut || memcmp(from + len - cut, write_path, cut) != 0) return TG_OK;
         len -= cut;
-    } else if (strncmp(query_url, "http://", 7) != 0 && strncmp(query_url, "https://", 8) != 0) {
-        return tg_fail(err, TG_ERR_INVALID, "query_url \"%s\" is not like http://host:port",
-                       query_url);
+    } else {
+        TG_TRY(tg_http_url_check(query_url, "query_url", err));
     }
     b->query_base = tg_strndup(from, len);
     return b->query_base ? TG_OK
@@ -119,9 +119,8 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     }
     if (code == TG_OK) code = read_names(b, how->options, err);
     if (code == TG_OK && !strchr(strstr(b->http.base, "://") + 3, '/'))
-        code =
-            tg_fail(err, TG_ERR_INVALID, "url \"%s\" has no path; remote write is usually at %s%s",
-                    b->http.base, b->http.base, write_path);
+        code = tg_fail(err, TG_ERR_INVALID, "url has no path; remote write is usually at %s%s",
+                       b->http.base, write_path);
     if (code != TG_OK) {
         close_it(b);
         return code;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
@@ -233,6 +234,32 @@ static const char *status_text(int status)
     return strcmp(text, "<unknown>") == 0 ? "Status" : text;
 }
 
+/* The time of an answer in the one format of RFC 9110, 5.6.7; made once a second. */
+static const char *date_now(struct tg_http_server *s)
+{
+    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    const int64_t now_s = tg_clock_wall_ns() / 1000000000;
+    if (now_s == s->date_s) return s->date;
+    const time_t t = (time_t)now_s;
+    struct tm tm;
+    if (!gmtime_r(&t, &tm)) return s->date;
+    (void)snprintf(s->date, sizeof(s->date), "%s, %02d %s %04d %02d:%02d:%02d GMT",
+                   days[tm.tm_wday], tm.tm_mday % 100, months[tm.tm_mon],
+                   (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+    s->date_s = now_s;
+    return s->date;
+}
+
+/* A line break in a value would let its author write headers of their own. */
+static bool is_reply_header(const struct tg_http_header_pair *h)
+{
+    return is_one_line(h->name) && is_one_line(h->value) &&
+           strcasecmp(h->name, "content-length") != 0 &&
+           strcasecmp(h->name, "transfer-encoding") != 0;
+}
+
 /* Builds the head in the server's scratch buffer. */
 static enum tg_code build_head(struct tg_http_conn *c, const struct tg_http_request *r, int status,
                                const char *content_type, size_t len,
@@ -240,15 +267,17 @@ static enum tg_code build_head(struct tg_http_conn *c, const struct tg_http_requ
 {
     struct tg_buf *h = &c->server->head;
     tg_buf_reset(h);
-    TG_TRY(tg_buf_printf(h, "HTTP/1.1 %d %s\r\n", status, status_text(status)));
+    TG_TRY(tg_buf_printf(h, "HTTP/1.1 %d %s\r\nDate: %s\r\n", status, status_text(status),
+                         date_now(c->server)));
+    for (unsigned i = 0; r && i < r->n_reply_headers; i++)
+        if (is_reply_header(&r->reply_headers[i]))
+            TG_TRY(tg_buf_printf(h, "%s: %s\r\n", r->reply_headers[i].name,
+                                 r->reply_headers[i].value));
     if (is_one_line(content_type)) TG_TRY(tg_buf_printf(h, "Content-Type: %s\r\n", content_type));
     for (size_t i = 0; i < n_headers; i++) {
         const char *name = headers[i].name;
         const char *value = headers[i].value;
-        /* A line break in a value would let its author write headers of their own. */
-        if (!is_one_line(name) || !is_one_line(value)) continue;
-        if (strcasecmp(name, "content-length") == 0 || strcasecmp(name, "transfer-encoding") == 0)
-            continue;
+        if (!is_reply_header(&headers[i])) continue;
         if (strcasecmp(name, "connection") == 0) {
             if (strcasecmp(value, "close") == 0) c->close_after = true;
             continue;
@@ -354,8 +383,18 @@ static void send_refusal(struct tg_http_conn *c)
     tg_http_count(&s->stats.refused_requests, 1);
     struct tg_http_request *r = c->req;
     c->req = NULL;
-    send_reply(c, r, status, "text/plain; charset=utf-8", text, (size_t)n, &retry,
-               c->refuse_retry_after_s ? 1 : 0);
+    struct tg_buf formed;
+    tg_buf_init(&formed, 4096);
+    const char *type = NULL;
+    if (r && r->has_target && s->config.refusal)
+        type = s->config.refusal(r, status, c->refuse_text, &formed);
+    if (type)
+        send_reply(c, r, status, type, formed.data, formed.len, &retry,
+                   c->refuse_retry_after_s ? 1 : 0);
+    else
+        send_reply(c, r, status, "text/plain; charset=utf-8", text, (size_t)n, &retry,
+                   c->refuse_retry_after_s ? 1 : 0);
+    tg_buf_deinit(&formed);
     if (r) tg_http_request_release(r);
 }
 

@@ -74,6 +74,9 @@ struct tg_http_request {
     } headers[TG_HTTP_MAX_HEADERS];
     const char *method;
     bool is_head, keep_alive, is_http_1_0;
+    bool has_target; /* path and query are known */
+    struct tg_http_header_pair reply_headers[TG_HTTP_REPLY_HEADERS];
+    unsigned n_reply_headers;
     char peer[TG_HTTP_PEER_BYTES];
 };
 
@@ -145,6 +148,8 @@ struct tg_http_server {
     size_t n_handling;  /* requests with the handler */
     uint8_t *scratch;   /* TG_HTTP_SCRATCH_BYTES; one reader at a time */
     struct tg_buf head; /* reply header being built */
+    int64_t date_s;     /* wall clock, of `date` */
+    char date[32];      /* "Sun, 06 Nov 1994 08:49:37 GMT" */
     struct {
         _Atomic uint64_t connections, connections_total, requests_total, refused_connections,
             refused_requests, timeouts, bytes_in, bytes_out;

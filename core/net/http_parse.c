@@ -166,6 +166,10 @@ static int on_headers_complete(http_parser *p)
     r->is_http_1_0 = p->http_major == 1 && p->http_minor == 0;
     r->keep_alive = http_should_keep_alive(p) != 0;
 
+    /* First, so that a refusal can be put into the words of the path's clients. */
+    struct tg_err err;
+    const enum tg_code code = tg_http_request_split_target(r, &err);
+
     if (p->http_major != 1 || p->http_minor > 1)
         return tg_http_conn_refuse(c, 505, "HTTP/%u.%u is not served here; use HTTP/1.1",
                                    p->http_major, p->http_minor);
@@ -200,8 +204,6 @@ static int on_headers_complete(http_parser *p)
     if (!c->is_chunked && p->content_length != UINT64_MAX) c->body_left = p->content_length;
     if (c->body_left > g->max_body_bytes) return refuse_too_large(c, c->body_left);
 
-    struct tg_err err;
-    const enum tg_code code = tg_http_request_split_target(r, &err);
     if (code != TG_OK)
         return tg_http_conn_refuse(c, code == TG_ERR_MALFORMED ? 400 : 431, "%s", err.msg);
 

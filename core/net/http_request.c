@@ -82,7 +82,8 @@ void tg_http_request_release(struct tg_http_request *r)
     r->method = NULL;
     r->n_headers = 0;
     r->path_off = r->query_off = r->query_end = 0;
-    r->is_head = r->keep_alive = r->is_http_1_0 = false;
+    r->is_head = r->keep_alive = r->is_http_1_0 = r->has_target = false;
+    r->n_reply_headers = 0;
     r->prev = NULL;
     r->next = s->request_pool;
     s->request_pool = r;
@@ -216,6 +217,7 @@ enum tg_code tg_http_request_split_target(struct tg_http_request *r, struct tg_e
         p = stop + 1;
     }
     r->query_end = (uint32_t)t->len;
+    r->has_target = true;
     return TG_OK;
 }
 
@@ -261,6 +263,67 @@ const char *tg_http_query(const struct tg_http_request *r, const char *name, uns
         p = value + strlen(value) + 1;
     }
     return NULL;
+}
+
+enum tg_code tg_http_form_value(const struct tg_http_request *r, const char *name,
+                                struct tg_buf *out)
+{
+    const char *p = (const char *)r->body.data;
+    const char *end = p ? p + r->body.len : p;
+    const size_t name_len = strlen(name);
+    while (p < end) {
+        const char *amp = memchr(p, '&', (size_t)(end - p));
+        const char *stop = amp ? amp : end;
+        if ((size_t)(stop - p) > name_len && p[name_len] == '=' && memcmp(p, name, name_len) == 0) {
+            TG_TRY(tg_buf_reserve(out, (size_t)(stop - p) + 1));
+            put_query_part(out, p + name_len + 1, stop);
+            return TG_OK;
+        }
+        p = stop + 1;
+    }
+    return TG_ERR_NOT_FOUND;
+}
+
+/* The media type ends where a parameter or white space begins. */
+static size_t media_type_len(const char *content_type)
+{
+    return strcspn(content_type, "; \t");
+}
+
+bool tg_http_media_type_is(const char *content_type, const char *media_type)
+{
+    const size_t n = media_type_len(content_type);
+    return n == strlen(media_type) && strncasecmp(content_type, media_type, n) == 0;
+}
+
+bool tg_http_media_type_param(const char *content_type, const char *name, char *out, size_t cap)
+{
+    const size_t name_len = strlen(name);
+    const char *p = content_type + media_type_len(content_type);
+    while (*(p += strspn(p, "; \t"))) {
+        const size_t n = strcspn(p, "=;");
+        const bool is_it = n == name_len && strncasecmp(p, name, n) == 0 && p[n] == '=';
+        p += n;
+        if (*p != '=') continue;
+        const bool quoted = *++p == '"';
+        if (quoted) p++;
+        const size_t len = strcspn(p, quoted ? "\"" : "; \t");
+        if (is_it) {
+            if (len >= cap) return false;
+            memcpy(out, p, len);
+            out[len] = '\0';
+            return true;
+        }
+        p += len;
+        if (quoted && *p) p++;
+    }
+    return false;
+}
+
+void tg_http_add_header(struct tg_http_request *r, const char *name, const char *value)
+{
+    if (r->n_reply_headers == TG_HTTP_REPLY_HEADERS) return;
+    r->reply_headers[r->n_reply_headers++] = (struct tg_http_header_pair){name, value};
 }
 
 void tg_http_set_user(struct tg_http_request *r, void *user)

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/net/loop.h"
 
@@ -36,6 +37,12 @@ struct tg_http_server_config {        /* zero = the default in parentheses */
     uint32_t idle_timeout_ms;         /* 120 s between requests */
     uint32_t write_timeout_ms;        /* 60 s for the peer to take a reply */
     bool reuse_port;
+    /* Puts the text of an answer that the server itself gives (too large, too slow, malformed, over
+     * a limit) into the form that clients of this path read: appends the body to `out` and returns
+     * its media type. Called when path and headers are known; NULL, or a NULL result, = plain text.
+     */
+    const char *(*refusal)(const struct tg_http_request *req, int status, const char *text,
+                           struct tg_buf *out);
 };
 
 typedef void (*tg_http_handler)(struct tg_http_request *req, void *arg);
@@ -67,6 +74,16 @@ const uint8_t *tg_http_body(const struct tg_http_request *r, size_t *len);
 const char *tg_http_peer(const struct tg_http_request *r); /* "127.0.0.1:53211" */
 /* Value of a query parameter, percent-decoded; NULL = absent. The n-th (0-based) of that name. */
 const char *tg_http_query(const struct tg_http_request *r, const char *name, unsigned nth);
+/* Appends the value of a field of an application/x-www-form-urlencoded body, decoded, and a NUL.
+ * TG_ERR_NOT_FOUND when there is none, TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_http_form_value(const struct tg_http_request *r, const char *name,
+                                              struct tg_buf *out);
+/* Whether a Content-Type names this media type ("application/x-protobuf"), compared as RFC 9110,
+ * 8.3.1 says: without case, parameters left aside. */
+bool tg_http_media_type_is(const char *content_type, const char *media_type);
+/* The value of a parameter of a media type ("proto" in `application/x-protobuf;proto=X`), copied
+ * without its quotes. false: absent, or longer than `cap`. */
+bool tg_http_media_type_param(const char *content_type, const char *name, char *out, size_t cap);
 
 /* Caller data carried on the request (freed by nobody here). */
 void tg_http_set_user(struct tg_http_request *r, void *user);
@@ -75,8 +92,13 @@ void *tg_http_user(const struct tg_http_request *r);
 struct tg_http_header_pair {
     const char *name, *value;
 };
-/* Answers and ends the request. Everything is copied. On the loop's thread. content_type NULL =
- * none. */
+/* A header for the answer that is yet to come, from tg_http_reply or the server itself; at most
+ * TG_HTTP_REPLY_HEADERS, further ones are left out. Borrowed until the reply: a string of the
+ * request (tg_http_header) or a constant. */
+enum { TG_HTTP_REPLY_HEADERS = 4 };
+void tg_http_add_header(struct tg_http_request *r, const char *name, const char *value);
+/* Answers and ends the request. Everything is copied. Every answer has a Date (RFC 9110, 6.6.1). On
+ * the loop's thread. content_type NULL = none. */
 void tg_http_reply(struct tg_http_request *r, int status, const char *content_type,
                    const void *body, size_t len, const struct tg_http_header_pair *headers,
                    size_t n_headers);
