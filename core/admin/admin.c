@@ -10,6 +10,7 @@
 #include "core/admin/internal.h"
 #include "core/admin/json.h"
 #include "core/base/mem.h"
+#include "core/net/http_site.h"
 
 void tg_admin_reply_error(struct tg_http_request *req, int status, const char *fmt, ...)
 {
@@ -67,27 +68,35 @@ static const struct endpoint {
     const char *path, *method;
     void (*handle)(struct tg_admin *a, struct tg_http_request *req);
     bool needs_gateway;
+    bool is_private; /* not for pages of other sites; probes come by any name */
 } endpoints[] = {
-    {"/", "GET", tg_admin_status_page, true},
-    {"/healthz", "GET", healthz, false},
-    {"/readyz", "GET", readyz, false},
-    {"/metrics", "GET", metrics, false},
-    {"/api/status", "GET", tg_admin_status_json, true},
-    {"/api/query", "GET", tg_admin_query, true},
-    {"/api/explain", "GET", tg_admin_explain, true},
-    {"/-/reload", "POST", tg_admin_reload, true},
-    {"/-/rewind", "POST", tg_admin_rewind, true},
+    {"/", "GET", tg_admin_status_page, true, true},
+    {"/healthz", "GET", healthz, false, false},
+    {"/readyz", "GET", readyz, false, false},
+    {"/metrics", "GET", metrics, false, true},
+    {"/api/status", "GET", tg_admin_status_json, true, true},
+    {"/api/query", "GET", tg_admin_query, true, true},
+    {"/api/explain", "GET", tg_admin_explain, true, true},
+    {"/-/reload", "POST", tg_admin_reload, true, true},
+    {"/-/rewind", "POST", tg_admin_rewind, true, true},
 };
 
-/* A page of another site, open in a browser on this machine, can make that browser send POSTs here;
- * it cannot hide where it comes from. */
-static bool is_foreign(const struct tg_http_request *req)
+/* A page of another site, open in a browser that reaches this port, can make that browser ask here.
+ * NULL = let it; else why not. */
+static const char *refuse_site(const struct tg_admin *a, const struct tg_http_request *req,
+                               char *buf, size_t cap)
 {
-    const char *origin = tg_http_header(req, "Origin");
+    char quoted[80];
     const char *host = tg_http_header(req, "Host");
-    if (!origin) return false;
-    const char *p = strstr(origin, "://");
-    return !p || !host || strcmp(p + 3, host) != 0;
+    if (!tg_http_host_allowed(host, a->config.config->admin_hosts) &&
+        !tg_http_host_allowed(host, a->own_name)) {
+        (void)snprintf(buf, cap,
+                       "the admin port is not known as %s: ask for it by IP address or as "
+                       "localhost, or add the name to listen.hosts",
+                       tg_quote(quoted, sizeof(quoted), host, strlen(host)));
+        return buf;
+    }
+    return tg_http_origin_is_own(req) ? NULL : "requests from other sites are refused";
 }
 
 static void on_request(struct tg_http_request *req, void *arg)
@@ -95,17 +104,18 @@ static void on_request(struct tg_http_request *req, void *arg)
     struct tg_admin *a = arg;
     const char *path = tg_http_path(req);
     const char *method = tg_http_method(req);
+    const char *why;
+    char text[256];
     for (size_t i = 0; i < sizeof(endpoints) / sizeof(endpoints[0]); i++) {
         const struct endpoint *e = &endpoints[i];
         if (strcmp(e->path, path) != 0) continue;
         if (strcmp(e->method, method) != 0) {
-            char text[160];
             const int n = snprintf(text, sizeof(text), "{\"error\":\"%s takes %s only\"}\n",
                                    e->path, e->method);
             const struct tg_http_header_pair allow = {"Allow", e->method};
             tg_http_reply(req, 405, "application/json", text, (size_t)n, &allow, 1);
-        } else if (is_foreign(req)) {
-            tg_admin_reply_error(req, 403, "requests from other sites are refused");
+        } else if (e->is_private && (why = refuse_site(a, req, text, sizeof(text)))) {
+            tg_admin_reply_error(req, 403, "%s", why);
         } else if (e->needs_gateway && !a->gateway) {
             tg_admin_reply_error(req, 503, "draining");
         } else {
@@ -189,6 +199,9 @@ enum tg_code tg_admin_new(const struct tg_admin_config *config, struct tg_admin 
         tg_free(a);
         return code;
     }
+    const char *colon = strrchr(config->address, ':');
+    (void)snprintf(a->own_name, sizeof(a->own_name), "%.*s",
+                   (int)(colon ? colon - config->address : 0), config->address);
     register_metrics(a);
     *out = a;
     return TG_OK;

@@ -18,6 +18,7 @@ struct tg_admin {
     struct tg_admin_config config;
     struct tg_gateway *gateway; /* NULL once detached */
     struct tg_http_server *server;
+    char own_name[256]; /* the host of `address`: empty, an IP address or a name */
     size_t n_pending;
     struct tg_gateway_status status; /* scratch: too large for the stack */
     struct tg_metric metrics[TG_ADMIN_N_METRICS];

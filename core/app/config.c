@@ -186,6 +186,8 @@ void tg_config_fill(struct tg_config_loader *l, struct tg_options *o, struct tg_
 {
     c->http_address = tg_options_str(&o[TG_CONFIG_LISTEN], "http");
     c->admin_address = tg_options_str(&o[TG_CONFIG_LISTEN], "admin");
+    c->admin_hosts = tg_options_str(&o[TG_CONFIG_LISTEN], "hosts");
+    c->http_origins = tg_options_str(&o[TG_CONFIG_LISTEN], "origins");
     c->n_workers = (unsigned)tg_options_num(&o[TG_CONFIG_ROOT], "workers");
     c->log_level = (uint8_t)TG_LOG_INFO;
     static const char *const levels[] = {"debug", "info", "warn", "error"};

@@ -26,6 +26,12 @@ static const struct tg_option_spec listen_specs[] = {
      "address of all HTTP receivers (OTLP, remote write, Influx lines); port 0 = any free one"},
     {"admin", TG_OPT_STRING, "127.0.0.1:4320", false, 0, 0, NULL,
      "address of metrics, health, status page, query, reload and rewind; keep it private"},
+    {"hosts", TG_OPT_STRING, NULL, false, 0, 0, NULL,
+     "names, or a list of them, by which the admin port is asked, beside localhost and IP "
+     "addresses: a request for any other name is refused (403)"},
+    {"origins", TG_OPT_STRING, NULL, false, 0, 0, NULL,
+     "sites whose web pages may send metrics from a browser, as \"https://app.example.com\", a "
+     "list of them, or \"*\"; pages of other sites are refused (403)"},
     {0},
 };
 static const struct tg_option_spec log_specs[] = {

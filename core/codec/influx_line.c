@@ -25,6 +25,7 @@ struct decoder {
     struct tg_decode *d;
     const char *start, *end;
     int64_t precision_ns;
+    int64_t now_ns; /* cut to the precision */
     uint64_t line_no;
     uint32_t line_first;    /* index in the batch of the current line's first point */
     uint32_t line_fields;   /* fields of the current line seen so far */
@@ -52,13 +53,18 @@ enum tg_code tg_influx_precision(const char *text, size_t len, int64_t *precisio
         {"", 1},
         {"ns", 1},
         {"n", 1},
+        {"nanosecond", 1},
         {"us", 1000},
         {"u", 1000},
         {"\xc2\xb5", 1000},
+        {"microsecond", 1000},
         {"ms", 1000000},
+        {"millisecond", 1000000},
         {"s", 1000000000},
+        {"second", 1000000000},
         {"m", INT64_C(60000000000)},
         {"h", INT64_C(3600000000000)},
+        {"auto", TG_INFLUX_PRECISION_AUTO},
     };
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (strlen(units[i].name) == len && memcmp(units[i].name, text, len) == 0) {
@@ -67,7 +73,7 @@ enum tg_code tg_influx_precision(const char *text, size_t len, int64_t *precisio
         }
     }
     char quoted[40];
-    return tg_fail(err, TG_ERR_INVALID, "precision %s is unknown; use ns, us, ms, s, m or h",
+    return tg_fail(err, TG_ERR_INVALID, "precision %s is unknown; use ns, us, ms, s, m, h or auto",
                    tg_quote(quoted, sizeof(quoted), text, len));
 }
 
@@ -450,6 +456,14 @@ static inline bool is_line_end(const char *p, const char *end)
     return p == end || *p == '\n' || (*p == '\r' && (p + 1 == end || p[1] == '\n'));
 }
 
+static int64_t unit_of(uint64_t magnitude)
+{
+    if (magnitude < UINT64_C(5000000000)) return 1000000000;
+    if (magnitude < UINT64_C(5000000000000)) return 1000000;
+    if (magnitude < UINT64_C(5000000000000000)) return 1000;
+    return 1;
+}
+
 static const char *parse_timestamp(struct decoder *s, const char *p, int64_t *ts_ns,
                                    struct tg_err *err)
 {
@@ -460,9 +474,11 @@ static const char *parse_timestamp(struct decoder *s, const char *p, int64_t *ts
         return NULL;
     }
     int64_t t = 0;
+    const int64_t unit_ns =
+        s->precision_ns == TG_INFLUX_PRECISION_AUTO ? unit_of(n.mantissa) : s->precision_ns;
     if (!n.exact || n.mantissa > (uint64_t)INT64_MAX + n.negative ||
         __builtin_mul_overflow(n.negative ? (int64_t)(0 - n.mantissa) : (int64_t)n.mantissa,
-                               s->precision_ns, &t)) {
+                               unit_ns, &t)) {
         (void)bad(s, err, p,
                   "timestamp out of the range of 64-bit nanoseconds (is the precision "
                   "right?)");
@@ -555,7 +571,7 @@ static const char *parse_line(struct decoder *s, const char *p, struct tg_err *e
         if (p == end || *p != ',') break;
         p++;
     }
-    int64_t ts_ns = d->now_ns;
+    int64_t ts_ns = s->now_ns;
     p = skip_blanks(p, end);
     if (!is_line_end(p, end)) {
         p = parse_timestamp(s, p, &ts_ns, err);
@@ -580,6 +596,7 @@ enum tg_code tg_influx_decode(const uint8_t *buf, size_t len, int64_t precision_
     s.start = (const char *)buf;
     s.end = s.start + len;
     s.precision_ns = precision_ns;
+    s.now_ns = precision_ns > 1 ? d->now_ns - d->now_ns % precision_ns : d->now_ns;
     s.line_no = 0;
     s.parsed = NULL;
     s.err = err;

@@ -29,16 +29,22 @@ enum {
     TG_INFLUX_MAX_KEY_BYTES = 65535,    /* measurement and tags, as InfluxDB limits its keys */
 };
 
-/* The `precision` parameter of a write as ns per unit: "" ns n (1), us u, ms, s, m, h.
- * TG_ERR_INVALID lists these. */
+/* As a precision: each timestamp's unit is told by its size, as InfluxDB 3 does: below 5e9 seconds,
+ * below 5e12 milliseconds, below 5e15 microseconds, else nanoseconds. */
+#define TG_INFLUX_PRECISION_AUTO INT64_C(0)
+
+/* The `precision` parameter of a write as ns per unit: "" ns n nanosecond (1), us u microsecond, ms
+ * millisecond, s second, m, h; auto. TG_ERR_INVALID lists these. Sources: /write of InfluxDB 1,
+ * /api/v2/write of 2 and /api/v3/write_lp of 3 (docs.influxdata.com). */
 TG_MUST_CHECK enum tg_code tg_influx_precision(const char *text, size_t len, int64_t *precision_ns,
                                                struct tg_err *err);
 
 /* Decodes all lines. A line that is bad is rejected whole (tg_decode_reject with `line N: what`,
  * its fields up to the bad one counted) and the others go on; a field whose series the table
- * refuses is rejected alone. Points without a timestamp get d->now_ns. d->n_accepted, n_rejected
- * and n_misses count up. Fails only for want of room: TG_ERR_NOMEM, TG_ERR_TOO_LARGE (batch or
- * arena full); the batch then holds points from before. `buf` need not outlive the call. */
+ * refuses is rejected alone. Points without a timestamp get d->now_ns, cut to the precision as
+ * InfluxDB cuts its own time. d->n_accepted, n_rejected and n_misses count up. Fails only for want
+ * of room: TG_ERR_NOMEM, TG_ERR_TOO_LARGE (batch or arena full); the batch then holds points from
+ * before. `buf` need not outlive the call. */
 TG_MUST_CHECK enum tg_code tg_influx_decode(const uint8_t *buf, size_t len, int64_t precision_ns,
                                             struct tg_decode *d, struct tg_err *err);
 

@@ -56,6 +56,8 @@ struct tg_config {
 
     const char *http_address;  /* "127.0.0.1:4318"; port 0 = any */
     const char *admin_address; /* served by core/admin, not by the gateway */
+    const char *admin_hosts;   /* names of the admin port, with commas between; NULL = none */
+    const char *http_origins;  /* sites whose pages may send, likewise */
 
     struct tg_log_config log;     /* `fs` and `table` are the gateway's to fill */
     struct tg_rules_config rules; /* `n_slots` is the gateway's to fill; `backends` is set */

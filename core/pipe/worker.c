@@ -280,6 +280,7 @@ enum tg_code tg_worker_init(struct tg_worker *w, struct tg_gateway *g, unsigned 
     const struct tg_receiver_config rc = {
         .table = g->table,
         .max_decompressed_bytes = l->max_decompressed_bytes,
+        .origins = g->config->http_origins,
         .sink = on_ingest,
         .admission = admission,
         .arg = w,
@@ -300,6 +301,7 @@ enum tg_code tg_worker_init(struct tg_worker *w, struct tg_gateway *g, unsigned 
         .body_timeout_ms = l->request_timeout_ms,
         .idle_timeout_ms = l->idle_timeout_ms,
         .reuse_port = n > 1,
+        .refusal = tg_receiver_refusal,
     };
     return tg_http_server_new(w->loop, &sc, tg_receiver_on_request, w->receiver, &w->server, err);
 }

@@ -1,5 +1,5 @@
-/* Influx line protocol over HTTP: InfluxDB v1 `/write` and v2 `/api/v2/write` (docs.influxdata.com,
- * "API"). */
+/* Influx line protocol over HTTP: InfluxDB 1 `/write`, 2 `/api/v2/write` and 3 `/api/v3/write_lp`
+ * (docs.influxdata.com, "API"). What their clients ask beside that: influx_probe.c. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,43 +8,102 @@
 #include "core/codec/influx_line.h"
 #include "core/receive/receive.h"
 
-static bool is_v2(const struct tg_http_request *req)
+static unsigned api_version(const struct tg_http_request *req)
 {
-    return strcmp(tg_http_path(req), "/api/v2/write") == 0;
+    const char *path = tg_http_path(req);
+    if (strcmp(path, "/api/v2/write") == 0) return 2;
+    return strcmp(path, "/api/v3/write_lp") == 0 ? 3 : 1;
 }
 
-static enum tg_code decode(const struct tg_http_request *req, const uint8_t *body, size_t len,
-                           struct tg_decode *d, struct tg_err *err)
+/* InfluxDB 3 takes a request whole or not at all when asked so. */
+static bool is_all_or_nothing(const struct tg_http_request *req)
 {
-    int64_t precision_ns = 1;
-    const char *precision = tg_http_query(req, "precision", 0);
+    const char *accept = tg_http_query(req, "accept_partial", 0);
+    return api_version(req) == 3 && accept && strcmp(accept, "false") == 0;
+}
+
+/* The start of the line at `offset`, for the answer. */
+static void note_line(struct tg_ingest *in, const uint8_t *body, size_t len, uint64_t offset)
+{
+    if (offset >= len) return;
+    size_t begin = (size_t)offset;
+    while (begin > 0 && body[begin - 1] != '\n') begin--;
+    size_t n = 0;
+    while (begin + n < len && body[begin + n] != '\n' && n < sizeof(in->first_line) - 1) n++;
+    if (begin + n < len) /* do not cut a character in two */
+        while (n > 0 && (body[begin + n] & 0xc0) == 0x80) n--;
+    memcpy(in->first_line, body + begin, n);
+    in->first_line[n] = '\0';
+}
+
+static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
+                           struct tg_err *err)
+{
+    struct tg_decode *d = &in->decode;
+    int64_t precision_ns = api_version(in->req) == 3 ? TG_INFLUX_PRECISION_AUTO : 1;
+    const char *precision = tg_http_query(in->req, "precision", 0);
     if (precision && *precision)
         TG_TRY(tg_influx_precision(precision, strlen(precision), &precision_ns, err));
-    return tg_influx_decode(body, len, precision_ns, d, err);
+    TG_TRY(tg_influx_decode(body, len, precision_ns, d, err));
+    if (d->n_rejected == 0) return TG_OK;
+    note_line(in, body, len, d->first_reject.offset);
+    if (!is_all_or_nothing(in->req)) return TG_OK;
+    *err = d->first_reject;
+    return err->code;
 }
 
-static const char *v2_code(enum tg_code code)
+static const char *v2_code(int status)
 {
-    switch (tg_code_class(code)) {
-    case TG_CLASS_INPUT: return "invalid";
-    case TG_CLASS_TOO_LARGE: return "request too large";
-    case TG_CLASS_FULL:
-    case TG_CLASS_TRANSIENT: return "unavailable";
-    default: return "internal error";
+    switch (status) {
+    case 400: return "invalid";
+    case 401: return "unauthorized";
+    case 403: return "forbidden";
+    case 404: return "not found";
+    case 405: return "method not allowed";
+    case 413:
+    case 431: return "request too large";
+    case 415: return "unsupported media type";
+    case 408:
+    case 503: return "unavailable";
+    default: return status < 500 ? "invalid" : "internal error";
     }
 }
 
-static void reply_error(struct tg_ingest *in, enum tg_code code, const char *text)
+static const char *put_json(json_t *j, struct tg_buf *out)
 {
-    json_t *j = is_v2(in->req) ? json_pack("{s:s, s:s}", "code", v2_code(code), "message", text)
-                               : json_pack("{s:s}", "error", text);
     char *body = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    const char *retry_after = tg_receive_retry_after(in, code);
-    const struct tg_http_header_pair header = {"Retry-After", retry_after};
-    tg_http_reply(in->req, tg_code_http_status(code), "application/json", body,
-                  body ? strlen(body) : 0, &header, retry_after ? 1 : 0);
+    const bool ok = body && tg_buf_append(out, body, strlen(body)) == TG_OK;
     free(body);
     json_decref(j);
+    return ok ? "application/json" : NULL;
+}
+
+static const char *error_body(const struct tg_http_request *req, int status, const char *text,
+                              struct tg_buf *out)
+{
+    return put_json(api_version(req) == 2
+                        ? json_pack("{s:s, s:s}", "code", v2_code(status), "message", text)
+                        : json_pack("{s:s}", "error", text),
+                    out);
+}
+
+/* InfluxDB 3 names the lines that it refused: a list when the others were stored, else one. The
+ * decoder keeps the first. */
+static const char *v3_body(const struct tg_ingest *in, bool stored_rest, struct tg_buf *out)
+{
+    const char *text = in->decode.first_reject.msg;
+    unsigned long long line = 0;
+    int prefix = 0;
+    if (sscanf(text, "line %llu: %n", &line, &prefix) == 1 && prefix > 0) text += prefix;
+    json_t *original = json_string(in->first_line);
+    if (!original) original = json_string(""); /* not UTF-8 */
+    json_t *data = json_pack("{s:o, s:I, s:s}", "original_line", original, "line_number",
+                             (json_int_t)line, "error_message", text);
+    json_t *j = stored_rest ? json_pack("{s:s, s:[o]}", "error",
+                                        "partial write of line protocol occurred", "data", data)
+                            : json_pack("{s:s, s:o}", "error",
+                                        "parsing failed for write_lp endpoint", "data", data);
+    return put_json(j, out);
 }
 
 /* As InfluxDB: good lines are stored, and a request with bad ones answers 400 "partial write". */
@@ -54,39 +113,35 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
     char text[sizeof(err->msg) + 96];
     if (code == TG_OK && d->n_rejected == 0) {
         tg_http_reply(in->req, 204, NULL, NULL, 0, NULL, 0);
+        return;
+    }
+    struct tg_buf out;
+    tg_buf_init(&out, 16384);
+    const char *type;
+    const int status = code == TG_OK ? 400 : tg_code_http_status(code);
+    if (api_version(in->req) == 3 && d->n_rejected > 0 && status == 400) {
+        type = v3_body(in, code == TG_OK, &out);
     } else if (code == TG_OK) {
         (void)snprintf(text, sizeof(text), "partial write: %s dropped=%llu", d->first_reject.msg,
                        (unsigned long long)d->n_rejected);
-        reply_error(in, TG_ERR_INVALID, text);
+        type = error_body(in->req, status, text, &out);
     } else {
         tg_receive_error_text(text, sizeof(text), err);
-        reply_error(in, code, text);
+        type = error_body(in->req, status, text, &out);
     }
+    const char *retry_after = tg_receive_retry_after(in, code);
+    const struct tg_http_header_pair header = {"Retry-After", retry_after};
+    tg_http_reply(in->req, status, type, out.data, type ? out.len : 0, &header,
+                  retry_after ? 1 : 0);
+    tg_buf_deinit(&out);
 }
 
-bool tg_influx_answer_ping(struct tg_http_request *req)
-{
-    const char *path = tg_http_path(req);
-    if (strcmp(path, "/ping") == 0) {
-        static const struct tg_http_header_pair version = {"X-Influxdb-Version",
-                                                           "tidegate-" TG_VERSION};
-        tg_http_reply(req, 204, NULL, NULL, 0, &version, 1);
-        return true;
-    }
-    if (strcmp(path, "/health") == 0) {
-        static const char body[] =
-            "{\"name\":\"tidegate\",\"status\":\"pass\",\"message\":\"ready for writes\"}\n";
-        tg_http_reply(req, 200, "application/json", body, sizeof(body) - 1, NULL, 0);
-        return true;
-    }
-    return false;
-}
-
-static const char *const paths[] = {"/write", "/api/v2/write", NULL};
+static const char *const paths[] = {"/write", "/api/v2/write", "/api/v3/write_lp", NULL};
 
 const struct tg_protocol tg_protocol_influx = {
     .name = "influx",
     .paths = paths,
     .decode = decode,
     .reply = reply,
+    .error_body = error_body,
 };

@@ -11,22 +11,51 @@
 
 #define PROTOBUF "application/x-protobuf"
 
-static enum tg_code decode(const struct tg_http_request *req, const uint8_t *body, size_t len,
-                           struct tg_decode *d, struct tg_err *err)
+static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
+                           struct tg_err *err)
 {
-    (void)req;
-    return tg_otlp_decode_metrics(body, len, d, err);
+    return tg_otlp_decode_metrics(body, len, &in->decode, err);
 }
 
-/* A sender of another encoding, or a person with curl, reads the Status in its JSON form. */
-static void reply_unsupported(struct tg_ingest *in, enum tg_code code, const char *msg)
+/* google.rpc.Code of an HTTP status; the other direction is tg_code_http_status. */
+static int grpc_status(int http_status)
 {
-    json_t *j = json_pack("{s:i, s:s}", "code", tg_code_grpc_status(code), "message", msg);
+    switch (http_status) {
+    case 401: return 16; /* UNAUTHENTICATED */
+    case 403: return 7;  /* PERMISSION_DENIED */
+    case 404: return 5;  /* NOT_FOUND */
+    case 405:
+    case 501:
+    case 505: return 12; /* UNIMPLEMENTED */
+    case 408: return 4;  /* DEADLINE_EXCEEDED */
+    case 413:
+    case 431: return 8;  /* RESOURCE_EXHAUSTED */
+    case 500: return 13; /* INTERNAL */
+    case 503: return 14; /* UNAVAILABLE */
+    default: return 3;   /* INVALID_ARGUMENT */
+    }
+}
+
+/* A google.rpc.Status in the encoding of the request ("OTLP/HTTP Response"): protobuf, or JSON for
+ * a sender of another media type, and for a person with curl. */
+static const char *status_body(const struct tg_http_request *req, int grpc, const char *text,
+                               struct tg_buf *out)
+{
+    const char *type = tg_http_header(req, "Content-Type");
+    if (type && tg_http_media_type_is(type, PROTOBUF))
+        return tg_otlp_encode_status(grpc, text, -1, out) == TG_OK ? PROTOBUF : NULL;
+    json_t *j = json_pack("{s:i, s:s}", "code", grpc, "message", text);
     char *body = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    tg_http_reply(in->req, tg_code_http_status(code), "application/json", body,
-                  body ? strlen(body) : 0, NULL, 0);
+    const bool ok = body && tg_buf_append(out, body, strlen(body)) == TG_OK;
     free(body);
     json_decref(j);
+    return ok ? "application/json" : NULL;
+}
+
+static const char *error_body(const struct tg_http_request *req, int status, const char *text,
+                              struct tg_buf *out)
+{
+    return status_body(req, grpc_status(status), text, out);
 }
 
 /* "OTLP/HTTP Response": success is an ExportMetricsServiceResponse, with partial_success when
@@ -36,27 +65,22 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
     struct tg_buf body;
     tg_buf_init(&body, 4096);
     char msg[sizeof(err->msg) + 64];
-    enum tg_code made;
+    const char *type = PROTOBUF;
     if (code == TG_OK) {
         const struct tg_decode *d = &in->decode;
         (void)snprintf(msg, sizeof(msg), d->n_rejected > 1 ? "%s (the first of %" PRIu64 ")" : "%s",
                        d->first_reject.msg, d->n_rejected);
-        made = tg_otlp_encode_response(d->n_rejected, d->n_rejected ? msg : NULL, &body);
+        if (tg_otlp_encode_response(d->n_rejected, d->n_rejected ? msg : NULL, &body) != TG_OK)
+            tg_buf_reset(&body);
     } else {
         tg_receive_error_text(msg, sizeof(msg), err);
-        const char *type = tg_http_header(in->req, "Content-Type");
-        if (code == TG_ERR_UNSUPPORTED && type &&
-            strncasecmp(type, PROTOBUF, sizeof(PROTOBUF) - 1) != 0) {
-            tg_buf_deinit(&body);
-            reply_unsupported(in, code, msg);
-            return;
-        }
-        made = tg_otlp_encode_status(tg_code_grpc_status(code), msg, -1, &body);
+        type = status_body(in->req, tg_code_grpc_status(code), msg, &body);
+        if (!type) tg_buf_reset(&body);
     }
     const char *retry_after = tg_receive_retry_after(in, code);
     const struct tg_http_header_pair header = {"Retry-After", retry_after};
-    tg_http_reply(in->req, tg_code_http_status(code), PROTOBUF, body.data,
-                  made == TG_OK ? body.len : 0, &header, retry_after ? 1 : 0);
+    tg_http_reply(in->req, tg_code_http_status(code), type, body.data, body.len, &header,
+                  retry_after ? 1 : 0);
     tg_buf_deinit(&body);
 }
 
@@ -68,4 +92,5 @@ const struct tg_protocol tg_protocol_otlp = {
     .content_type = PROTOBUF,
     .decode = decode,
     .reply = reply,
+    .error_body = error_body,
 };

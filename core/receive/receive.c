@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
+#include "core/net/http_site.h"
 
 enum {
     MAX_SCRATCH_BYTES = 64 << 20, /* miss decoding of one request */
@@ -24,6 +25,7 @@ struct tg_receiver {
     struct tg_ingest *free_list;
     unsigned n_free;
     char retry_after[12];
+    int64_t start_ns; /* wall clock */
 };
 
 static const struct tg_protocol *const protocols[TG_PROTOCOLS] = {
@@ -91,6 +93,7 @@ struct tg_receiver *tg_receiver_new(const struct tg_receiver_config *config)
     struct tg_receiver *r = tg_calloc(1, sizeof(*r));
     if (!r) return NULL;
     r->config = *config;
+    r->start_ns = tg_clock_wall_ns();
     (void)snprintf(r->retry_after, sizeof(r->retry_after), "%u",
                    config->retry_after_s ? config->retry_after_s : 5U);
     tg_arena_init(&r->arena, MAX_SCRATCH_BYTES);
@@ -193,18 +196,78 @@ static enum tg_code decompress(struct tg_receiver *r, const struct tg_ingest *in
 static enum tg_code read_request(struct tg_receiver *r, struct tg_ingest *in, struct tg_err *err)
 {
     const struct tg_protocol *p = in->protocol;
-    char quoted[64];
+    char quoted[64], proto[64];
     const char *why = r->config.admission ? r->config.admission(r->config.arg) : NULL;
     if (why) return tg_fail(err, TG_ERR_FULL, "%s", why);
     const char *type = tg_http_header(in->req, "Content-Type");
-    if (p->content_type && type && strncasecmp(type, p->content_type, strlen(p->content_type)) != 0)
+    if (p->content_type && type && !tg_http_media_type_is(type, p->content_type))
         return tg_fail(err, TG_ERR_UNSUPPORTED, "Content-Type %s is not supported here; send %s",
                        tg_quote(quoted, sizeof(quoted), type, strlen(type)), p->content_type);
+    if (p->message && type && tg_http_media_type_param(type, "proto", proto, sizeof(proto)) &&
+        strcmp(proto, p->message) != 0)
+        return tg_fail(err, TG_ERR_UNSUPPORTED,
+                       "Content-Type with proto=%s is not supported here; send %s with proto=%s",
+                       tg_quote(quoted, sizeof(quoted), proto, strlen(proto)), p->content_type,
+                       p->message);
     size_t len;
     const uint8_t *body = tg_http_body(in->req, &len);
     tg_metric_add(&tg_receive_metrics.bytes[protocol_index(p)], len);
     TG_TRY(decompress(r, in, &body, &len, err));
-    return p->decode(in->req, body, len, &in->decode, err);
+    return p->decode(in, body, len, err);
+}
+
+const char *tg_receiver_refusal(const struct tg_http_request *req, int status, const char *text,
+                                struct tg_buf *out)
+{
+    const struct tg_protocol *p = find_protocol(tg_http_path(req));
+    return p ? p->error_body(req, status, text, out) : NULL;
+}
+
+void tg_receive_reply_error(const struct tg_protocol *p, struct tg_http_request *req, int status,
+                            const char *text)
+{
+    struct tg_buf out;
+    tg_buf_init(&out, 8192);
+    const char *type = p ? p->error_body(req, status, text, &out) : NULL;
+    if (type)
+        tg_http_reply(req, status, type, out.data, out.len, NULL, 0);
+    else
+        tg_http_reply_text(req, status, "%s", text);
+    tg_buf_deinit(&out);
+}
+
+/* A page of any site, open in a browser that reaches this port, can make that browser post here.
+ * It cannot hide which site it is of. False: refused, and answered. Otherwise the page is told that
+ * it may read the answer (fetch.spec.whatwg.org, "CORS protocol"). */
+static bool admit_origin(const struct tg_receiver *r, const struct tg_protocol *p,
+                         struct tg_http_request *req)
+{
+    const char *origin = tg_http_header(req, "Origin");
+    if (!origin) return true;
+    if (!tg_http_origin_allowed(req, r->config.origins)) {
+        char text[256], quoted[100];
+        (void)snprintf(text, sizeof(text),
+                       "web pages of %s may not send here; listen.origins names those that may",
+                       tg_quote(quoted, sizeof(quoted), origin, strlen(origin)));
+        tg_receive_reply_error(p, req, 403, text);
+        return false;
+    }
+    tg_http_add_header(req, "Access-Control-Allow-Origin", origin);
+    tg_http_add_header(req, "Vary", "Origin");
+    return true;
+}
+
+/* OPTIONS, which a browser sends before a page's request: what may be sent. */
+static void answer_preflight(struct tg_http_request *req)
+{
+    const char *wanted = tg_http_header(req, "Access-Control-Request-Headers");
+    const struct tg_http_header_pair headers[] = {
+        {"Allow", "POST"},
+        {"Access-Control-Allow-Methods", "POST"},
+        {"Access-Control-Max-Age", "86400"},
+        {"Access-Control-Allow-Headers", wanted},
+    };
+    tg_http_reply(req, 204, NULL, NULL, 0, headers, wanted ? 4 : 3);
 }
 
 void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
@@ -213,24 +276,30 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     const char *path = tg_http_path(req);
     const struct tg_protocol *p = find_protocol(path);
     const char *method = tg_http_method(req);
+    if (!admit_origin(r, p, req)) return;
     if (!p) {
-        if (tg_influx_answer_ping(req)) return;
+        const char *why = r->config.admission ? r->config.admission(r->config.arg) : NULL;
+        if (tg_influx_answer_probe(req, why, r->start_ns)) return;
         tg_http_reply_text(
             req, 404,
             "no receiver at %s. This port takes POST /v1/metrics (OTLP), /api/v1/write (Prometheus "
-            "remote write), /write and /api/v2/write (Influx line protocol)",
+            "remote write), /write, /api/v2/write and /api/v3/write_lp (Influx line protocol)",
             path);
         return;
     }
+    if (strcmp(method, "OPTIONS") == 0) {
+        answer_preflight(req);
+        return;
+    }
     if (strcmp(method, "POST") != 0) {
-        static const struct tg_http_header_pair allow = {"Allow", "POST"};
-        static const char body[] = "this path takes POST\n";
-        tg_http_reply(req, 405, "text/plain", body, sizeof(body) - 1, &allow, 1);
+        tg_http_add_header(req, "Allow", "POST");
+        tg_receive_reply_error(p, req, 405, "this path takes POST");
         return;
     }
     struct tg_ingest *in = take_ingest(r);
     if (!in) {
-        tg_http_reply_text(req, 503, "out of memory; try again later (limits.memory)");
+        tg_http_add_header(req, "Retry-After", r->retry_after);
+        tg_receive_reply_error(p, req, 503, "out of memory; try again later (limits.memory)");
         return;
     }
     const size_t pi = protocol_index(p);
@@ -239,6 +308,7 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     in->req = req;
     in->wait = 0;
     in->end_pos = 0;
+    in->first_line[0] = '\0';
     in->decode = (struct tg_decode){
         .table = r->config.table,
         .batch = &in->batch,

@@ -26,14 +26,19 @@ enum { TG_PROTOCOLS = 3 };
 struct tg_protocol {
     const char *name;         /* label in /metrics: "otlp", "remote_write", "influx" */
     const char *const *paths; /* ends with NULL */
-    const char *content_type; /* required prefix of Content-Type, NULL = any */
+    const char *content_type; /* the media type it takes, when one is said; NULL = any */
+    const char *message;      /* the media type's parameter `proto`, when it has one; NULL = any */
     bool needs_snappy;        /* remote write: snappy block format whatever the header says */
-    /* Appends to d->batch. A failure refuses the whole request. */
-    enum tg_code (*decode)(const struct tg_http_request *req, const uint8_t *body, size_t len,
-                           struct tg_decode *d, struct tg_err *err);
+    /* Appends to in->batch through in->decode. A failure refuses the whole request. */
+    enum tg_code (*decode)(struct tg_ingest *in, const uint8_t *body, size_t len,
+                           struct tg_err *err);
     /* Answers. code TG_OK: the accepted points are as safe as their strategies ask; rejected ones
      * are in in->decode. */
     void (*reply)(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
+    /* Appends the body of an answer with this HTTP status, in the form that the path's clients
+     * read, and returns its media type; NULL = plain text (also when out of memory). */
+    const char *(*error_body)(const struct tg_http_request *req, int status, const char *text,
+                              struct tg_buf *out);
 };
 extern const struct tg_protocol tg_protocol_otlp, tg_protocol_remote_write, tg_protocol_influx;
 
@@ -44,6 +49,7 @@ struct tg_ingest {
     struct tg_http_request *req;
     struct tg_batch batch;   /* the accepted points; the pipe may reset it once they are logged */
     struct tg_decode decode; /* n_accepted, n_rejected, first_reject */
+    char first_line[128];    /* Influx: the start of the first line that was refused */
     struct tg_ingest *next_free;
 
     /* The pipe's alone: */
@@ -62,6 +68,9 @@ struct tg_receiver_config {
     struct tg_table *table;          /* borrowed */
     uint64_t max_decompressed_bytes; /* one request */
     uint32_t retry_after_s;          /* what "come back later" says; 0 = 5 */
+    /* Sites whose web pages may send, with commas between ("https://app.example.com"; "*" = any);
+     * NULL = none. Other senders name no site. */
+    const char *origins;
     /* Takes over a decoded request: must end it with tg_ingest_reply, now or later. Never called
      * with 0 points. */
     void (*sink)(void *arg, struct tg_ingest *in);
@@ -77,6 +86,16 @@ void tg_receiver_free(struct tg_receiver *r); /* all ingests replied; NULL accep
 /* The tg_http_handler of a worker's server; `receiver` is the arg. */
 void tg_receiver_on_request(struct tg_http_request *req, void *receiver);
 
+/* What the server itself refuses, in the words of the path's protocol: tg_http_server_config,
+ * refusal. */
+const char *tg_receiver_refusal(const struct tg_http_request *req, int status, const char *text,
+                                struct tg_buf *out);
+
+/* Ends a request that never became an ingest with an error in the words of `p`; NULL = plain text.
+ */
+void tg_receive_reply_error(const struct tg_protocol *p, struct tg_http_request *req, int status,
+                            const char *text);
+
 /* Ends an ingest: answers in its protocol's words, counts, recycles. `err` may be NULL when code is
  * TG_OK. */
 void tg_ingest_reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
@@ -87,8 +106,10 @@ const char *tg_receive_retry_after(const struct tg_ingest *in, enum tg_code code
 /* "message (at byte N of the body)\n", for protocols that answer in plain text. */
 void tg_receive_error_text(char *out, size_t cap, const struct tg_err *err);
 
-/* What Influx clients ask before they write (GET /ping, /health): true when answered. */
-bool tg_influx_answer_ping(struct tg_http_request *req);
+/* What Influx clients ask beside their writes: /ping, /health, /ready, /query (influx_probe.c).
+ * True when answered. `not_ready` = why new data is refused for now, or NULL; `start_ns`, wall
+ * clock = since when this runs. */
+bool tg_influx_answer_probe(struct tg_http_request *req, const char *not_ready, int64_t start_ns);
 
 /* Counters shared by all receivers of the process, by protocol. */
 struct tg_receive_metrics {

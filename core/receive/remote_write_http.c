@@ -5,14 +5,17 @@
 #include "core/codec/remote_write.h"
 #include "core/receive/receive.h"
 
-static enum tg_code decode(const struct tg_http_request *req, const uint8_t *body, size_t len,
-                           struct tg_decode *d, struct tg_err *err)
+static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
+                           struct tg_err *err)
 {
-    const char *type = tg_http_header(req, "Content-Type");
-    if (type && strstr(type, "io.prometheus.write.v2"))
-        return tg_fail(err, TG_ERR_UNSUPPORTED,
-                       "remote write 2.0 is not supported; send prometheus.WriteRequest (1.0)");
-    return tg_rw_decode(body, len, d, err);
+    return tg_rw_decode(body, len, &in->decode, err);
+}
+
+static const char *error_body(const struct tg_http_request *req, int status, const char *text,
+                              struct tg_buf *out)
+{
+    (void)req, (void)status, (void)text, (void)out;
+    return NULL; /* plain text: senders log it as it is */
 }
 
 /* 2xx: all taken. 4xx: not retried by the sender, so also the answer to a partly bad request whose
@@ -46,7 +49,9 @@ const struct tg_protocol tg_protocol_remote_write = {
     .name = "remote_write",
     .paths = paths,
     .content_type = "application/x-protobuf",
+    .message = "prometheus.WriteRequest",
     .needs_snappy = true,
     .decode = decode,
     .reply = reply,
+    .error_body = error_body,
 };

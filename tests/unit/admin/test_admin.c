@@ -89,6 +89,7 @@ static int start(void **state)
     }
     f.config = (struct tg_config){
         .dir = f.dir,
+        .admin_hosts = "gw.example",
         .http_address = "127.0.0.1:0",
         .admin_address = "127.0.0.1:0",
         .log = {.dir = f.log_dir,
@@ -258,6 +259,50 @@ static json_int_t integer(const json_t *o, const char *a, const char *b)
     return json_integer_value(v);
 }
 
+/* A name that resolves to this machine by an attacker's will ("DNS rebinding") is not ours. */
+static void test_foreign_names(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *path, *method, *host;
+        int status;
+    } rows[] = {
+        {"/api/status", "GET", "evil.example", 403},
+        {"/api/status", "GET", "evil.example:4320", 403},
+        {"/metrics", "GET", "evil.example", 403},
+        {"/", "GET", "evil.example", 403},
+        {"/api/query?name=x", "GET", "evil.example", 403},
+        {"/-/reload", "POST", "evil.example", 403},
+        {"/-/rewind?backend=sink&to=start", "POST", "evil.example", 403},
+        {"/healthz", "GET", "lb.example", 200}, /* probes tell nothing */
+        {"/readyz", "GET", "lb.example", 200},
+        {"/api/status", "GET", "localhost", 200},
+        {"/api/status", "GET", "[::1]:1", 200},
+        {"/api/status", "GET", "gw.example:4320", 200}, /* listen.hosts */
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char url[256];
+        (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", tg_admin_port(f->admin),
+                       rows[i].path);
+        const struct tg_http_client_header header = {"Host", rows[i].host};
+        const struct tg_http_call call = {.method = rows[i].method,
+                                          .url = url,
+                                          .headers = &header,
+                                          .n_headers = 1,
+                                          .body = "",
+                                          .timeout_ms = 10000};
+        struct tg_err err = {.msg = ""};
+        f->done = false;
+        if (tg_http_client_send(f->client, &call, on_result, f, &err) != TG_OK)
+            fail_msg("%s", err.msg);
+        while (!f->done) tg_loop_once(f->loop, 100);
+        if (f->status != rows[i].status)
+            fail_msg("%s as %s: %d, want %d", rows[i].path, rows[i].host, f->status,
+                     rows[i].status);
+        if (rows[i].status == 403) assert_non_null(strstr(f->body, "listen.hosts"));
+    }
+}
+
 static void test_status(void **state)
 {
     struct fixture *f = *state;
@@ -351,11 +396,9 @@ static void test_draining(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_status),
-        cmocka_unit_test(test_query_says_what_is_cut),
-        cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_reload_holds_up_nobody),
+        cmocka_unit_test(test_requests), cmocka_unit_test(test_foreign_names),
+        cmocka_unit_test(test_status),   cmocka_unit_test(test_query_says_what_is_cut),
+        cmocka_unit_test(test_reload),   cmocka_unit_test(test_reload_holds_up_nobody),
         cmocka_unit_test(test_draining),
     };
     return cmocka_run_group_tests(tests, start, stop);
