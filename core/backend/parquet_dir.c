@@ -101,14 +101,18 @@ struct list {
     struct tg_buf *out;
     enum tg_code code;
     int32_t first, last;
+    int errnum; /* of an entry that cannot be looked at */
 };
 
 static void on_day(void *arg, const char *name, const struct tg_fs_stat *st)
 {
     struct list *l = arg;
     int32_t day;
-    if (l->code == TG_OK && st->is_dir && tg_parquet_day_parse(name, &day) && day >= l->first &&
-        day <= l->last)
+    if (l->code != TG_OK || !tg_parquet_day_parse(name, &day) || day < l->first || day > l->last)
+        return;
+    if (st->errnum) /* not to be seen is not to be gone */
+        l->errnum = st->errnum;
+    else if (st->is_dir)
         l->code = tg_buf_append(l->out, &day, sizeof(day));
 }
 
@@ -121,10 +125,11 @@ static int day_cmp(const void *a, const void *b)
 enum tg_code tg_parquet_dir_days(const struct tg_parquet_dir *d, int32_t first, int32_t last,
                                  struct tg_buf *out, struct tg_err *err)
 {
-    struct list l = {out, TG_OK, first, last};
+    struct list l = {out, TG_OK, first, last, 0};
     const size_t before = out->len;
     const int rc = d->fs->list(d->fs->self, d->path, on_day, &l);
     if (rc < 0) return tg_fail_errno(err, -rc, "cannot list %s", d->path);
+    if (l.errnum) return tg_fail_errno(err, l.errnum, "cannot look at a day in %s", d->path);
     if (l.code != TG_OK) return tg_fail(err, l.code, "out of memory while listing %s", d->path);
     if (out->len > before)
         qsort(out->data + before, (out->len - before) / sizeof(int32_t), sizeof(int32_t), day_cmp);

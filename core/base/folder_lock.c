@@ -92,12 +92,12 @@ enum tg_code tg_folder_lock_check(const struct tg_folder_lock *l, const char *di
     if (!l->fs) return tg_fail(err, TG_ERR_IO, "the folder %s is not locked", dir);
     int r = l->fs->fstat(l->fs->self, l->folder_fd, &held);
     if (r == 0) r = l->fs->stat(l->fs->self, dir, &named);
-    if (r < 0) return tg_fail_errno(err, -r, "cannot look at the folder %s", dir);
-    if (held.device != named.device || held.inode != named.inode)
+    if (r < 0 && r != -ENOENT) return tg_fail_errno(err, -r, "cannot look at the folder %s", dir);
+    if (r < 0 || held.device != named.device || held.inode != named.inode)
         return tg_fail(
             err, TG_ERR_IO,
-            "the folder %s was replaced while the gateway runs: put the former one back, "
-            "or restart the gateway",
-            dir);
+            "the folder %s was %s while the gateway runs: put the former one back, or restart the "
+            "gateway",
+            dir, r < 0 ? "removed" : "replaced");
     return TG_OK;
 }

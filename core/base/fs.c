@@ -188,9 +188,16 @@ static int real_list(void *self, const char *path, tg_fs_entry_fn fn, void *arg)
         }
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
         struct stat st;
-        if (fstatat(dirfd(dir), e->d_name, &st, 0) < 0) continue; /* removed meanwhile */
         struct tg_fs_stat out;
-        stat_fill(&out, &st);
+        if (fstatat(dirfd(dir), e->d_name, &st, 0) == 0) {
+            stat_fill(&out, &st);
+        } else {
+            const int errnum = errno;
+            if (errnum == ENOENT && fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+                errno == ENOENT)
+                continue; /* removed meanwhile */
+            out = (struct tg_fs_stat){.errnum = errnum};
+        }
         fn(arg, e->d_name, &out);
     }
     (void)closedir(dir);
@@ -367,7 +374,9 @@ enum tg_code tg_fs_mkdirs(const struct tg_fs *fs, const char *path, struct tg_er
                 return tg_fail_errno(err, -r, "cannot make folder %s", p);
         } else if (r == -EEXIST) {
             struct tg_fs_stat st;
-            if (fs->stat(fs->self, p, &st) == 0 && !st.is_dir)
+            const int e = fs->stat(fs->self, p, &st);
+            if (e < 0) return tg_fail_errno(err, -e, "cannot look at folder %s", p);
+            if (!st.is_dir)
                 return tg_fail(err, TG_ERR_IO, "%s is in the way: a folder is needed there", p);
         } else {
             char *slash = strrchr(p, '/');

@@ -34,9 +34,12 @@ struct tg_fs_stat {
     int64_t mtime_ns;
     uint64_t device, inode; /* which file it is, whatever its name */
     bool is_dir;
+    int errnum; /* of an entry of a list: why nothing else is known of it; else 0 */
 };
 
-/* Called per entry (not "." and ".."), in no order. */
+/* Called per entry (not "." and ".."), in no order. An entry that cannot be looked at is given,
+ * too, with st->errnum (ENOENT: a symbolic link to what is not there); one that was removed
+ * meanwhile is not. */
 typedef void (*tg_fs_entry_fn)(void *arg, const char *name, const struct tg_fs_stat *st);
 
 struct tg_fs {

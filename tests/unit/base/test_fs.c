@@ -166,6 +166,48 @@ static void test_atomic(void **state)
     }
 }
 
+struct found {
+    unsigned n, n_unknown;
+    int errnum;
+    struct tg_fs_stat st;
+};
+static void find_links(void *arg, const char *name, const struct tg_fs_stat *st)
+{
+    struct found *f = arg;
+    if (strncmp(name, "link", 4) != 0) return;
+    f->n++;
+    if (st->errnum) {
+        f->n_unknown++;
+        f->errnum = st->errnum;
+    } else {
+        f->st = *st;
+    }
+}
+
+/* An entry that is there but leads nowhere is given, and says why nothing is known of it. */
+static void test_list_of_what_cannot_be_looked_at(void **state)
+{
+    (void)state;
+    struct tg_fs_stat st;
+    struct found f = {0};
+    assert_int_equal(tg_fs_write_file_atomic(fs, dir, "target", "x", 1, NULL), TG_OK);
+    assert_int_equal(symlink("target", path("link")), 0);
+    assert_int_equal(symlink("nowhere", path("link-dangling")), 0);
+    assert_int_equal(fs->list(NULL, dir, find_links, &f), 0);
+    assert_int_equal(f.n, 2);
+    assert_int_equal(f.n_unknown, 1);
+    assert_int_equal(f.errnum, ENOENT);
+    assert_int_equal(fs->stat(NULL, path("target"), &st), 0);
+    assert_true(f.st.inode == st.inode && f.st.device == st.device && st.inode != 0);
+    assert_int_equal(unlink(path("link-dangling")), 0);
+    assert_int_equal(symlink("link-loop", path("link-loop")), 0);
+    f = (struct found){0};
+    assert_int_equal(fs->list(NULL, dir, find_links, &f), 0);
+    assert_int_equal(f.errnum, ELOOP);
+    assert_int_equal(unlink(path("link-loop")), 0);
+    assert_int_equal(unlink(path("link")), 0);
+}
+
 static void test_mkdirs(void **state)
 {
     (void)state;
@@ -199,8 +241,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),  cmocka_unit_test(test_no_regular_file),
-        cmocka_unit_test(test_atomic), cmocka_unit_test(test_mkdirs),
-        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_atomic), cmocka_unit_test(test_list_of_what_cannot_be_looked_at),
+        cmocka_unit_test(test_mkdirs), cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
