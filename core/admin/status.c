@@ -112,6 +112,7 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     put(j, ok, "refused", num(g->n_refused));
     put(j, ok, "damaged_records", num(g->n_damaged_records));
     put(j, ok, "damaged_bytes", num(g->n_damaged_bytes));
+    put(j, ok, "replaced_segments", num(g->n_replaced));
     put(o, ok, "log", j);
 
     const struct tg_table_stats *t = &s->table;
@@ -237,7 +238,8 @@ static void add_problem(struct page *p, const char *where, const char *what)
 static void add_problems(struct page *p, const struct tg_gateway_status *s)
 {
     char msg[160];
-    bool any = s->rules.last_error[0] || s->log.n_damaged_records || s->log.n_sync_failures;
+    bool any = s->rules.last_error[0] || s->log.n_damaged_records || s->log.n_sync_failures ||
+               s->log.n_replaced;
     for (unsigned i = 0; i < s->n_backends; i++) any |= s->backends[i].last_error[0] != '\0';
     add(p, "<h2>Last errors</h2>");
     if (!any) {
@@ -255,6 +257,12 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
         (void)snprintf(msg, sizeof(msg),
                        "%" PRIu64 " damaged records (%" PRIu64 " bytes) were set aside",
                        s->log.n_damaged_records, s->log.n_damaged_bytes);
+        add_problem(p, "log", msg);
+    }
+    if (s->log.n_replaced) {
+        (void)snprintf(msg, sizeof(msg),
+                       "%" PRIu64 " segments were removed, replaced or cut short by somebody else",
+                       s->log.n_replaced);
         add_problem(p, "log", msg);
     }
     for (unsigned i = 0; i < s->n_backends; i++) {

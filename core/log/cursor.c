@@ -11,6 +11,9 @@
 #include "core/log/log_impl.h"
 
 enum { NAME_MAX_BYTES = 64, FILE_MAX_BYTES = 4096 };
+/* A log can go on after whatever stands in a cursor's file: larger positions and numbers than this
+ * were not written by one. */
+#define CURSOR_MAX (UINT64_C(1) << 60)
 
 struct tg_log_cursor {
     struct tg_log *log;
@@ -70,6 +73,9 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
     /* Whether a rewind was under way is not said there: better to take it for one than to lose what
      * a backend removed to have it again. */
     if (version == 1) s->again_until_no = s->replay_until_no;
+    if (s->pos > CURSOR_MAX || s->point_no > CURSOR_MAX || s->replay_until_no > CURSOR_MAX ||
+        s->again_until_no > CURSOR_MAX)
+        return false;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
     return (size_t)render(s, version, again) == len && memcmp(again, text, len) == 0;
 }
@@ -95,7 +101,10 @@ void tg_log_reserve_make(struct tg_log *log)
     if (tg_fs_join(path, log->dir, "reserve", NULL) != TG_OK) return;
     if (log->fs->stat(log->fs->self, path, &st) == 0 && st.size == TG_LOG_RESERVE_BYTES) return;
     const int fd = log->fs->open(log->fs->self, path, TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
-    if (fd < 0) return;
+    if (fd < 0) {
+        tg_warn("log", "cannot make %s, the room for cursors on a full disk (error %d)", path, -fd);
+        return;
+    }
     static const char zeros[TG_LOG_RESERVE_BYTES / 4];
     bool ok = true;
     for (uint64_t at = 0; ok && at < TG_LOG_RESERVE_BYTES; at += sizeof(zeros))
@@ -207,8 +216,12 @@ uint64_t tg_log_cursors_min_pos(const struct tg_log *log)
 void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no)
 {
     for (const struct tg_log_cursor *c = log->cursors; c; c = c->next) {
-        if (c->state.pos > *pos) *pos = c->state.pos;
-        if (c->state.point_no > *point_no) *point_no = c->state.point_no;
+        const struct tg_cursor_state *s = &c->state;
+        if (s->pos > *pos) *pos = s->pos;
+        if (s->point_no > *point_no) *point_no = s->point_no;
+        /* numbers that were there when the cursor was made, or before a rewind */
+        if (s->replay_until_no > *point_no) *point_no = s->replay_until_no;
+        if (s->again_until_no > *point_no) *point_no = s->again_until_no;
     }
 }
 
@@ -218,7 +231,7 @@ struct loading {
     struct tg_err *err;
 };
 
-static void set_aside(struct tg_log *log, const char *file, const char *name)
+static void set_aside(struct tg_log *log, const char *file, const char *name, const char *why)
 {
     char from[TG_PATH_MAX], to[TG_PATH_MAX], aside[NAME_MAX_BYTES + 64];
     (void)snprintf(aside, sizeof(aside), "cursor-%s-%lld.bin", name,
@@ -228,9 +241,9 @@ static void set_aside(struct tg_log *log, const char *file, const char *name)
         return;
     const int r = log->fs->rename(log->fs->self, from, to);
     tg_warn("log",
-            "the file of cursor %s is damaged and was set aside%s: what is still in the log "
-            "is delivered again",
-            name, r < 0 ? " (not: rename failed)" : "");
+            "the file of cursor %s %s and was set aside%s: what is still in the log is delivered "
+            "again",
+            name, why, r < 0 ? " (not: rename failed)" : "");
 }
 
 static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat *st)
@@ -238,13 +251,17 @@ static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat 
     struct loading *l = arg;
     char name[NAME_MAX_BYTES + 1], path[TG_PATH_MAX];
     const size_t len = strlen(file);
-    if (l->code != TG_OK || st->is_dir) return;
+    if (l->code != TG_OK) return;
     if (tg_fs_join(path, l->log->cursor_dir, file, NULL) != TG_OK) return;
     if (file[0] == '.') return;
     if (len < 5 || len - 4 > NAME_MAX_BYTES || strcmp(file + len - 4, ".cur") != 0) return;
     memcpy(name, file, len - 4);
     name[len - 4] = 0;
     if (!name_ok(name)) return;
+    if (st->is_dir || st->errnum) {
+        l->code = tg_log_refuse_entry(l->log->cursor_dir, file, st, l->err);
+        return;
+    }
     struct tg_log_cursor *c = add(l->log, name);
     uint8_t *text = NULL;
     size_t n;
@@ -252,10 +269,15 @@ static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat 
         l->code = tg_fail(l->err, TG_ERR_NOMEM, "no memory to open the cursors of the log");
         return;
     }
+    struct tg_err err;
     const enum tg_code code =
-        tg_fs_read_file(l->log->fs, path, FILE_MAX_BYTES - 1, &text, &n, l->err);
-    if (code == TG_ERR_NOMEM) {
-        l->code = code;
+        tg_fs_read_file(l->log->fs, path, FILE_MAX_BYTES - 1, &text, &n, &err);
+    if (code != TG_OK && code != TG_ERR_TOO_LARGE) {
+        /* not damaged: where it stands is only not to be had now */
+        l->code = tg_fail(l->err, code,
+                          "%s; where a backend stands is in it: make it readable, or move it away "
+                          "to deliver again what is in the log",
+                          err.msg);
     } else if (code != TG_OK || !parse((const char *)text, n, &c->state)) {
         memset(&c->state, 0, sizeof(c->state)); /* keeps everything until it is opened */
         c->lost = true;
@@ -274,9 +296,36 @@ enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err)
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
         char file[NAME_MAX_BYTES + 8];
         file_name(c, file);
-        if (c->lost) set_aside(log, file, c->name);
+        if (c->lost) set_aside(log, file, c->name, "is damaged");
     }
     return TG_OK;
+}
+
+void tg_log_cursors_check(struct tg_log *log, uint64_t files_end)
+{
+    if (!log->last) return; /* all was delivered and deleted: the cursors say where the log is */
+    for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        if (c->state.pos <= files_end) continue;
+        /* Unless every commit is fsynced, the power takes the end of the log with it, but not what
+         * a cursor's file says of it: all that is left was before the cursor. */
+        if (log->sync != TG_SYNC_ALWAYS && c->state.pos - files_end <= 2 * log->segment_bytes) {
+            tg_warn("log",
+                    "cursor %s stands %" PRIu64
+                    " bytes after the log's end: it goes on with what comes next",
+                    c->name, c->state.pos - files_end);
+            continue;
+        }
+        char file[NAME_MAX_BYTES + 8], why[160];
+        file_name(c, file);
+        (void)snprintf(why, sizeof(why),
+                       "says position %" PRIu64 ", but the log ends at %" PRIu64
+                       " (was it restored, or is the file another log's?)",
+                       c->state.pos, files_end);
+        set_aside(log, file, c->name, why);
+        memset(&c->state, 0, sizeof(c->state));
+        c->durable_pos = 0;
+        c->lost = true;
+    }
 }
 
 /* The oldest kept position and its point number. */

@@ -29,7 +29,10 @@ static void destroy(struct tg_log *log)
 {
     tg_log_writer_deinit(log);
     tg_log_cursors_free(log);
-    while (log->first) tg_log_segment_unlink(log, log->first);
+    while (log->first) {
+        tg_log_orphan_drop(log, log->first);
+        tg_log_segment_unlink(log, log->first);
+    }
     tg_folder_lock_release(&log->lock);
     tg_free(log->queue);
     (void)pthread_cond_destroy(&log->wake);
@@ -104,7 +107,10 @@ void tg_log_close(struct tg_log *log)
 {
     if (!log) return;
     tg_log_stop(log);
+    struct tg_err err;
     pthread_mutex_lock(&log->commit_mu);
+    log->w.looked_ms = 0; /* the last chance for what could not be saved */
+    if (tg_log_look_after(log, &err) != TG_OK) tg_error("log", "%s", err.msg);
     tg_log_seal(log);
     pthread_mutex_unlock(&log->commit_mu);
     destroy(log);
@@ -176,6 +182,14 @@ void tg_log_wake(struct tg_log *log, bool reclaim, bool cursors)
     pthread_mutex_unlock(&log->queue_mu);
 }
 
+void tg_log_wake_look(struct tg_log *log)
+{
+    pthread_mutex_lock(&log->queue_mu);
+    log->look_wanted = true;
+    if (log->started) (void)pthread_cond_signal(&log->wake);
+    pthread_mutex_unlock(&log->queue_mu);
+}
+
 static void tell_readers(struct tg_log *log)
 {
     for (unsigned i = 0; i < log->n_on_append; i++) log->on_append[i].fn(log->on_append[i].arg);
@@ -227,13 +241,21 @@ static void commit_taken(struct tg_log *log, struct tg_log_item *items, size_t n
 }
 
 /* Does what is due by the clock; gives when something is due next. */
-static uint64_t housekeep(struct tg_log *log, uint64_t cursors_due_ms)
+static uint64_t housekeep(struct tg_log *log, bool look, uint64_t cursors_due_ms)
 {
     uint64_t due = cursors_due_ms;
     bool sealed = false;
     pthread_mutex_lock(&log->commit_mu);
     struct tg_log_writer *w = &log->w;
     const uint64_t now = tg_clock_mono_ms();
+    if ((w->active || w->n_orphans) && (look || now - w->looked_ms >= TG_LOG_LOOK_MS)) {
+        struct tg_err err; /* what cannot be seen now is said when points come or a reader waits */
+        if (tg_log_look_after(log, &err) != TG_OK) tg_debug("log", "%s", err.msg);
+    }
+    if (w->active || w->n_orphans) {
+        const uint64_t at = w->looked_ms + TG_LOG_LOOK_MS;
+        if (at < due) due = at;
+    }
     if (log->sync == TG_SYNC_INTERVAL && w->unsynced) {
         if (now - w->unsynced_since_ms >= log->sync_interval_ms) tg_log_sync_now(log);
         if (w->unsynced) {
@@ -265,7 +287,8 @@ static void *run(void *arg)
         if (log->queue_n == 0) {
             if (log->stopping) break;
             const bool reclaim = log->reclaim_wanted, cursors = log->cursors_dirty;
-            log->reclaim_wanted = log->cursors_dirty = false;
+            const bool look = log->look_wanted;
+            log->reclaim_wanted = log->cursors_dirty = log->look_wanted = false;
             pthread_mutex_unlock(&log->queue_mu);
             const uint64_t now = tg_clock_mono_ms();
             if (cursors && cursors_due_ms == UINT64_MAX) cursors_due_ms = now + TG_LOG_CURSOR_MS;
@@ -278,9 +301,10 @@ static void *run(void *arg)
                 if (tg_log_reclaim(log, log->w.refused_bytes)) atomic_store(&log->full, false);
                 pthread_mutex_unlock(&log->commit_mu);
             }
-            const uint64_t due_ms = housekeep(log, cursors_due_ms);
+            const uint64_t due_ms = housekeep(log, look, cursors_due_ms);
             pthread_mutex_lock(&log->queue_mu);
-            if (log->queue_n == 0 && !log->stopping && !log->reclaim_wanted && !log->cursors_dirty)
+            if (log->queue_n == 0 && !log->stopping && !log->reclaim_wanted &&
+                !log->cursors_dirty && !log->look_wanted)
                 wait_until_ms(log, due_ms);
             continue;
         }
@@ -296,7 +320,7 @@ static void *run(void *arg)
         log->queue_points -= log->taken_points;
         pthread_mutex_unlock(&log->queue_mu);
         commit_taken(log, list, n);
-        if (log->sync == TG_SYNC_INTERVAL) (void)housekeep(log, UINT64_MAX);
+        if (log->sync == TG_SYNC_INTERVAL) (void)housekeep(log, false, UINT64_MAX);
         pthread_mutex_lock(&log->queue_mu);
     }
     pthread_mutex_unlock(&log->queue_mu);
@@ -342,6 +366,7 @@ struct tg_log_stats tg_log_stats(const struct tg_log *clog)
     s.n_sync_failures = log->n_sync_failures;
     s.n_damaged_records = log->n_damaged_records;
     s.n_damaged_bytes = log->n_damaged_bytes;
+    s.n_replaced = log->n_replaced;
     pthread_mutex_unlock(&log->mu);
     s.n_refused = atomic_load_explicit(&log->n_refused, memory_order_relaxed);
     s.full = atomic_load(&log->full);

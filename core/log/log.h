@@ -71,9 +71,10 @@ struct tg_log_ticket; /* one submitted batch */
 typedef void (*tg_log_on_commit)(void *arg, enum tg_code code, uint64_t end_pos,
                                  const struct tg_err *err);
 
-/* Opens or creates; recovers: cuts a torn tail, sets damage aside. Damage never fails the open; a
- * folder that cannot be used does (TG_ERR_IO), and so does one locked by another process
- * (TG_ERR_UNAVAILABLE). */
+/* Opens or creates; recovers: cuts a torn tail, sets damage aside. Damage never fails the open. A
+ * folder that cannot be used does (TG_ERR_IO), and so does a segment or cursor that is there but
+ * cannot be opened or read: nothing of it is changed, and the message says what to do. So does one
+ * locked by another process (TG_ERR_UNAVAILABLE). */
 TG_MUST_CHECK enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out,
                                        struct tg_err *err);
 /* Stops the thread after committing what was submitted: no callback comes any more, and submitting
@@ -100,7 +101,8 @@ struct tg_log_stats {
     uint64_t n_queued_batches, n_queued_points;
     uint64_t n_commits, n_syncs, n_sync_failures, n_refused;
     uint64_t n_damaged_records, n_damaged_bytes; /* found at open or while reading */
-    bool full;                                   /* refusing new data */
+    uint64_t n_replaced; /* active segments that somebody removed, replaced or cut short */
+    bool full;           /* refusing new data */
     /* Since the newest commit failed, not for being full; 0 = the last one went well. */
     uint64_t failed_ms;
 };
@@ -124,7 +126,8 @@ struct tg_log_read {
 };
 
 /* A reader at `pos` (an earlier record end, 0 or start_pos; a position inside a record moves to the
- * record's start). A position before start_pos starts there. */
+ * record's start). A position before start_pos starts there. A segment that cannot be read now does
+ * not fail the open: the first read says so. */
 TG_MUST_CHECK enum tg_code tg_log_reader_open(struct tg_log *log, uint64_t pos,
                                               struct tg_log_reader **out, struct tg_err *err);
 void tg_log_reader_close(struct tg_log_reader *r); /* NULL accepted */
@@ -138,7 +141,8 @@ void tg_log_reader_expect(struct tg_log_reader *r, uint64_t point_no);
  * max_points (a single block larger than that is given whole), the segment ends, or the committed
  * end is reached. Series come back also over the table's maximum: they were accepted. Points whose
  * series cannot be made (damage) are counted as lost with the reason in err. Returns TG_OK also
- * when there was nothing (to == from).
+ * when there was nothing (to == from). TG_ERR_IO: what comes next cannot be read now; it is neither
+ * given up nor counted, and a later call goes on there.
  * `*dict` gets a reference (owned by the caller) when any point was added. Only committed records
  * are seen. */
 TG_MUST_CHECK enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
@@ -171,9 +175,10 @@ struct tg_cursor_state {
 
 struct tg_log_cursor;
 /* Opens or creates the cursor `name` ([A-Za-z0-9_-]+). A new one starts at the oldest kept position
- * (`from_start`) or at the end. A damaged cursor file is set aside and the cursor starts at the
- * oldest kept position (nothing is lost, some is sent again), with a warning. While it exists,
- * segments it has not passed are kept. */
+ * (`from_start`) or at the end. A damaged cursor file, or one that says a position that the log
+ * does not have, was set aside at open and the cursor starts at the oldest kept position (nothing
+ * is lost, some is sent again), with a warning. While it exists, segments it has not passed are
+ * kept. */
 TG_MUST_CHECK enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_start,
                                               struct tg_log_cursor **out, struct tg_err *err);
 void tg_log_cursor_close(struct tg_log_cursor *c); /* persists; NULL accepted */

@@ -3,6 +3,7 @@
  *   log.c      open, close, the thread and its queue, statistics
  *   recover.c  what a folder holds at open; damage set aside
  *   writer.c   one commit: encode, write, sync, publish; segments begun, closed, given up
+ *   replaced.c the active segment, or the folder, changed by somebody else
  *   retain.c   deleting delivered segments
  *   dict.c     a reader's series of one segment; series records
  *   reader.c   reading, seeking, finding a time
@@ -51,8 +52,11 @@ struct tg_log_segment {
     uint64_t first_point_no; /* or TG_NO_NUMBER */
     uint64_t limit_point_no; /* blocks that pass it are of a failed commit */
     uint64_t file_bytes;
-    int64_t sealed_ns;            /* wall clock */
-    uint32_t refs;                /* list and readers; under mu */
+    int64_t sealed_ns;      /* wall clock */
+    uint64_t device, inode; /* of its file; under mu */
+    int orphan_fd;      /* its file has no name any more, and this is all there is; -1; commit_mu */
+    _Atomic bool waits; /* readers wait until its file is what it was: replaced.c is at it */
+    uint32_t refs;      /* list and readers; under mu */
     struct tg_log_range *damaged; /* noted already; under mu */
     uint32_t n_damaged;
     struct tg_log_segment *prev, *next;
@@ -72,8 +76,10 @@ struct tg_log_writer {             /* under commit_mu */
     int fd;
     uint64_t next_pos; /* where the next record goes; or the next segment begins */
     uint64_t next_point_no;
-    uint64_t serial;   /* of the active segment, unique in this process */
-    uint64_t begun_ms; /* mono */
+    uint64_t serial;    /* of the active segment, unique in this process */
+    uint64_t begun_ms;  /* mono */
+    uint64_t looked_ms; /* mono: when its file was last seen to be there */
+    unsigned n_orphans; /* segments with orphan_fd */
     /* Wall clock of the newest accepted record: in the active segment; in the commit being built
      * (0 = it has none). */
     int64_t accepted_ns, out_accepted_ns;
@@ -115,7 +121,7 @@ struct tg_log {
     uint32_t queue_cap, queue_head, queue_n;
     uint64_t queue_points, max_queue_points, taken_points;
     uint32_t taken_n;
-    bool started, stopping, reclaim_wanted, cursors_dirty;
+    bool started, stopping, reclaim_wanted, cursors_dirty, look_wanted;
     pthread_t thread;
     struct {
         void (*fn)(void *arg);
@@ -131,12 +137,16 @@ struct tg_log {
     struct tg_log_segment *first, *last;
     struct tg_log_cursor *cursors;
     uint64_t bytes, n_segments, end_pos, end_point_no;
-    uint64_t n_commits, n_syncs, n_sync_failures, n_damaged_records, n_damaged_bytes;
+    uint64_t n_commits, n_syncs, n_sync_failures, n_damaged_records, n_damaged_bytes, n_replaced;
     uint64_t damaged_dir_bytes;
 };
 
 /* recover.c */
 TG_MUST_CHECK enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err);
+/* For an entry of a folder that has the name of a segment or cursor, but is a folder itself or
+ * cannot be looked at: the error with which the log is not opened. */
+TG_MUST_CHECK enum tg_code tg_log_refuse_entry(const char *dir, const char *name,
+                                               const struct tg_fs_stat *st, struct tg_err *err);
 /* Counts bytes [from, to) of a segment as damaged, copies them aside, warns; once per range. */
 void tg_log_note_damage(struct tg_log *log, struct tg_log_segment *seg, int fd, uint64_t from,
                         uint64_t to);
@@ -158,6 +168,27 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n);
 void tg_log_sync_now(struct tg_log *log);
 void tg_log_seal(struct tg_log *log);
 uint64_t tg_log_seal_due_ms(const struct tg_log *log); /* mono; UINT64_MAX: nothing to seal */
+/* The active segment takes no more records; the next begins at next_pos. */
+void tg_log_retire_active(struct tg_log *log, uint64_t next_pos);
+
+/* replaced.c; all under commit_mu */
+/* Remembers which file the segment is. TG_ERR_IO. */
+TG_MUST_CHECK enum tg_code tg_log_identify(struct tg_log *log, struct tg_log_segment *seg, int fd,
+                                           struct tg_err *err);
+/* Sees that what was committed is where a restart will look for it. When the active segment's file
+ * is not that any more, what is still to be had of it is saved, and there is no active segment
+ * afterwards. TG_ERR_IO: it could not be seen; nothing may be acknowledged. */
+TG_MUST_CHECK enum tg_code tg_log_look_after(struct tg_log *log, struct tg_err *err);
+/* Whether the path is this file, of `bytes` or more. TG_ERR_NOT_FOUND: it is not, or shorter;
+ * TG_ERR_IO: it cannot be seen. */
+TG_MUST_CHECK enum tg_code tg_log_is_file(struct tg_log *log, const struct tg_log_segment *seg,
+                                          const char *path, uint64_t bytes, struct tg_err *err);
+/* Gives the active segment up, whose file somebody replaced or removed: what was committed to it is
+ * saved from its handle, now or later. */
+void tg_log_orphan_active(struct tg_log *log, uint64_t next_pos);
+/* Forgets the handle of a segment that goes. */
+void tg_log_orphan_drop(struct tg_log *log, struct tg_log_segment *seg);
+enum { TG_LOG_LOOK_MS = 1000 };
 
 /* retain.c; under commit_mu */
 /* Deletes delivered segments, oldest first, until `need` more bytes fit; with need = 0 those past
@@ -172,6 +203,9 @@ void tg_log_cursors_free(struct tg_log *log);
 uint64_t tg_log_cursors_min_pos(
     const struct tg_log *log); /* under mu; UINT64_MAX without cursors */
 void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no);
+/* After recovery: sets those aside that say more than the log can have, whose files end at
+ * files_end. */
+void tg_log_cursors_check(struct tg_log *log, uint64_t files_end);
 /* Writes all that have changed. false: the disk refused, try again later. */
 bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);
@@ -181,6 +215,8 @@ void tg_log_reserve_make(struct tg_log *log);
  * TG_ERR_IO. */
 TG_MUST_CHECK enum tg_code tg_log_check_folder(const struct tg_log *log, struct tg_err *err);
 void tg_log_wake(struct tg_log *log, bool reclaim, bool cursors);
+/* Asks the log thread for tg_log_look_after. */
+void tg_log_wake_look(struct tg_log *log);
 
 /* dict.c */
 struct tg_log_dict {

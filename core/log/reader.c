@@ -154,13 +154,70 @@ static bool is_void(const struct tg_log_segment *seg, const struct tg_block_info
 }
 
 /* When the segment in r->fd was begun; 0: not known. */
-static int64_t begun_ns(const struct tg_log_reader *r)
+static enum tg_code read_begun_ns(struct tg_log_reader *r, const char *path, struct tg_err *err)
 {
     uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
     struct tg_segment_header h;
-    const struct tg_fs *fs = r->log->fs;
-    const int64_t got = fs->pread(fs->self, r->fd, bytes, sizeof(bytes), 0);
-    return got > 0 && tg_segment_header_get(bytes, (size_t)got, &h) ? h.created_ns : 0;
+    size_t n;
+    TG_TRY(tg_fs_read_all(r->log->fs, r->fd, bytes, sizeof(bytes), 0, &n, path, err));
+    r->accepted_ns = tg_segment_header_get(bytes, n, &h) ? h.created_ns : 0;
+    return TG_OK;
+}
+
+/* Whether the file that was opened is the segment's. */
+static enum tg_code check_file(struct tg_log *log, struct tg_log_segment *seg, int fd,
+                               const char *path, struct tg_err *err)
+{
+    struct tg_fs_stat st;
+    const int rc = log->fs->fstat(log->fs->self, fd, &st);
+    if (rc < 0) return tg_fail_errno(err, -rc, "cannot look at %s", path);
+    pthread_mutex_lock(&log->mu);
+    const bool same = st.device == seg->device && st.inode == seg->inode;
+    pthread_mutex_unlock(&log->mu);
+    if (same) return TG_OK;
+    if (!atomic_load(&seg->sealed) || atomic_load(&seg->waits)) {
+        tg_log_wake_look(log);
+        return tg_fail(err, TG_ERR_IO, "%s was replaced while the gateway runs: its points wait",
+                       path);
+    }
+    /* another file with its contents will do */
+    uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
+    struct tg_segment_header h;
+    size_t n;
+    TG_TRY(tg_fs_read_all(log->fs, fd, bytes, sizeof(bytes), 0, &n, path, err));
+    if (!tg_segment_header_get(bytes, n, &h) || h.start_pos != seg->start_pos ||
+        st.size < atomic_load(&seg->end_pos) - seg->start_pos)
+        return tg_fail(err, TG_ERR_IO,
+                       "%s was replaced by a file that is not that segment, or not all of it: put "
+                       "the segment back, or remove the file to give its points up",
+                       path);
+    pthread_mutex_lock(&log->mu);
+    seg->device = st.device;
+    seg->inode = st.inode;
+    pthread_mutex_unlock(&log->mu);
+    tg_warn("log", "%s was replaced while the gateway runs: it is read all the same", path);
+    return TG_OK;
+}
+
+/* Opens the segment's file. *fd -1: there is none any more, or TG_ERR_IO. */
+static enum tg_code open_file(struct tg_log *log, struct tg_log_segment *seg, const char *path,
+                              int *fd, struct tg_err *err)
+{
+    *fd = log->fs->open(log->fs->self, path, TG_FS_READ);
+    if (*fd >= 0) {
+        const enum tg_code code = check_file(log, seg, *fd, path, err);
+        if (code == TG_OK) return TG_OK;
+        (void)log->fs->close(log->fs->self, *fd);
+        *fd = -1;
+        return code;
+    }
+    const int e = -*fd;
+    *fd = -1;
+    if (e != ENOENT) return tg_fail_errno(err, e, "cannot open %s: its points wait", path);
+    TG_TRY(tg_log_check_folder(log, err)); /* it may come back */
+    if (atomic_load(&seg->sealed) && !atomic_load(&seg->waits)) return TG_OK;
+    tg_log_wake_look(log);
+    return tg_fail(err, TG_ERR_IO, "%s was removed while the gateway runs: its points wait", path);
 }
 
 /* Enters `seg` (takes its reference) and brings the decoding state to r->pos. */
@@ -173,21 +230,14 @@ static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, s
     enum tg_code code = r->dict
                             ? tg_log_segment_path(log, seg->start_pos, path, err)
                             : tg_fail(err, TG_ERR_NOMEM, "no memory to read a segment of the log");
-    if (code == TG_OK) {
-        r->fd = log->fs->open(log->fs->self, path, TG_FS_READ);
-        if (r->fd < 0) {
-            const int e = -r->fd;
-            r->fd = -1;
-            if (e == ENOENT && atomic_load(&seg->sealed)) {
-                /* removed under us: the gap in the numbers counts it */
-                tg_warn("log", "%s is gone: what it held is lost to this reader", path);
-                r->pos = atomic_load(&seg->end_pos);
-                leave(r);
-                return TG_OK;
-            }
-            code = tg_fail_errno(err, e, "cannot open %s", path);
-        }
+    if (code == TG_OK) code = open_file(log, seg, path, &r->fd, err);
+    if (code == TG_OK && r->fd < 0) { /* removed under us: the gap in the numbers counts it */
+        tg_warn("log", "%s is gone: what it held is lost to this reader", path);
+        r->pos = atomic_load(&seg->end_pos);
+        leave(r);
+        return TG_OK;
     }
+    if (code == TG_OK) code = read_begun_ns(r, path, err);
     if (code != TG_OK) {
         leave(r);
         return code;
@@ -195,7 +245,6 @@ static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, s
     tg_block_decoder_reset(&r->decoder);
     r->n_target_bits = 0;
     r->targets_same = false;
-    r->accepted_ns = begun_ns(r);
     tg_segment_walk_init(&r->walk, log->fs, r->fd, seg->start_pos, seg->start_pos);
     if (r->pos < r->walk.pos) {
         if (r->expected_no == TG_NO_NUMBER) r->expected_no = seg->first_point_no;
@@ -250,10 +299,16 @@ enum tg_code tg_log_reader_open(struct tg_log *log, uint64_t pos, struct tg_log_
     r->fd = -1;
     tg_buf_init(&r->scratch, TG_RECORD_MAX_BYTES);
     tg_arena_init(&r->arena, 0);
+    struct tg_err why = {.msg = ""};
     enum tg_code code = tg_block_decoder_init(&r->decoder);
-    if (code != TG_OK) code = tg_fail(err, code, "no memory for a reader of the log");
-    if (code == TG_OK) code = tg_log_reader_seek(r, pos, err);
+    if (code != TG_OK) code = tg_fail(&why, code, "no memory for a reader of the log");
+    if (code == TG_OK) code = tg_log_reader_seek(r, pos, &why);
+    if (code == TG_ERR_IO) { /* the first read tries again */
+        tg_warn("log", "%s", why.msg);
+        code = TG_OK;
+    }
     if (code != TG_OK) {
+        if (err) *err = why;
         tg_log_reader_close(r);
         return code;
     }
@@ -416,9 +471,9 @@ static enum tg_code find_in(struct tg_log *log, struct tg_log_segment *seg, int6
 {
     char path[TG_PATH_MAX];
     TG_TRY(tg_log_segment_path(log, seg->start_pos, path, err));
-    const int fd = log->fs->open(log->fs->self, path, TG_FS_READ);
-    if (fd == -ENOENT) return TG_OK; /* deleted meanwhile */
-    if (fd < 0) return tg_fail_errno(err, -fd, "cannot open %s", path);
+    int fd;
+    TG_TRY(open_file(log, seg, path, &fd, err));
+    if (fd < 0) return TG_OK; /* deleted meanwhile */
     struct tg_segment_walk w;
     struct tg_record rec;
     tg_segment_walk_init(&w, log->fs, fd, seg->start_pos, seg->start_pos);

@@ -19,6 +19,7 @@ struct tg_log_segment *tg_log_segment_new(uint64_t start_pos)
     seg->limit_point_no = TG_NO_NUMBER;
     seg->first_point_no = TG_NO_NUMBER;
     seg->refs = 1;
+    seg->orphan_fd = -1;
     atomic_init(&seg->end_pos, start_pos);
     atomic_init(&seg->sealed, false);
     return seg;
@@ -78,8 +79,26 @@ enum tg_code tg_log_segment_path(const struct tg_log *log, uint64_t start_pos,
 
 /* --- damage --- */
 
-/* Copies [from, to) of a segment to damaged/<segment>-<offset>.bin. TG_ERR_FULL: the folder is at
- * its bound. */
+/* Takes room in damaged/. false: the folder is at its bound. */
+static bool take_damaged_room(struct tg_log *log, uint64_t bytes)
+{
+    pthread_mutex_lock(&log->mu);
+    const bool room = bytes <= TG_LOG_DAMAGED_BYTES - log->damaged_dir_bytes;
+    if (room) log->damaged_dir_bytes += bytes;
+    pthread_mutex_unlock(&log->mu);
+    return room;
+}
+
+static void give_damaged_room(struct tg_log *log, uint64_t bytes)
+{
+    pthread_mutex_lock(&log->mu);
+    log->damaged_dir_bytes -= bytes;
+    pthread_mutex_unlock(&log->mu);
+}
+
+/* Copies [from, to) of a segment to damaged/<segment>-<offset>.bin, as much of it as the file has.
+ * A copy is what was read: when that fails there is none. TG_ERR_TOO_LARGE: the folder is at its
+ * bound; TG_ERR_NOT_FOUND: the file ends before `from`. */
 static enum tg_code set_aside(struct tg_log *log, uint64_t start_pos, int fd, uint64_t from,
                               uint64_t to)
 {
@@ -90,28 +109,43 @@ static enum tg_code set_aside(struct tg_log *log, uint64_t start_pos, int fd, ui
     TG_TRY(tg_fs_join(path, log->damaged_dir, name, NULL));
     struct tg_fs_stat st;
     if (fs->stat(fs->self, path, &st) == 0 && st.size >= to - from) return TG_OK;
-    pthread_mutex_lock(&log->mu);
-    const bool room = to - from <= TG_LOG_DAMAGED_BYTES - log->damaged_dir_bytes;
-    if (room) log->damaged_dir_bytes += to - from;
-    pthread_mutex_unlock(&log->mu);
-    if (!room) return TG_ERR_FULL;
+    if (!take_damaged_room(log, to - from)) return TG_ERR_TOO_LARGE;
 
     const int out = fs->open(fs->self, path, TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
-    if (out < 0) return TG_ERR_IO;
-    uint8_t buf[4096]; /* a page: one unreadable page loses no other */
+    if (out < 0) {
+        give_damaged_room(log, to - from);
+        return TG_ERR_IO;
+    }
+    uint8_t buf[4096];
     enum tg_code code = TG_OK;
-    for (uint64_t at = from; at < to && code == TG_OK;) {
-        const size_t n = to - at < sizeof(buf) ? (size_t)(to - at) : sizeof(buf);
-        memset(buf, 0, n);
-        (void)fs->pread(fs->self, fd, buf, n, at - start_pos);
-        code = tg_fs_write_all(fs, out, buf, n, at - from, path, NULL);
+    uint64_t at = from;
+    while (at < to && code == TG_OK) {
+        const size_t want = to - at < sizeof(buf) ? (size_t)(to - at) : sizeof(buf);
+        size_t n;
+        code = tg_fs_read_all(fs, fd, buf, want, at - start_pos, &n, "", NULL);
+        if (code == TG_OK && n == 0) break; /* the file ends here */
+        if (code == TG_OK) code = tg_fs_write_all(fs, out, buf, n, at - from, path, NULL);
         at += n;
     }
+    if (code == TG_OK && at == from) code = TG_ERR_NOT_FOUND;
     if (code == TG_OK && fs->sync(fs->self, out) < 0) code = TG_ERR_IO;
     (void)fs->close(fs->self, out);
     if (code == TG_OK && fs->sync_dir(fs->self, log->damaged_dir) < 0) code = TG_ERR_IO;
-    if (code != TG_OK) (void)fs->unlink(fs->self, path);
+    if (code != TG_OK) {
+        (void)fs->unlink(fs->self, path);
+        give_damaged_room(log, to - from);
+    }
     return code;
+}
+
+static const char *about_copy(enum tg_code code)
+{
+    switch ((int)code) {
+    case TG_OK: return "; a copy is in damaged/";
+    case TG_ERR_TOO_LARGE: return "; no copy was made: damaged/ is at its limit";
+    case TG_ERR_NOT_FOUND: return "; the file ends before them";
+    default: return "; no copy could be made";
+    }
 }
 
 /* True when this range was not known yet. */
@@ -144,10 +178,7 @@ void tg_log_note_damage(struct tg_log *log, struct tg_log_segment *seg, int fd, 
     const enum tg_code code = set_aside(log, seg->start_pos, fd, from, to);
     tg_warn("log",
             "segment %020" PRIu64 ": bytes %" PRIu64 " to %" PRIu64 " are damaged and skipped%s",
-            seg->start_pos, from - seg->start_pos, to - seg->start_pos,
-            code == TG_OK         ? "; a copy is in damaged/"
-            : code == TG_ERR_FULL ? "; no copy was made: damaged/ is at its limit"
-                                  : "; no copy could be made");
+            seg->start_pos, from - seg->start_pos, to - seg->start_pos, about_copy(code));
 }
 
 /* --- open --- */
@@ -155,32 +186,71 @@ void tg_log_note_damage(struct tg_log *log, struct tg_log_segment *seg, int fd, 
 struct found {
     uint64_t start_pos, size, end_pos;
     int64_t mtime_ns;
+    uint64_t device, inode;
     struct tg_segment_header header;
     bool header_ok;
+    bool
+        is_segment; /* by its header, or by a record: they tell by their checksums where they are */
+    uint64_t first_no; /* of its first block, when its header does not say */
 };
 struct listing {
+    struct tg_log *log;
     struct found *items;
     size_t n, cap;
-    bool no_memory;
+    enum tg_code code;
+    struct tg_err *err;
 };
+
+/* What cannot be read is neither damaged nor gone: it may hold points that were acknowledged, and
+ * the numbers of those that come next follow from it. */
+static enum tg_code refuse(struct tg_err *err, int errnum, const char *what, const char *path)
+{
+    enum { SHOWN = 90 }; /* the end of a long path, so that the advice fits */
+    char buf[96];
+    const size_t len = strlen(path);
+    if (errnum == ENOMEM) return tg_fail(err, TG_ERR_NOMEM, "no memory to open the log");
+    return tg_fail(err, TG_ERR_IO, "%s%s cannot be %s: %s; it may hold acknowledged points: %s",
+                   len > SHOWN ? "..." : "", len > SHOWN ? path + len - SHOWN : path, what,
+                   tg_errno_text(errnum, buf, sizeof(buf)),
+                   errnum == EMFILE || errnum == ENFILE
+                       ? "raise the limit of open files"
+                       : "make it readable, or move it away to give them up");
+}
+
+enum tg_code tg_log_refuse_entry(const char *dir, const char *name, const struct tg_fs_stat *st,
+                                 struct tg_err *err)
+{
+    char path[TG_PATH_MAX];
+    TG_TRY(tg_fs_join(path, dir, name, err));
+    return refuse(err, st->is_dir ? EISDIR : st->errnum, "read", path);
+}
 
 static void on_entry(void *arg, const char *name, const struct tg_fs_stat *st)
 {
     struct listing *l = arg;
     uint64_t start;
-    if (st->is_dir || !tg_segment_name_parse(name, &start)) return;
+    if (l->code != TG_OK || !tg_segment_name_parse(name, &start)) return;
+    if (st->is_dir || st->errnum) {
+        l->code = tg_log_refuse_entry(l->log->dir, name, st, l->err);
+        return;
+    }
     if (l->n == l->cap) {
         const size_t cap = l->cap * 2 + 64;
         struct found *f = tg_reallocarray(l->items, cap, sizeof(*f));
         if (!f) {
-            l->no_memory = true;
+            l->code =
+                tg_fail(l->err, TG_ERR_NOMEM, "no memory to list the log's folder %s", l->log->dir);
             return;
         }
         l->items = f;
         l->cap = cap;
     }
-    l->items[l->n++] =
-        (struct found){.start_pos = start, .size = st->size, .mtime_ns = st->mtime_ns};
+    l->items[l->n++] = (struct found){.start_pos = start,
+                                      .size = st->size,
+                                      .mtime_ns = st->mtime_ns,
+                                      .device = st->device,
+                                      .inode = st->inode,
+                                      .first_no = TG_NO_NUMBER};
 }
 
 static int by_start(const void *a, const void *b)
@@ -195,210 +265,276 @@ static void add_size(void *arg, const char *name, const struct tg_fs_stat *st)
     *(uint64_t *)arg += st->size;
 }
 
-static int open_segment(struct tg_log *log, uint64_t start_pos, unsigned flags)
+static enum tg_code open_segment(struct tg_log *log, uint64_t start_pos, unsigned flags,
+                                 char path[TG_PATH_MAX], int *fd, struct tg_err *err)
 {
-    char path[TG_PATH_MAX];
-    if (tg_log_segment_path(log, start_pos, path, NULL) != TG_OK) return -ENAMETOOLONG;
-    return log->fs->open(log->fs->self, path, flags);
+    TG_TRY(tg_log_segment_path(log, start_pos, path, err));
+    *fd = log->fs->open(log->fs->self, path, flags);
+    return *fd < 0 ? refuse(err, -*fd, "opened", path) : TG_OK;
 }
 
-static void read_header(struct tg_log *log, struct found *f)
+static enum tg_code read_header(struct tg_log *log, struct found *f, struct tg_err *err)
 {
-    const int fd = open_segment(log, f->start_pos, TG_FS_READ);
-    if (fd < 0) return;
+    char path[TG_PATH_MAX];
+    int fd;
+    TG_TRY(open_segment(log, f->start_pos, TG_FS_READ, path, &fd, err));
     uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
     size_t n = 0;
-    if (tg_fs_read_all(log->fs, fd, bytes, sizeof(bytes), 0, &n, "", NULL) == TG_OK)
+    enum tg_code code = TG_OK;
+    while (code == TG_OK && n < sizeof(bytes)) {
+        const int64_t r = log->fs->pread(log->fs->self, fd, bytes + n, sizeof(bytes) - n, n);
+        if (r < 0) code = refuse(err, (int)-r, "read", path);
+        if (r <= 0) break;
+        n += (size_t)r;
+    }
+    if (code == TG_OK)
         f->header_ok = tg_segment_header_get(bytes, n, &f->header) &&
                        f->header.start_pos == f->start_pos &&
                        f->header.first_point_no < TG_POINT_NO_MAX;
     (void)log->fs->close(log->fs->self, fd);
+    return code;
 }
 
-/* Looks through a whole segment. `first_no`: of its first block; `end_no`: the highest that
- * a record says; `end_pos`: after its last record. `stop_at_first` ends at the first number. */
-static enum tg_code scan(struct tg_log *log, struct tg_log_segment *seg, bool stop_at_first,
-                         uint64_t *first_no, uint64_t *end_no, uint64_t *end_pos,
-                         struct tg_err *err)
+struct scanned {
+    uint64_t first_no; /* of the first block */
+    uint64_t end_no;   /* the highest that a record says */
+    uint64_t end_pos;  /* after the last record */
+};
+
+/* Looks through a whole file; with `seg` notes its damage, without stops at the first number. */
+static enum tg_code scan(struct tg_log *log, uint64_t start_pos, uint64_t size,
+                         struct tg_log_segment *seg, struct scanned *out, struct tg_err *err)
 {
-    *first_no = *end_no = TG_NO_NUMBER;
-    *end_pos = seg->start_pos;
-    const int fd = open_segment(log, seg->start_pos, TG_FS_READ);
-    if (fd < 0) return TG_OK; /* unreadable: as if it were gone; the reader counts the loss */
-    const uint64_t file_end = seg->start_pos + seg->file_bytes;
+    *out = (struct scanned){TG_NO_NUMBER, TG_NO_NUMBER, start_pos};
+    char path[TG_PATH_MAX];
+    int fd;
+    TG_TRY(open_segment(log, start_pos, TG_FS_READ, path, &fd, err));
     struct tg_segment_walk w;
     struct tg_record rec;
-    tg_segment_walk_init(&w, log->fs, fd, seg->start_pos, seg->start_pos);
+    tg_segment_walk_init(&w, log->fs, fd, start_pos, start_pos);
     enum tg_code code;
     uint64_t from = w.pos;
     for (;;) {
-        code = tg_segment_walk_next(&w, file_end, &rec, err);
+        code = tg_segment_walk_next(&w, start_pos + size, &rec, err);
+        if (code == TG_ERR_IO) code = refuse(err, w.errnum, "read", path);
         if (code != TG_OK || rec.type == 0) break;
-        if (rec.damaged_bytes && !stop_at_first) tg_log_note_damage(log, seg, fd, from, rec.pos);
+        if (rec.damaged_bytes && seg) tg_log_note_damage(log, seg, fd, from, rec.pos);
         from = rec.end_pos;
-        *end_pos = rec.end_pos;
+        out->end_pos = rec.end_pos;
         struct tg_block_info info;
         uint64_t no;
         if (rec.type == TG_RECORD_BLOCK && tg_block_peek(rec.payload, rec.len, &info) == TG_OK) {
             const uint64_t after = info.first_point_no + info.n_points;
-            if (*first_no == TG_NO_NUMBER) *first_no = info.first_point_no;
-            if (*end_no == TG_NO_NUMBER || after > *end_no) *end_no = after;
+            if (out->first_no == TG_NO_NUMBER) out->first_no = info.first_point_no;
+            if (out->end_no == TG_NO_NUMBER || after > out->end_no) out->end_no = after;
         } else if (rec.type == TG_RECORD_COMMIT &&
                    tg_commit_record_get(rec.payload, rec.len, &no)) {
-            if (*end_no == TG_NO_NUMBER || no > *end_no) *end_no = no;
+            if (out->end_no == TG_NO_NUMBER || no > out->end_no) out->end_no = no;
         }
-        if (stop_at_first && *first_no != TG_NO_NUMBER) break;
+        if (!seg && out->first_no != TG_NO_NUMBER) break;
     }
     tg_segment_walk_deinit(&w);
     (void)log->fs->close(log->fs->self, fd);
     return code;
 }
 
-/* Removes what follows the last whole record, after a copy of it was made. */
-static void cut_tail(struct tg_log *log, struct tg_log_segment *seg, uint64_t end_pos)
+/* Whether a file with the name of a segment is one. */
+static enum tg_code identify(struct tg_log *log, struct found *f, struct tg_err *err)
+{
+    if (f->start_pos >= TG_LOG_POS_MAX) return TG_OK;
+    TG_TRY(read_header(log, f, err));
+    f->is_segment = f->header_ok;
+    if (f->header_ok) return TG_OK;
+    struct scanned s;
+    TG_TRY(scan(log, f->start_pos, f->size, NULL, &s, err));
+    f->is_segment = s.end_pos > f->start_pos;
+    f->first_no = s.first_no;
+    return TG_OK;
+}
+
+/* A file with neither header nor record of a segment at its place: one that power went for while it
+ * was begun (nothing in it was ever acknowledged), or one that is none of the log's, as a copy
+ * under another name. It says nothing about others, and is moved away whole. */
+static void put_stray_away(struct tg_log *log, const struct found *f)
+{
+    const struct tg_fs *fs = log->fs;
+    char path[TG_PATH_MAX], name[80], aside[TG_PATH_MAX];
+    (void)snprintf(name, sizeof(name), "%020" PRIu64 "-whole-%lld.bin", f->start_pos,
+                   (long long)(tg_clock_wall_ns() / 1000000));
+    if (tg_log_segment_path(log, f->start_pos, path, NULL) != TG_OK ||
+        tg_fs_join(aside, log->damaged_dir, name, NULL) != TG_OK)
+        return;
+    if (f->size == 0) {
+        const int r = fs->unlink(fs->self, path);
+        if (r < 0) tg_warn("log", "cannot delete %s, which is empty (error %d)", path, -r);
+        return;
+    }
+    log->n_damaged_records++;
+    log->n_damaged_bytes += f->size;
+    const bool room = take_damaged_room(log, f->size);
+    const int r = room ? fs->rename(fs->self, path, aside) : 0;
+    if (r < 0) give_damaged_room(log, f->size);
+    if (room && r == 0) {
+        (void)fs->sync_dir(fs->self, log->damaged_dir);
+        (void)fs->sync_dir(fs->self, log->dir);
+    }
+    tg_warn("log",
+            "%s is no segment of this log (%" PRIu64
+            " bytes, no header for this place, no record): it is not read%s%s",
+            path, f->size, room && r == 0 ? " and was moved to damaged/" : "",
+            !room   ? "; it stays where it is: damaged/ is at its limit"
+            : r < 0 ? "; it could not be moved to damaged/"
+                    : "");
+}
+
+/* Removes what follows the last whole record, after a copy of it was made; with `keep` it is only
+ * said. */
+static void cut_tail(struct tg_log *log, struct tg_log_segment *seg, uint64_t end_pos, bool keep)
 {
     const uint64_t file_end = seg->start_pos + seg->file_bytes;
-    if (file_end <= end_pos) return;
-    const int fd = open_segment(log, seg->start_pos, TG_FS_READ | TG_FS_WRITE);
-    if (fd < 0) return;
-    const enum tg_code kept = set_aside(log, seg->start_pos, fd, end_pos, file_end);
-    if (remember(log, seg, end_pos, file_end))
+    char path[TG_PATH_MAX];
+    struct tg_err err;
+    int fd;
+    if (open_segment(log, seg->start_pos, TG_FS_READ | TG_FS_WRITE, path, &fd, &err) != TG_OK) {
+        (void)remember(log, seg, end_pos, file_end);
         tg_warn("log",
                 "segment %020" PRIu64 ": %" PRIu64
-                " bytes after the last whole record are cut off%s",
-                seg->start_pos, file_end - end_pos, kept == TG_OK ? "; a copy is in damaged/" : "");
-    /* no copy because of a full disk or an error: leave them, the next segment's header says that
-     * they do not count */
-    if (kept == TG_OK || kept == TG_ERR_FULL) {
-        if (log->fs->truncate(log->fs->self, fd, end_pos - seg->start_pos) == 0) {
-            (void)log->fs->sync(log->fs->self, fd);
-            seg->file_bytes = end_pos - seg->start_pos;
-        }
+                " bytes after the last whole record are not cut off: %s",
+                seg->start_pos, file_end - end_pos, err.msg);
+        return;
+    }
+    const enum tg_code kept = set_aside(log, seg->start_pos, fd, end_pos, file_end);
+    /* No copy because of a full disk or an error: leave them, the next segment's header says that
+     * they do not count. */
+    const bool cut = !keep && (kept == TG_OK || kept == TG_ERR_TOO_LARGE);
+    if (remember(log, seg, end_pos, file_end))
+        tg_warn("log",
+                "segment %020" PRIu64 ": %" PRIu64 " bytes after the last whole record are %s%s",
+                seg->start_pos, file_end - end_pos, cut ? "cut off" : "skipped", about_copy(kept));
+    if (cut && log->fs->truncate(log->fs->self, fd, end_pos - seg->start_pos) == 0) {
+        (void)log->fs->sync(log->fs->self, fd);
+        seg->file_bytes = end_pos - seg->start_pos;
     }
     (void)log->fs->close(log->fs->self, fd);
 }
 
-/* Removes a last segment without header and records, after a copy of what is in it. */
-static void drop_unbegun(struct tg_log *log, struct tg_log_segment *seg)
+/* Finds the segments: what only has the name of one is moved away. */
+static enum tg_code find_segments(struct tg_log *log, struct listing *l)
 {
-    char path[TG_PATH_MAX];
-    if (seg->file_bytes) {
-        const int fd = open_segment(log, seg->start_pos, TG_FS_READ);
-        if (fd < 0) return;
-        tg_log_note_damage(log, seg, fd, seg->start_pos, seg->start_pos + seg->file_bytes);
-        (void)log->fs->close(log->fs->self, fd);
+    const int r = log->fs->list(log->fs->self, log->dir, on_entry, l);
+    TG_TRY(l->code);
+    if (r < 0) return tg_fail_errno(l->err, -r, "cannot list the log's folder %s", log->dir);
+    if (l->n) qsort(l->items, l->n, sizeof(*l->items), by_start);
+    for (size_t i = 0; i < l->n; i++) TG_TRY(identify(log, &l->items[i], l->err));
+    size_t kept = 0; /* nothing is moved before all could be read */
+    for (size_t i = 0; i < l->n; i++) {
+        if (l->items[i].is_segment)
+            l->items[kept++] = l->items[i];
+        else
+            put_stray_away(log, &l->items[i]);
     }
-    if (tg_log_segment_path(log, seg->start_pos, path, NULL) == TG_OK)
-        (void)log->fs->unlink(log->fs->self, path);
+    l->n = kept;
+    return TG_OK;
+}
+
+/* Says of each where what counts in it ends; gives where the last one's file does. */
+static uint64_t find_ends(struct found *items, size_t n)
+{
+    uint64_t next_pos = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct found *f = &items[i];
+        f->end_pos = f->start_pos + f->size;
+        if (f->end_pos > next_pos) next_pos = f->end_pos;
+        if (i == 0 || !f->header_ok) continue;
+        struct found *before = &items[i - 1];
+        if (before->end_pos > f->start_pos) before->end_pos = f->start_pos;
+        if (f->header.prev_end_pos < before->end_pos)
+            before->end_pos = f->header.prev_end_pos < before->start_pos ? before->start_pos
+                                                                         : f->header.prev_end_pos;
+        else if (f->header.prev_end_pos > before->end_pos)
+            tg_warn("log",
+                    "between the segments %020" PRIu64 " and %020" PRIu64
+                    " something is missing: readers count what was lost",
+                    before->start_pos, f->start_pos);
+    }
+    return next_pos;
+}
+
+static enum tg_code link_segment(struct tg_log *log, const struct found *f, struct tg_err *err)
+{
+    struct tg_log_segment *seg = tg_log_segment_new(f->start_pos);
+    if (!seg) return tg_fail(err, TG_ERR_NOMEM, "no memory to open the log");
+    seg->file_bytes = f->size;
+    seg->sealed_ns = f->mtime_ns;
+    seg->device = f->device;
+    seg->inode = f->inode;
+    atomic_store(&seg->sealed, true);
+    atomic_store(&seg->end_pos, f->end_pos);
+    seg->first_point_no = f->header_ok ? f->header.first_point_no : f->first_no;
+    if (!f->header_ok) {
+        tg_warn("log", "segment %020" PRIu64 " has lost its header: its records are searched",
+                f->start_pos);
+        log->n_damaged_records++;
+    }
+    if (log->last) log->last->limit_point_no = seg->first_point_no;
+    tg_log_segment_link(log, seg);
+    return TG_OK;
+}
+
+/* Searches for the number after the last point, from the last segment back; cuts that one's tail.
+ */
+static enum tg_code find_end_no(struct tg_log *log, uint64_t cursor_pos, uint64_t *end_no,
+                                struct tg_err *err)
+{
+    for (struct tg_log_segment *seg = log->last; seg; seg = seg->prev) {
+        struct scanned s;
+        TG_TRY(scan(log, seg->start_pos, seg->file_bytes, seg, &s, err));
+        if (seg == log->last) {
+            const uint64_t file_end = seg->start_pos + seg->file_bytes;
+            uint64_t end_pos = s.end_pos;
+            if (end_pos <= seg->start_pos) end_pos = seg->start_pos + TG_SEGMENT_HEADER_BYTES;
+            if (end_pos > file_end) end_pos = file_end;
+            atomic_store(&seg->end_pos, end_pos);
+            if (file_end > end_pos) {
+                log->bytes -= seg->file_bytes;
+                /* where a cursor was in it, it stays: that it was there is known from its length */
+                cut_tail(log, seg, end_pos, cursor_pos > end_pos);
+                log->bytes += seg->file_bytes;
+            }
+        }
+        if (s.end_no != TG_NO_NUMBER && s.end_no > *end_no) *end_no = s.end_no;
+        if (s.end_no != TG_NO_NUMBER || seg->first_point_no != TG_NO_NUMBER) break;
+    }
+    return TG_OK;
 }
 
 enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err)
 {
-    struct listing l = {0};
-    enum tg_code code = TG_OK;
-    (void)log->fs->list(log->fs->self, log->damaged_dir, add_size, &log->damaged_dir_bytes);
+    struct listing l = {.log = log, .err = err};
+    const int r = log->fs->list(log->fs->self, log->damaged_dir, add_size, &log->damaged_dir_bytes);
+    if (r < 0) tg_warn("log", "cannot list %s (error %d)", log->damaged_dir, -r);
     if (log->damaged_dir_bytes > TG_LOG_DAMAGED_BYTES)
         log->damaged_dir_bytes = TG_LOG_DAMAGED_BYTES;
-    const int r = log->fs->list(log->fs->self, log->dir, on_entry, &l);
-    if (r < 0) {
-        code = tg_fail_errno(err, -r, "cannot list the log's folder %s", log->dir);
-        goto done;
+    enum tg_code code = find_segments(log, &l);
+    const uint64_t files_end = code == TG_OK ? find_ends(l.items, l.n) : 0;
+    uint64_t end_no = 0;
+    for (size_t i = 0; code == TG_OK && i < l.n; i++) {
+        code = link_segment(log, &l.items[i], err);
+        if (code == TG_OK && log->last->first_point_no != TG_NO_NUMBER)
+            end_no = log->last->first_point_no;
     }
-    if (l.no_memory) {
-        code = tg_fail(err, TG_ERR_NOMEM, "no memory to list the log's folder %s", log->dir);
-        goto done;
-    }
-    if (l.n) qsort(l.items, l.n, sizeof(*l.items), by_start);
-    uint64_t next_pos = 0, known_no = 0;
-    for (size_t i = 0; i < l.n; i++) {
-        struct found *f = &l.items[i];
-        read_header(log, f);
-        f->end_pos = f->start_pos + f->size;
-        if (i && l.items[i - 1].end_pos > f->start_pos) l.items[i - 1].end_pos = f->start_pos;
-        if (i && f->header_ok) {
-            struct found *before = &l.items[i - 1];
-            if (f->header.prev_end_pos < before->end_pos)
-                before->end_pos = f->header.prev_end_pos < before->start_pos
-                                      ? before->start_pos
-                                      : f->header.prev_end_pos;
-            else if (f->header.prev_end_pos > before->end_pos)
-                tg_warn("log",
-                        "between the segments %020" PRIu64 " and %020" PRIu64
-                        " something is missing: readers count what was lost",
-                        before->start_pos, f->start_pos);
-        }
-        if (f->end_pos > next_pos) next_pos = f->end_pos;
-    }
-
-    for (size_t i = 0; i < l.n; i++) {
-        const struct found *f = &l.items[i];
-        struct tg_log_segment *seg = tg_log_segment_new(f->start_pos);
-        if (!seg) {
-            code = tg_fail(err, TG_ERR_NOMEM, "no memory to open the log");
-            goto done;
-        }
-        seg->file_bytes = f->size;
-        seg->sealed_ns = f->mtime_ns;
-        atomic_store(&seg->sealed, true);
-        atomic_store(&seg->end_pos, f->end_pos);
-        if (f->header_ok) {
-            seg->first_point_no = f->header.first_point_no;
-            known_no = f->header.first_point_no;
-        } else {
-            uint64_t end_no, end_pos;
-            code = scan(log, seg, true, &seg->first_point_no, &end_no, &end_pos, err);
-            if (code != TG_OK) {
-                tg_free(seg);
-                goto done;
-            }
-            if (i + 1 == l.n && end_pos == f->start_pos) {
-                /* power went while it was begun: nothing in it was ever acknowledged */
-                drop_unbegun(log, seg);
-                tg_free(seg->damaged);
-                tg_free(seg);
-                break;
-            }
-            tg_warn("log", "segment %020" PRIu64 " has lost its header: its records are searched",
-                    f->start_pos);
-            log->n_damaged_records++;
-            if (seg->first_point_no != TG_NO_NUMBER) known_no = seg->first_point_no;
-        }
-        if (log->last) log->last->limit_point_no = seg->first_point_no;
-        tg_log_segment_link(log, seg);
-    }
-
-    /* the numbers go on after the last record that carries one */
-    uint64_t end_no = known_no;
-    for (struct tg_log_segment *seg = log->last; seg;) {
-        uint64_t first, last, end_pos;
-        const bool is_last = seg == log->last;
-        code = scan(log, seg, false, &first, &last, &end_pos, err);
-        if (code != TG_OK) goto done;
-        if (is_last) {
-            if (end_pos <= seg->start_pos) end_pos = seg->start_pos + TG_SEGMENT_HEADER_BYTES;
-            if (end_pos > seg->start_pos + seg->file_bytes)
-                end_pos = seg->start_pos + seg->file_bytes;
-            const uint64_t file_end = seg->start_pos + seg->file_bytes;
-            if (file_end > end_pos) {
-                log->bytes -= seg->file_bytes;
-                cut_tail(log, seg, end_pos);
-                log->bytes += seg->file_bytes;
-            }
-            atomic_store(&seg->end_pos, end_pos);
-        }
-        if (last != TG_NO_NUMBER && last > end_no) end_no = last;
-        if (last != TG_NO_NUMBER || seg->first_point_no != TG_NO_NUMBER) break;
-        seg = seg->prev;
-    }
-
+    tg_free(l.items);
+    TG_TRY(code);
+    /* Positions and numbers that a cursor has seen are not given again, even when what they were is
+     * gone. */
     uint64_t cursor_pos = 0, cursor_no = 0;
     tg_log_cursors_max(log, &cursor_pos, &cursor_no);
-    log->w.next_pos = next_pos > cursor_pos ? next_pos : cursor_pos;
+    TG_TRY(find_end_no(log, cursor_pos, &end_no, err));
+    tg_log_cursors_check(log, files_end);
+    log->w.next_pos = files_end > cursor_pos ? files_end : cursor_pos;
     log->w.next_point_no = end_no > cursor_no ? end_no : cursor_no;
     log->end_point_no = log->w.next_point_no;
     log->end_pos = log->last ? atomic_load(&log->last->end_pos) : log->w.next_pos;
     if (cursor_pos > log->end_pos) log->end_pos = cursor_pos;
-done:
-    tg_free(l.items);
-    return code;
+    return TG_OK;
 }

@@ -1,3 +1,5 @@
+#include <errno.h>
+
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/log/log_impl.h"
@@ -37,9 +39,10 @@ static bool drop_oldest(struct tg_log *log, int64_t sealed_before_ns)
     tg_log_segment_unlink(log, seg);
     pthread_mutex_unlock(&log->mu);
 
-    const int r = log->fs->unlink(log->fs->self, path);
-    struct tg_fs_stat st;
-    const bool gone = r == 0 || log->fs->stat(log->fs->self, path, &st) != 0;
+    /* what stands in the place of a file that lost its name is not ours to delete */
+    const int r = seg->orphan_fd >= 0 ? 0 : log->fs->unlink(log->fs->self, path);
+    const bool gone = r == 0 || r == -ENOENT;
+    if (gone) tg_log_orphan_drop(log, seg);
     if (gone) /* in order: an older segment must not come back without the one after it */
         (void)log->fs->sync_dir(log->fs->self, log->dir);
     else

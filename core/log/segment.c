@@ -5,14 +5,14 @@
 #include <string.h>
 
 #include "core/base/crc32c.h"
+#include "core/base/logger.h"
 #include "core/base/mem.h"
 
 enum {
     HEADER_COPY_BYTES = TG_SEGMENT_HEADER_BYTES / 2,
     MAGIC_0 = 0xb7,
     MAGIC_1 = 0x9d,
-    WALK_CHUNK_BYTES = 128 << 10,
-    PAGE_BYTES = 4096
+    WALK_CHUNK_BYTES = 128 << 10
 };
 static const char header_magic[8] = "TGSEGv1\n";
 
@@ -135,25 +135,20 @@ void tg_segment_walk_deinit(struct tg_segment_walk *w)
     w->cap = w->buf_len = 0;
 }
 
-/* Reads up to len bytes; a sector that the disk cannot give is read as zeros: damage to be walked
- * over, not a reason to stop. */
-static enum tg_code read_around(struct tg_segment_walk *w, uint8_t *buf, size_t len, uint64_t off,
-                                size_t *n_read, struct tg_err *err)
+/* Reads up to len bytes, fewer at the end of the file. What was read before a failure stays. */
+static enum tg_code read_on(struct tg_segment_walk *w, uint8_t *buf, size_t len, uint64_t off,
+                            size_t *n_read, struct tg_err *err)
 {
     *n_read = 0;
     while (*n_read < len) {
         const uint64_t at = off + *n_read;
-        int64_t n = w->fs->pread(w->fs->self, w->fd, buf + *n_read, len - *n_read, at);
-        if (n == -EIO) {
-            size_t page = PAGE_BYTES - (size_t)(at % PAGE_BYTES);
-            if (page > len - *n_read) page = len - *n_read;
-            n = w->fs->pread(w->fs->self, w->fd, buf + *n_read, page, at);
-            if (n == -EIO) {
-                memset(buf + *n_read, 0, page);
-                n = (int64_t)page;
-            }
+        const int64_t n = w->fs->pread(w->fs->self, w->fd, buf + *n_read, len - *n_read, at);
+        if (n < 0) {
+            w->errnum = (int)-n;
+            return tg_fail_errno(err, w->errnum,
+                                 "cannot read the log's segment %020llu at byte %llu",
+                                 (unsigned long long)w->start_pos, (unsigned long long)at);
         }
-        if (n < 0) return tg_fail_errno(err, (int)-n, "cannot read a segment of the log");
         if (n == 0) break;
         *n_read += (size_t)n;
     }
@@ -188,10 +183,23 @@ static enum tg_code need(struct tg_segment_walk *w, uint64_t pos, size_t n, uint
     w->buf_pos = pos;
     w->buf_len = keep;
     size_t n_read;
-    TG_TRY(read_around(w, w->buf + keep, want - keep, pos + keep - w->start_pos, &n_read, err));
+    enum tg_code code =
+        read_on(w, w->buf + keep, want - keep, pos + keep - w->start_pos, &n_read, err);
     w->buf_len += n_read;
+    if (code != TG_OK &&
+        w->buf_len < n) { /* perhaps only what was to be read ahead is the matter */
+        const uint64_t off = pos + w->buf_len - w->start_pos;
+        const int errnum = w->errnum;
+        code = read_on(w, w->buf + w->buf_len, n - w->buf_len, off, &n_read, err);
+        w->buf_len += n_read;
+        if (code == TG_OK)
+            tg_warn("log",
+                    "reading segment %020llu at byte %llu failed (error %d), but less of it can be "
+                    "read: check the disk",
+                    (unsigned long long)w->start_pos, (unsigned long long)off, errnum);
+    }
     *have = w->buf_len;
-    return TG_OK;
+    return w->buf_len >= n ? TG_OK : code;
 }
 
 enum tg_code tg_segment_walk_next(struct tg_segment_walk *w, uint64_t end_pos,

@@ -54,6 +54,8 @@ bool tg_segment_header_get(const uint8_t *bytes, size_t len, struct tg_segment_h
 
 /* Point numbers stay below this: a larger one was not written by a log. */
 #define TG_POINT_NO_MAX (UINT64_C(1) << 62)
+/* And so do positions. */
+#define TG_LOG_POS_MAX (UINT64_C(1) << 62)
 /* The number in a commit record. false: it has none. */
 bool tg_commit_record_get(const uint8_t *payload, size_t len, uint64_t *point_no);
 
@@ -88,13 +90,15 @@ struct tg_segment_walk {
     size_t cap;
     uint64_t buf_pos; /* position of buf[0] */
     size_t buf_len;
+    int errnum; /* of the newest failed read */
 };
 void tg_segment_walk_init(struct tg_segment_walk *w, const struct tg_fs *fs, int fd,
                           uint64_t start_pos, uint64_t from_pos);
 void tg_segment_walk_deinit(struct tg_segment_walk *w); /* does not close fd */
 /* The next record that lies before end_pos. *rec with len 0 and type 0, pos = end_pos: there is no
- * more, and damaged_bytes says how much of the end is no record. Unreadable sectors (EIO) count as
- * damage. TG_ERR_NOMEM, TG_ERR_IO (other failures): nothing was consumed. */
+ * more, and damaged_bytes says how much of the end is no record. Damage is bytes that were read and
+ * are not what was written: what cannot be read (EIO, whatever the reason) is none. TG_ERR_NOMEM,
+ * TG_ERR_IO: nothing was consumed, and the next call tries again. */
 TG_MUST_CHECK enum tg_code tg_segment_walk_next(struct tg_segment_walk *w, uint64_t end_pos,
                                                 struct tg_record *rec, struct tg_err *err);
 

@@ -230,8 +230,8 @@ static void count_sync(struct tg_log *log, bool ok)
     pthread_mutex_unlock(&log->mu);
 }
 
-/* The active segment takes no more records: its encoder state goes, so idle series can leave. */
-static void retire_active(struct tg_log *log, uint64_t next_pos)
+/* Its encoder state goes, so idle series can leave. */
+void tg_log_retire_active(struct tg_log *log, uint64_t next_pos)
 {
     struct tg_log_writer *w = &log->w;
     if (w->fd >= 0) (void)log->fs->close(log->fs->self, w->fd);
@@ -263,7 +263,7 @@ static void abandon(struct tg_log *log, uint64_t written)
                 "new one; check the disk",
                 w->active->start_pos, good);
     }
-    retire_active(log, written);
+    tg_log_retire_active(log, written);
 }
 
 void tg_log_sync_now(struct tg_log *log)
@@ -286,7 +286,7 @@ void tg_log_seal(struct tg_log *log)
     struct tg_log_writer *w = &log->w;
     if (!w->active) return;
     if (log->sync != TG_SYNC_NEVER) tg_log_sync_now(log);
-    if (w->active) retire_active(log, w->next_pos);
+    if (w->active) tg_log_retire_active(log, w->next_pos);
 }
 
 uint64_t tg_log_seal_due_ms(const struct tg_log *log)
@@ -372,7 +372,8 @@ static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segm
     return TG_OK;
 }
 
-static enum tg_code create(struct tg_log *log, char path[TG_PATH_MAX], struct tg_err *err)
+static enum tg_code create(struct tg_log *log, struct tg_log_segment *seg, char path[TG_PATH_MAX],
+                           struct tg_err *err)
 {
     struct tg_log_writer *w = &log->w;
     TG_TRY(tg_log_segment_path(log, w->next_pos, path, err));
@@ -387,7 +388,7 @@ static enum tg_code create(struct tg_log *log, char path[TG_PATH_MAX], struct tg
             w->fd = log->fs->open(log->fs->self, path, flags);
         } else {
             w->fd = -1;
-            retire_active(log, w->next_pos + (st.size > 0 ? st.size : 1));
+            tg_log_retire_active(log, w->next_pos + (st.size > 0 ? st.size : 1));
             return tg_fail(err, TG_ERR_IO,
                            "%s is there already and is not of this log: it is kept, and the log "
                            "goes on behind it",
@@ -399,38 +400,28 @@ static enum tg_code create(struct tg_log *log, char path[TG_PATH_MAX], struct tg
         w->fd = -1;
         return tg_fail_errno(err, e, "cannot create %s", path);
     }
-    return TG_OK;
-}
-
-/* The active segment's path. A file that somebody removed takes writes and fsyncs as ever, but
- * nothing of it would be there after a restart: nothing more is acknowledged into it. */
-static enum tg_code still_there(struct tg_log *log, char path[TG_PATH_MAX], struct tg_err *err)
-{
-    struct tg_log_writer *w = &log->w;
-    struct tg_fs_stat st;
-    TG_TRY(tg_log_segment_path(log, w->active->start_pos, path, err));
-    if (log->fs->stat(log->fs->self, path, &st) != -ENOENT) return TG_OK;
-    tg_error("log",
-             "%s was removed while the gateway runs: what was not delivered yet is lost at its "
-             "end; restart it",
-             path);
-    abandon(log, w->next_pos);
-    return tg_fail(err, TG_ERR_IO,
-                   "%s was removed while the gateway runs: these points are not acknowledged",
-                   path);
+    const enum tg_code code = tg_log_identify(log, seg, w->fd, err);
+    if (code != TG_OK) {
+        (void)log->fs->close(log->fs->self, w->fd);
+        w->fd = -1;
+        (void)log->fs->unlink(log->fs->self, path);
+    }
+    return code;
 }
 
 /* Writes w->out at next_pos and syncs it as the mode says. On failure the file is as it was before,
  * or the segment is given up. */
-static enum tg_code write_out(struct tg_log *log, bool is_new, struct tg_err *err)
+static enum tg_code write_out(struct tg_log *log, struct tg_log_segment *fresh_segment,
+                              struct tg_err *err)
 {
     struct tg_log_writer *w = &log->w;
     const struct tg_fs *fs = log->fs;
+    const bool is_new = fresh_segment != NULL;
     char path[TG_PATH_MAX] = "";
     if (is_new)
-        TG_TRY(create(log, path, err));
+        TG_TRY(create(log, fresh_segment, path, err));
     else
-        TG_TRY(still_there(log, path, err));
+        TG_TRY(tg_log_segment_path(log, w->active->start_pos, path, err));
     const uint64_t off = is_new ? 0 : w->next_pos - w->active->start_pos;
     enum tg_code code = tg_fs_write_all(fs, w->fd, w->out.data, w->out.len, off, path, err);
     if (code == TG_ERR_FULL && tg_log_reclaim_all(log))
@@ -446,14 +437,26 @@ static enum tg_code write_out(struct tg_log *log, bool is_new, struct tg_err *er
             synced = false;
         }
     }
-    if (code == TG_OK) return TG_OK;
+    bool is_ours = true;
+    if (code == TG_OK) { /* and it is where a restart looks for it */
+        code = tg_log_is_file(log, is_new ? fresh_segment : w->active, path, off + w->out.len, err);
+        is_ours = code != TG_ERR_NOT_FOUND;
+        if (code == TG_OK) return TG_OK;
+        if (!is_ours) {
+            tg_error("log", "%s: the log goes on in a new segment; leave its folder alone",
+                     err->msg);
+            err->code = code = TG_ERR_IO;
+        }
+    }
 
     /* ENOSPC and the like: take the partial write back and stay; anything worse: a new segment */
-    if (is_new) {
+    if (!is_new && !is_ours) {
+        tg_log_orphan_active(log, w->next_pos + w->out.len);
+    } else if (is_new) {
         (void)fs->close(fs->self, w->fd);
         w->fd = -1;
-        const bool gone = fs->unlink(fs->self, path) == 0;
-        retire_active(log, synced && gone ? w->next_pos : w->next_pos + w->out.len);
+        const bool gone = is_ours && fs->unlink(fs->self, path) == 0;
+        tg_log_retire_active(log, synced && gone ? w->next_pos : w->next_pos + w->out.len);
     } else if (!synced || code != TG_ERR_FULL || fs->truncate(fs->self, w->fd, off) < 0) {
         abandon(log, w->next_pos + w->out.len);
     }
@@ -531,16 +534,18 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
 {
     struct tg_log_writer *w = &log->w;
     struct tg_err err = {0};
-    if (w->active && (w->next_pos - w->active->start_pos >= log->segment_bytes ||
-                      tg_clock_mono_ms() >= tg_log_seal_due_ms(log) ||
-                      w->encoder.n_chains >= TG_BLOCK_MAX_REFS / 2)) {
+    enum tg_code code = tg_log_look_after(log, &err);
+    if (code == TG_OK && w->active &&
+        (w->next_pos - w->active->start_pos >= log->segment_bytes ||
+         tg_clock_mono_ms() >= tg_log_seal_due_ms(log) ||
+         w->encoder.n_chains >= TG_BLOCK_MAX_REFS / 2)) {
         tg_log_seal(log);
         (void)tg_log_reclaim(log, 0);
         tg_log_reserve_make(log);
     }
 
     struct tg_log_segment *fresh_segment;
-    enum tg_code code = begin(log, &fresh_segment, &err);
+    if (code == TG_OK) code = begin(log, &fresh_segment, &err);
     if (code != TG_OK) {
         for (size_t i = 0; i < n; i++) items[i].code = TG_OK;
         say_refusing(log, code, &err);
@@ -563,6 +568,9 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
     code = encode_tail(w, point_no);
     if (code != TG_OK) {
         (void)tg_fail(&err, code, "no memory to commit to the log");
+    } else if (point_no >= TG_POINT_NO_MAX || w->next_pos + w->out.len >= TG_LOG_POS_MAX) {
+        code = tg_fail(&err, TG_ERR_IO,
+                       "the log's positions or point numbers are at their end: move log.dir away");
     } else if (w->out.len > log->max_bytes) {
         code = tg_fail(&err, TG_ERR_TOO_LARGE,
                        "a batch of %zu bytes in a log of at most %" PRIu64
@@ -576,7 +584,7 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
                        " and a backend has not taken the oldest data yet",
                        log->max_bytes);
     } else {
-        code = write_out(log, fresh_segment != NULL, &err);
+        code = write_out(log, fresh_segment, &err);
     }
     if (code != TG_OK) {
         undo(w, &m);

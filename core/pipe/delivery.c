@@ -105,8 +105,9 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
             tg_delivery_restart_batch(d); /* points whose series nothing holds */
             return tg_fail(err, TG_ERR_NOMEM, "out of memory (limits.memory)");
         }
-        /* A batch whose arena is full, or the machine's memory: what there is goes first. */
-        if (code == TG_ERR_NOMEM && d->batch.n_points > 0) return TG_OK;
+        /* A batch whose arena is full, or the machine's memory, or a segment that cannot be read
+         * now: what there is goes first. */
+        if ((code == TG_ERR_NOMEM || code == TG_ERR_IO) && d->batch.n_points > 0) return TG_OK;
         if (code != TG_OK) {
             tg_delivery_restart_batch(d);
             return code;

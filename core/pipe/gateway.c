@@ -76,6 +76,10 @@ static uint64_t read_log_damaged(void *g)
 {
     return tg_log_stats(((struct tg_gateway *)g)->log).n_damaged_records;
 }
+static uint64_t read_log_replaced(void *g)
+{
+    return tg_log_stats(((struct tg_gateway *)g)->log).n_replaced;
+}
 static uint64_t read_generation(void *g)
 {
     return tg_rules_generation(((struct tg_gateway *)g)->rules);
@@ -155,6 +159,9 @@ static void register_metrics(struct tg_gateway *g)
         {"tidegate_log_full", "1 while the log refuses new data.", read_log_full, TG_METRIC_GAUGE},
         {"tidegate_log_damaged_records_total", "Damaged records met in the log's files.",
          read_log_damaged, TG_METRIC_COUNTER},
+        {"tidegate_log_replaced_segments_total",
+         "Segments in use that were removed, replaced or cut short by somebody else.",
+         read_log_replaced, TG_METRIC_COUNTER},
         {"tidegate_rules_generation", "Rule generation in force.", read_generation,
          TG_METRIC_GAUGE},
         {"tidegate_rules_decisions_total", "Series decided.", read_decisions, TG_METRIC_COUNTER},

@@ -6,36 +6,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/log/log.h"
+#include "tests/support/capture.h"
 #include "tests/support/log_fixture.h"
 #include "tests/support/sim_fs.h"
-
-static FILE *captured;
-static int real_stderr;
-
-static void capture_begin(void)
-{
-    captured = tmpfile();
-    assert_non_null(captured);
-    (void)fflush(stderr);
-    real_stderr = dup(STDERR_FILENO);
-    assert_true(real_stderr >= 0);
-    assert_true(dup2(fileno(captured), STDERR_FILENO) >= 0);
-}
-
-static void capture_end(char *out, size_t cap)
-{
-    assert_true(dup2(real_stderr, STDERR_FILENO) >= 0);
-    (void)close(real_stderr);
-    rewind(captured);
-    const size_t n = fread(out, 1, cap - 1, captured);
-    out[n] = '\0';
-    (void)fclose(captured);
-}
 
 static unsigned count(const char *text, const char *word)
 {
@@ -132,7 +109,7 @@ static void test_full_is_said_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_is_said_once),
+        cmocka_unit_test_teardown(test_full_is_said_once, capture_give_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
