@@ -192,7 +192,7 @@ static enum tg_code put_summary(struct tg_buf *out, const struct tg_summary *s)
 
 enum tg_code tg_json_value(struct tg_buf *out, const struct tg_point *p)
 {
-    switch (p->type) {
+    switch (tg_point_value_type(p)) {
     case TG_VALUE_DOUBLE: return tg_json_double(out, p->value.f64);
     case TG_VALUE_INT64: return put_i64(out, p->value.i64);
     case TG_VALUE_UINT64: return put_u64(out, p->value.u64);
@@ -224,7 +224,8 @@ enum tg_code tg_json_row(struct tg_buf *out, const struct tg_query_row *row)
     TG_TRY(tg_buf_printf(out, ",\"time_ns\":%" PRId64, row->point->ts_ns));
     if (row->point->start_ns)
         TG_TRY(tg_buf_printf(out, ",\"start_ns\":%" PRId64, row->point->start_ns));
-    TG_TRY(tg_buf_printf(out, ",\"type\":\"%s\",\"value\":", tg_value_type_name(row->point->type)));
+    TG_TRY(tg_buf_printf(
+        out, ",\"type\":\"%s\",\"value\":", tg_value_type_name(tg_point_value_type(row->point))));
     TG_TRY(tg_json_value(out, row->point));
     if (row->point->exemplars && row->point->exemplars->n) {
         TG_TRY(put_text(out, ",\"exemplars\":"));

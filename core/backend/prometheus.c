@@ -132,8 +132,9 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
 /* The form of the series, then label by label; what has histograms is not cut further. */
 static size_t label_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
 {
-    enum { COMPOSITE = 1 };
-    if (at == begin) return (*begin & 0x7f) == COMPOSITE ? (size_t)(end - at) : 1;
+    enum { COMPOSITE = 1, SUMMARY = 3 };
+    const unsigned form = *begin & 0x7f;
+    if (at == begin) return form == COMPOSITE || form == SUMMARY ? (size_t)(end - at) : 1;
     const uint8_t *p = at + 1; /* the field's tag */
     uint64_t len;
     if (!tg_varint_get(&p, end, &len) || len > (uint64_t)(end - p)) return (size_t)(end - at);

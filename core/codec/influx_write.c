@@ -215,7 +215,7 @@ static enum tg_code put_string(struct tg_buf *out, const struct tg_string *s)
 static enum tg_code put_scalar(struct tg_buf *out, const struct tg_point *p, unsigned flags,
                                struct tg_err *err)
 {
-    switch (p->type) {
+    switch (tg_point_value_type(p)) {
     case TG_VALUE_DOUBLE:
         if (!isfinite(p->value.f64))
             return tg_fail(err, TG_ERR_UNSUPPORTED,
@@ -268,7 +268,7 @@ enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len
     prepared_len -= HEADER_BYTES;
     enum tg_code code = tg_buf_reserve(out, prepared_len + TG_DOUBLE_MAX_LEN + TAIL_MAX_BYTES);
     if (code != TG_OK) goto fail;
-    switch (p->type) {
+    switch (tg_point_value_type(p)) {
     case TG_VALUE_HISTOGRAM:
         tg_buf_put(out, prepared, series_len);
         code = put_histogram(out, p->value.histogram);

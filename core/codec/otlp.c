@@ -19,6 +19,7 @@ enum {
     RESOURCE_METRICS_SCOPE_METRICS = 2,
     SCOPE_METRICS_SCOPE = 1,
     SCOPE_METRICS_METRICS = 2,
+    SCOPE_METRICS_SCHEMA_URL = 3,
     METRIC_NAME = 1,
     METRIC_UNIT = 3,
     METRIC_GAUGE = 5,
@@ -41,6 +42,8 @@ enum {
 struct head { /* a resource or a scope: its bytes, and once a point missed, its tags */
     const uint8_t *msg;
     size_t len;
+    const uint8_t *schema_url; /* of a scope; borrows */
+    size_t schema_url_len;
     bool is_decoded;
     enum tg_code code; /* of decoding */
     struct tg_err err;
@@ -166,7 +169,8 @@ static enum tg_code head_tags(struct walk *w, struct head *h, bool is_scope, str
         struct tg_otlp_attr a = {.limits = tg_table_limits(w->d->table), .arena = w->d->arena};
         h->is_decoded = true;
         h->tags = (struct tg_tags){.n = 0};
-        h->code = is_scope ? tg_otlp_scope_tags(&a, h->msg, h->len, &h->tags, &h->err)
+        h->code = is_scope ? tg_otlp_scope_tags(&a, h->msg, h->len, (const char *)h->schema_url,
+                                                h->schema_url_len, &h->tags, &h->err)
                            : tg_otlp_resource_tags(&a, h->msg, h->len, &h->tags, &h->err);
         if (h->code == TG_ERR_MALFORMED) {
             char why[sizeof(h->err.msg)];
@@ -185,6 +189,13 @@ static enum tg_code describe(struct walk *w, const struct pending *p, struct tg_
     if (m->temporality > TG_TEMPORALITY_CUMULATIVE)
         return tg_fail(err, TG_ERR_INVALID, "aggregation_temporality %llu is not known",
                        (unsigned long long)m->temporality);
+    /* Taken for cumulative, a delta would be wrong for ever; the data model forbids it. */
+    if (m->temporality == TG_TEMPORALITY_NONE &&
+        (m->data_number == METRIC_SUM || m->data_number == METRIC_HISTOGRAM ||
+         m->data_number == METRIC_EXP_HISTOGRAM))
+        return tg_fail(err, TG_ERR_INVALID,
+                       "aggregation_temporality is unspecified (0); sums and histograms need delta "
+                       "(1) or cumulative (2): set it at the sender");
     TG_TRY(head_tags(w, &w->resource, false, err));
     TG_TRY(head_tags(w, &w->scope, true, err));
     struct tg_tags tags = {.n = 0};
@@ -392,7 +403,8 @@ static inline enum tg_code put_point(struct walk *w, const struct metric *m, con
     uint8_t type = n->type;
     uint8_t flags = 0;
     if (UNLIKELY(n->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE)) {
-        type = TG_VALUE_NONE;
+        /* numbers are none; of the others the parser leaves what it says of what ended */
+        if (m->type == TG_VALUE_DOUBLE) type = TG_VALUE_NONE;
         flags = TG_POINT_NO_VALUE;
     } else if (UNLIKELY(type == TG_VALUE_NONE)) {
         reject(w, m, TG_ERR_INVALID, "a point has neither as_double nor as_int");
@@ -609,9 +621,10 @@ static enum tg_code walk_metric(struct walk *w, const uint8_t *msg, size_t len, 
 
 /* --- scopes, resources, the request --- */
 
-/* Finds field `number` of a message, wherever it stands, and merges it if there are several. */
+/* Finds field `number` of a message, wherever it stands, and merges it if there are several, and
+ * the text `schema_number` beside it (0 = none is looked for). */
 static enum tg_code find_head(struct walk *w, const uint8_t *msg, size_t len, uint32_t number,
-                              struct head *h, struct tg_err *err)
+                              uint32_t schema_number, struct head *h, struct tg_err *err)
 {
     struct tg_wire at = tg_wire_of(msg, len);
     unsigned n = 0;
@@ -619,6 +632,12 @@ static enum tg_code find_head(struct walk *w, const uint8_t *msg, size_t len, ui
     while (at.p < at.end) {
         struct tg_wire_field f;
         if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (TG_WIRE_NUMBER(f.tag) == schema_number) {
+            if (f.tag != BYTES(schema_number)) return wrong_type(w, &f, err);
+            h->schema_url = f.data;
+            h->schema_url_len = f.len;
+            continue;
+        }
         if (TG_WIRE_NUMBER(f.tag) != number) continue;
         if (f.tag != BYTES(number)) return wrong_type(w, &f, err);
         n++;
@@ -631,8 +650,11 @@ static enum tg_code find_head(struct walk *w, const uint8_t *msg, size_t len, ui
 
 static enum tg_code walk_scope(struct walk *w, const uint8_t *msg, size_t len, struct tg_err *err)
 {
-    TG_TRY(find_head(w, msg, len, SCOPE_METRICS_SCOPE, &w->scope, err));
+    TG_TRY(find_head(w, msg, len, SCOPE_METRICS_SCOPE, SCOPE_METRICS_SCHEMA_URL, &w->scope, err));
     w->scope_hash = tg_hash128_combine(w->resource_hash, tg_hash128(w->scope.msg, w->scope.len));
+    if (w->scope.schema_url_len)
+        w->scope_hash = tg_hash128_combine(
+            w->scope_hash, tg_hash128(w->scope.schema_url, w->scope.schema_url_len));
     struct tg_wire at = tg_wire_of(msg, len);
     while (at.p < at.end) {
         struct tg_wire_field f;
@@ -647,7 +669,7 @@ static enum tg_code walk_scope(struct walk *w, const uint8_t *msg, size_t len, s
 static enum tg_code walk_resource(struct walk *w, const uint8_t *msg, size_t len,
                                   struct tg_err *err)
 {
-    TG_TRY(find_head(w, msg, len, RESOURCE_METRICS_RESOURCE, &w->resource, err));
+    TG_TRY(find_head(w, msg, len, RESOURCE_METRICS_RESOURCE, 0, &w->resource, err));
     w->resource_hash = tg_hash128(w->resource.msg, w->resource.len);
     struct tg_wire at = tg_wire_of(msg, len);
     while (at.p < at.end) {

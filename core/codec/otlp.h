@@ -9,9 +9,10 @@
  * are decoded only when the raw key is unknown. Look-ups run some points behind the walk, so that
  * their cache misses overlap.
  *
- * What makes the series: resource attributes, scope name, version and attributes (tags
- * otel.scope.name and otel.scope.version), metric name, unit and kind, temporality, point
- * attributes. Descriptions, schema URLs and metric metadata do not.
+ * What makes the series: resource attributes, the scope's name, version, schema URL and attributes
+ * (tags otel.scope.name, otel.scope.version, otel.scope.schema_url and otel.scope.<key>: so none
+ * of them takes the place of an attribute of a point), metric name, unit and kind, temporality,
+ * point attributes. Descriptions, a resource's schema URL and metric metadata do not.
  *
  * Source: opentelemetry-proto, opentelemetry/proto/collector/metrics/v1 and metrics/v1; field
  * numbers in otlp.c and otlp_point.h.

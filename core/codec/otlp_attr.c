@@ -380,29 +380,56 @@ enum tg_code tg_otlp_resource_tags(struct tg_otlp_attr *a, const uint8_t *msg, s
     return TG_OK;
 }
 
-enum tg_code tg_otlp_scope_tags(struct tg_otlp_attr *a, const uint8_t *msg, size_t len,
-                                struct tg_tags *out, struct tg_err *err)
+/* The keys of the tags from `from` on, with the scope's prefix. An empty one stays: it is refused.
+ */
+static enum tg_code prefix_keys(struct tg_otlp_attr *a, struct tg_tags *tags, uint32_t from,
+                                struct tg_err *err)
 {
+    const size_t prefix_len = sizeof(TG_OTLP_SCOPE_PREFIX) - 1;
+    for (uint32_t i = from; i < tags->n; i++) {
+        struct tg_tag *t = &tags->items[i];
+        if (t->key_len == 0) continue;
+        char *key = tg_arena_alloc(a->arena, prefix_len + t->key_len);
+        if (!key) return no_memory(err);
+        memcpy(key, TG_OTLP_SCOPE_PREFIX, prefix_len);
+        memcpy(key + prefix_len, t->key, t->key_len);
+        t->key = key;
+        t->key_len += (uint32_t)prefix_len;
+    }
+    return TG_OK;
+}
+
+enum tg_code tg_otlp_scope_tags(struct tg_otlp_attr *a, const uint8_t *msg, size_t len,
+                                const char *schema_url, size_t schema_url_len, struct tg_tags *out,
+                                struct tg_err *err)
+{
+    const uint32_t from = out->n;
     TG_TRY(check_key_values(a, msg, len, 3, 2, err));
     ProtobufCMessage *m;
     TG_TRY(unpack(a, &tidegate__otlp__scope__descriptor, msg, len, &m, err));
     const Tidegate__Otlp__Scope *s = (const Tidegate__Otlp__Scope *)m;
     for (size_t i = 0; i < s->n_attributes; i++)
         TG_TRY(append_key_value(a, s->attributes[i], TG_ORIGIN_SCOPE, out, err));
+    TG_TRY(prefix_keys(a, out, from, err));
     /* After the attributes: of equal keys the later one stays, and the scope's own name wins. */
-    const struct tg_tag own[2] = {
-        {.key = "otel.scope.name",
-         .key_len = sizeof("otel.scope.name") - 1,
+    const struct tg_tag own[3] = {
+        {.key = TG_OTLP_SCOPE_NAME,
+         .key_len = sizeof(TG_OTLP_SCOPE_NAME) - 1,
          .value = (const char *)s->name.data,
          .value_len = (uint32_t)s->name.len,
          .origin = TG_ORIGIN_SCOPE},
-        {.key = "otel.scope.version",
-         .key_len = sizeof("otel.scope.version") - 1,
+        {.key = TG_OTLP_SCOPE_VERSION,
+         .key_len = sizeof(TG_OTLP_SCOPE_VERSION) - 1,
          .value = (const char *)s->version.data,
          .value_len = (uint32_t)s->version.len,
          .origin = TG_ORIGIN_SCOPE},
+        {.key = TG_OTLP_SCOPE_SCHEMA_URL,
+         .key_len = sizeof(TG_OTLP_SCOPE_SCHEMA_URL) - 1,
+         .value = schema_url,
+         .value_len = (uint32_t)schema_url_len,
+         .origin = TG_ORIGIN_SCOPE},
     };
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 3; i++)
         if (own[i].value_len && tg_tags_append(out, a->arena, &own[i], 1) != TG_OK)
             return no_memory(err);
     return TG_OK;

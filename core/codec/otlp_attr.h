@@ -36,8 +36,17 @@ struct tg_otlp_attr {
 TG_MUST_CHECK enum tg_code tg_otlp_resource_tags(struct tg_otlp_attr *a, const uint8_t *msg,
                                                  size_t len, struct tg_tags *out,
                                                  struct tg_err *err);
+/* A scope's name, version, schema URL (which stands beside it) and attributes are tags whose keys
+ * begin with TG_OTLP_SCOPE_PREFIX; its own name, version and schema URL win over attributes that
+ * are called so (OpenTelemetry specification, Prometheus compatibility, Instrumentation Scope). */
+#define TG_OTLP_SCOPE_PREFIX     "otel.scope."
+#define TG_OTLP_SCOPE_NAME       "otel.scope.name"
+#define TG_OTLP_SCOPE_VERSION    "otel.scope.version"
+#define TG_OTLP_SCOPE_SCHEMA_URL "otel.scope.schema_url"
 TG_MUST_CHECK enum tg_code tg_otlp_scope_tags(struct tg_otlp_attr *a, const uint8_t *msg,
-                                              size_t len, struct tg_tags *out, struct tg_err *err);
+                                              size_t len, const char *schema_url,
+                                              size_t schema_url_len, struct tg_tags *out,
+                                              struct tg_err *err);
 /* All fields `number` of the message, each a KeyValue. */
 TG_MUST_CHECK enum tg_code tg_otlp_key_values(struct tg_otlp_attr *a, const uint8_t *msg,
                                               size_t len, uint32_t number, uint8_t origin,

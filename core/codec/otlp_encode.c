@@ -1,5 +1,6 @@
 #include "core/codec/otlp_encode.h"
 
+#include "core/codec/otlp_attr.h"
 #include "core/codec/wire.h"
 
 enum { /* fields of Metric */
@@ -12,15 +13,28 @@ enum { /* fields of Metric */
 
 enum { NUMBER_MAX = 10 + 9 + 9 + 9 + 2 }; /* a number point without attributes and exemplars */
 
-static const char scope_name[] = "otel.scope.name";
-static const char scope_version[] = "otel.scope.version";
-
 static bool is_key(const struct tg_tag *t, const char *key, size_t len)
 {
     return t->key_len == len && memcmp(t->key, key, len) == 0;
 }
 
 /* --- attributes --- */
+
+enum { PREFIX_LEN = sizeof(TG_OTLP_SCOPE_PREFIX) - 1 };
+
+static bool has_prefix(const struct tg_tag *t)
+{
+    return t->key_len > PREFIX_LEN && memcmp(t->key, TG_OTLP_SCOPE_PREFIX, PREFIX_LEN) == 0;
+}
+
+/* What is no attribute of the scope: 1 its name, 2 its version, 3 the schema URL beside it; else 0.
+ */
+static uint32_t own_field(const struct tg_tag *t)
+{
+    if (is_key(t, TG_OTLP_SCOPE_NAME, sizeof(TG_OTLP_SCOPE_NAME) - 1)) return 1;
+    if (is_key(t, TG_OTLP_SCOPE_VERSION, sizeof(TG_OTLP_SCOPE_VERSION) - 1)) return 2;
+    return is_key(t, TG_OTLP_SCOPE_SCHEMA_URL, sizeof(TG_OTLP_SCOPE_SCHEMA_URL) - 1) ? 3 : 0;
+}
 
 static enum tg_code put_key_value(struct tg_buf *b, uint32_t number, const char *key,
                                   size_t key_len, const char *value, size_t value_len)
@@ -44,10 +58,9 @@ static enum tg_code put_tags(struct tg_buf *b, uint32_t number, const struct tg_
     for (uint32_t i = 0; i < d->n_tags; i++) {
         const struct tg_tag *t = &d->tags[i];
         if (t->origin != origin) continue;
-        if (origin == TG_ORIGIN_SCOPE && (is_key(t, scope_name, sizeof(scope_name) - 1) ||
-                                          is_key(t, scope_version, sizeof(scope_version) - 1)))
-            continue;
-        TG_TRY(put_key_value(b, number, t->key, t->key_len, t->value, t->value_len));
+        if (origin == TG_ORIGIN_SCOPE && own_field(t)) continue;
+        const size_t cut = origin == TG_ORIGIN_SCOPE && has_prefix(t) ? PREFIX_LEN : 0;
+        TG_TRY(put_key_value(b, number, t->key + cut, t->key_len - cut, t->value, t->value_len));
     }
     return TG_OK;
 }
@@ -67,15 +80,24 @@ static enum tg_code put_scope(struct tg_buf *b, const struct tg_series_desc *d)
     for (uint32_t i = 0; i < d->n_tags; i++) {
         const struct tg_tag *t = &d->tags[i];
         if (t->origin != TG_ORIGIN_SCOPE) continue;
-        const uint32_t number = is_key(t, scope_name, sizeof(scope_name) - 1)         ? 1
-                                : is_key(t, scope_version, sizeof(scope_version) - 1) ? 2
-                                                                                      : 0;
-        if (!number) continue;
+        const uint32_t number = own_field(t);
+        if (number != 1 && number != 2) continue;
         TG_TRY(tg_buf_reserve(b, (size_t)t->value_len + 16));
         tg_wire_put_bytes(b, number, t->value, t->value_len);
     }
     TG_TRY(put_tags(b, 3, d, TG_ORIGIN_SCOPE));
     return tg_wire_close(b, body);
+}
+
+static enum tg_code put_schema_url(struct tg_buf *b, const struct tg_series_desc *d)
+{
+    for (uint32_t i = 0; i < d->n_tags; i++) {
+        const struct tg_tag *t = &d->tags[i];
+        if (t->origin != TG_ORIGIN_SCOPE || own_field(t) != 3) continue;
+        TG_TRY(tg_buf_reserve(b, (size_t)t->value_len + 16));
+        tg_wire_put_bytes(b, 3, t->value, t->value_len);
+    }
+    return TG_OK;
 }
 
 static bool same_tag(const struct tg_tag *a, const struct tg_tag *b)
@@ -339,6 +361,7 @@ static enum tg_code put_scope_metrics(struct tg_buf *b, const struct tg_otlp_ite
         TG_TRY(put_metric(b, items + from, to - from));
         from = to;
     }
+    TG_TRY(put_schema_url(b, items[0].desc));
     return tg_wire_close(b, body);
 }
 

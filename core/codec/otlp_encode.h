@@ -22,7 +22,7 @@ struct tg_otlp_item { /* both borrowed; the point's series pointer is not looked
  * ResourceMetrics, with the same scope tags a ScopeMetrics, with the same name, unit, kind and
  * temporality a Metric: sort by these for a small request.
  *
- * Tags otel.scope.name and otel.scope.version of origin scope become the scope's name and version;
+ * Tags of origin scope become what they came from (otlp.h), without the prefix otel.scope.;
  * all values are written as strings. An unknown kind is written as a gauge, or as what its points
  * are (a histogram of a series of unknown kind); a counter without temporality as cumulative.
  *

@@ -121,21 +121,29 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
         default: TG_TRY(other_field(r, &f, 0x1ffc, what, err));
         }
     }
-    if (out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE) return TG_OK;
+    const bool has_value = !(out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE);
+    if (!has_value) {
+        /* The bounds say which buckets end; without any it is a point without anything. */
+        if (n_bounds == 0) return TG_OK;
+        h = (struct tg_histogram){.count = 0};
+        n_buckets = n_buckets ? n_buckets : n_bounds + 1;
+    }
     struct tg_histogram *const keep = tg_arena_alloc(r->arena, sizeof(*keep));
     double *const bounds = tg_arena_alloc(r->arena, n_bounds * 8);
     uint64_t *const buckets = tg_arena_alloc(r->arena, n_buckets * 8);
     if (!keep || !bounds || !buckets) return no_memory(err);
+    const uint64_t n_declared = n_buckets;
     n_bounds = n_buckets = 0;
     w = tg_wire_of(msg, len);
     while (w.p < w.end && tg_wire_next(&w, &f)) {
-        if (TG_WIRE_NUMBER(f.tag) == 6)
+        if (TG_WIRE_NUMBER(f.tag) == 6 && has_value)
             copy_fixed64(&f, buckets, &n_buckets);
         else if (TG_WIRE_NUMBER(f.tag) == 7)
             copy_fixed64(&f, bounds, &n_bounds);
     }
+    if (!has_value) memset(buckets, 0, n_declared * 8);
     h.n_bounds = (uint32_t)n_bounds; /* a request is shorter than 4 GiB */
-    h.n_buckets = (uint32_t)n_buckets;
+    h.n_buckets = (uint32_t)(has_value ? n_buckets : n_declared);
     h.bounds = bounds;
     h.buckets = buckets;
     TG_TRY(check_histogram(&h, err));
@@ -310,7 +318,8 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
         default: TG_TRY(other_field(r, &f, 0x1fc, what, err));
         }
     }
-    if (out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE) return TG_OK;
+    const bool has_value = !(out->flags & TG_OTLP_FLAG_NO_RECORDED_VALUE);
+    if (!has_value && s.n_quantiles == 0) return TG_OK;
     struct tg_summary *const keep = tg_arena_alloc(r->arena, sizeof(*keep));
     struct tg_quantile *const q = tg_arena_alloc(r->arena, s.n_quantiles * sizeof(*q));
     if (!keep || !q) return no_memory(err);
@@ -325,6 +334,11 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
         if (!(q[i].quantile >= 0 && q[i].quantile <= 1))
             return tg_fail(err, TG_ERR_INVALID, "a summary's quantile %g is outside 0..1",
                            q[i].quantile);
+    if (!has_value) { /* which quantiles end is all that it says */
+        s.count = 0;
+        s.sum = 0;
+        for (uint32_t i = 0; i < n; i++) q[i].value = 0;
+    }
     s.quantiles = q;
     *keep = s;
     out->type = TG_VALUE_SUMMARY;

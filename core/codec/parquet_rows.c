@@ -270,8 +270,8 @@ static bool gather(struct tg_pq_rows *r, const struct tg_pq_group *g)
         r->ts[i] = p->ts_ns;
         r->start[i] = p->start_ns;
         r->value[i] = p->value.u64;
-        r->type[i] = p->type;
-        r->types |= 1u << (p->type & 31);
+        r->type[i] = tg_point_value_type(p);
+        r->types |= 1u << (r->type[i] & 31);
         r->has_start |= p->start_ns != 0;
         r->has_flags |= p->flags != 0;
         r->has_exemplars |= p->exemplars != NULL && p->exemplars->n != 0;

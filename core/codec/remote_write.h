@@ -52,7 +52,7 @@ TG_MUST_CHECK enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct t
  *
  *   plain (numbers):                     u8 0 | encoded labels
  *   native histograms:                   u8 2 | encoded labels
- *   composite (histograms, summaries):   u8 1 | u32 a | u32 name | u32 b | u32 c
+ *   composite (histograms 1, summaries 3): u8 | u32 a | u32 name | u32 b | u32 c
  *                                        | labels < __name__ | name | labels < le | labels > le
  *
  * The first byte has bit 7 set when label names are kept: those of exemplars are, too.
@@ -69,7 +69,8 @@ TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped,
 /* Appends the TimeSeries fields for one point to a WriteRequest in `out`:
  *   numbers                  one sample (the label bytes are copied, time and value written)
  *   exemplars alone          no sample: the exemplars
- *   no value                 the stale marker (histograms, summaries: of _count and _sum)
+ *   no value                 the stale marker (histograms: of le="+Inf", _count, _sum, and the
+ *                            bounds that the point names; summaries alike with their quantiles)
  *   histogram                _bucket per bound and le="+Inf", _sum if known, _count
  *   summary                  one per quantile, _sum, _count
  *   exponential histogram    a native histogram, merged down to schema 8 when finer

@@ -14,6 +14,7 @@ enum {
     FORM_PLAIN = 0,
     FORM_COMPOSITE = 1,
     FORM_NATIVE = 2,
+    FORM_SUMMARY = 3, /* composite, too */
     FORM_MASK = 0x7f,
     FORM_KEEPS_NAMES = 0x80, /* label names of exemplars, too, stay as they are */
     COMPOSITE_HEAD = 1 + 4 * 4
@@ -158,7 +159,8 @@ static enum tg_code put_composite(struct preparing *p, const char *extra, struct
     uint32_t lens[4];
     uint32_t at = 0;
     TG_TRY(tg_buf_reserve(out, COMPOSITE_HEAD));
-    tg_buf_put_u8(out, FORM_COMPOSITE | (p->keeps_names ? FORM_KEEPS_NAMES : 0));
+    tg_buf_put_u8(out, (uint8_t)((*extra == 'q' ? FORM_SUMMARY : FORM_COMPOSITE) |
+                                 (p->keeps_names ? FORM_KEEPS_NAMES : 0)));
     out->len = head + COMPOSITE_HEAD;
     size_t from = out->len;
     TG_TRY(put_labels(p, &at, name_label, out));
@@ -254,11 +256,29 @@ static void hex_of(char *out, const uint8_t *p, size_t n)
     }
 }
 
+/* Whether one of the labels in [from, to) has this name. */
+static bool has_label(const uint8_t *from, const uint8_t *to, const void *name, size_t name_len)
+{
+    struct tg_wire w = tg_wire_of(from, (size_t)(to - from));
+    struct tg_wire_field f;
+    while (w.p < w.end && tg_wire_next(&w, &f)) {
+        struct tg_wire label = tg_wire_of(f.data, f.len);
+        struct tg_wire_field n;
+        if (tg_wire_next(&label, &n) && n.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES) &&
+            cmp_bytes(n.data, n.len, name, name_len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* No label is there twice, which a receiver would refuse: the exemplar's own trace_id and span_id
+ * stand, then the first attribute of a name. */
 static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e, bool keep)
 {
     size_t body;
     size_t chars = 0;
     TG_TRY(tg_wire_open(out, EXEMPLARS, &body));
+    const size_t labels_at = out->len;
     if (e->has_trace) {
         char text[32];
         uint64_t span;
@@ -277,13 +297,22 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
         const struct tg_string *value = &e->labels[2 * i + 1];
         if (key->len == 0) continue;
         /* Over the limit Prometheus refuses the exemplar: rather leave labels out. */
-        chars += count_chars(key->ptr, key->len) + 4 + count_chars(value->ptr, value->len);
-        if (chars > EXEMPLAR_LABEL_CHARS) break;
+        const size_t more =
+            count_chars(key->ptr, key->len) + 4 + count_chars(value->ptr, value->len);
+        if (chars + more > EXEMPLAR_LABEL_CHARS) break;
+        const size_t before = out->len;
         size_t label;
         size_t name;
         TG_TRY(tg_wire_open(out, LABELS, &label));
         TG_TRY(tg_wire_open(out, 1, &name));
+        const size_t name_at = out->len;
         TG_TRY(tg_prom_label_name(key->ptr, key->len, keep, out));
+        if (has_label(out->data + labels_at, out->data + before, out->data + name_at,
+                      out->len - name_at)) {
+            out->len = before;
+            continue;
+        }
+        chars += more;
         TG_TRY(tg_wire_close(out, name));
         TG_TRY(tg_buf_reserve(out, (size_t)value->len + 16));
         tg_wire_put_bytes(out, 2, value->ptr, value->len);
@@ -471,7 +500,8 @@ struct composite {
 static bool read_composite(const uint8_t *prepared, uint32_t len, struct composite *s)
 {
     uint32_t lens[4];
-    if (len < COMPOSITE_HEAD || (prepared[0] & FORM_MASK) != FORM_COMPOSITE) return false;
+    if (len < COMPOSITE_HEAD) return false;
+    s->extra = (prepared[0] & FORM_MASK) == FORM_SUMMARY ? "quantile" : "le";
     memcpy(lens, prepared + 1, sizeof(lens));
     if ((uint64_t)lens[0] + lens[1] + lens[2] + lens[3] != len - COMPOSITE_HEAD) return false;
     s->keeps_names = prepared[0] & FORM_KEEPS_NAMES;
@@ -565,10 +595,19 @@ static enum tg_code put_value(struct tg_buf *out, const struct composite *s, con
     return put_part(out, s, suffix, NULL, 0, bits, NULL, 0, 0);
 }
 
+/* A point without a value ends every series of its group: of the buckets and quantiles those that
+ * it names; the last bucket and the totals are always there. */
+static uint64_t value_or_stale(const struct tg_point *p, double v)
+{
+    return p->flags & TG_POINT_NO_VALUE ? TG_RW_STALE_NAN : bits_of(v);
+}
+
 static enum tg_code append_histogram(struct tg_buf *out, const struct composite *s,
                                      const struct tg_point *p)
 {
-    const struct tg_histogram *h = p->value.histogram;
+    static const struct tg_histogram none = {.has_sum = true};
+    const struct tg_histogram *h = p->type == TG_VALUE_HISTOGRAM ? p->value.histogram : &none;
+    const bool has_sum = h->has_sum || (p->flags & TG_POINT_NO_VALUE);
     uint64_t cumulative = 0;
     double above = -INFINITY;
     for (uint32_t i = 0; i < h->n_bounds && i < h->n_buckets; i++) {
@@ -576,32 +615,27 @@ static enum tg_code append_histogram(struct tg_buf *out, const struct composite 
         cumulative += h->buckets[i];
         if (isinf(h->bounds[i]) && h->bounds[i] > 0) break; /* le="+Inf" follows anyway */
         TG_TRY(put_part(out, s, "_bucket", text, bound_text(text, h->bounds[i]),
-                        bits_of((double)cumulative), p->exemplars, above, h->bounds[i]));
+                        value_or_stale(p, (double)cumulative), p->exemplars, above, h->bounds[i]));
         above = h->bounds[i];
     }
-    TG_TRY(put_part(out, s, "_bucket", "+Inf", 4, bits_of((double)h->count), p->exemplars, above,
-                    INFINITY));
-    if (h->has_sum) TG_TRY(put_value(out, s, "_sum", bits_of(h->sum)));
-    return put_value(out, s, "_count", bits_of((double)h->count));
+    TG_TRY(put_part(out, s, "_bucket", "+Inf", 4, value_or_stale(p, (double)h->count), p->exemplars,
+                    above, INFINITY));
+    if (has_sum) TG_TRY(put_value(out, s, "_sum", value_or_stale(p, h->sum)));
+    return put_value(out, s, "_count", value_or_stale(p, (double)h->count));
 }
 
 static enum tg_code append_summary(struct tg_buf *out, const struct composite *s,
                                    const struct tg_point *p)
 {
-    const struct tg_summary *m = p->value.summary;
+    static const struct tg_summary none = {.count = 0};
+    const struct tg_summary *m = p->type == TG_VALUE_SUMMARY ? p->value.summary : &none;
     for (uint32_t i = 0; i < m->n_quantiles; i++) {
         char text[BOUND_MAX];
         TG_TRY(put_part(out, s, "", text, bound_text(text, m->quantiles[i].quantile),
-                        bits_of(m->quantiles[i].value), NULL, 0, 0));
+                        value_or_stale(p, m->quantiles[i].value), NULL, 0, 0));
     }
-    TG_TRY(put_value(out, s, "_sum", bits_of(m->sum)));
-    return put_value(out, s, "_count", bits_of((double)m->count));
-}
-
-static enum tg_code append_stale(struct tg_buf *out, const struct composite *s)
-{
-    TG_TRY(put_value(out, s, "_sum", TG_RW_STALE_NAN));
-    return put_value(out, s, "_count", TG_RW_STALE_NAN);
+    TG_TRY(put_value(out, s, "_sum", value_or_stale(p, m->sum)));
+    return put_value(out, s, "_count", value_or_stale(p, (double)m->count));
 }
 
 static enum tg_code append_composite(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
@@ -609,14 +643,11 @@ static enum tg_code append_composite(struct tg_buf *out, const uint8_t *prepared
 {
     struct composite s;
     if (!read_composite(prepared, len, &s)) return TG_ERR_UNSUPPORTED;
-    s.extra = p->type == TG_VALUE_SUMMARY ? "quantile" : "le";
     s.ms = (uint64_t)floor_ms(p->ts_ns);
-    switch (p->type) {
-    case TG_VALUE_HISTOGRAM: return append_histogram(out, &s, p);
-    case TG_VALUE_SUMMARY: return append_summary(out, &s, p);
-    case TG_VALUE_NONE: return append_stale(out, &s);
-    default: return TG_ERR_UNSUPPORTED;
-    }
+    const bool is_summary = (prepared[0] & FORM_MASK) == FORM_SUMMARY;
+    if (p->type != TG_VALUE_NONE && p->type != (is_summary ? TG_VALUE_SUMMARY : TG_VALUE_HISTOGRAM))
+        return TG_ERR_UNSUPPORTED;
+    return is_summary ? append_summary(out, &s, p) : append_histogram(out, &s, p);
 }
 
 static enum tg_code append_plain(struct tg_buf *out, const uint8_t *labels, uint32_t len,
@@ -638,7 +669,8 @@ static enum tg_code append_any(struct tg_buf *out, const uint8_t *prepared, uint
     case FORM_NATIVE:
         return p->type == TG_VALUE_NONE ? append_native(out, prepared + 1, len - 1, p)
                                         : append_plain(out, prepared + 1, len - 1, p);
-    case FORM_COMPOSITE: return append_composite(out, prepared, len, p);
+    case FORM_COMPOSITE:
+    case FORM_SUMMARY: return append_composite(out, prepared, len, p);
     default: return TG_ERR_UNSUPPORTED;
     }
 }

@@ -41,8 +41,10 @@ enum tg_value_type {
 
 /* Point flags. */
 enum {
-    TG_POINT_NO_VALUE =
-        1, /* OTLP FLAG_NO_RECORDED_VALUE / Prometheus stale marker; type is TG_VALUE_NONE */
+    /* OTLP FLAG_NO_RECORDED_VALUE / Prometheus stale marker. The type is TG_VALUE_NONE; or, where
+     * the sender says which buckets or quantiles ended, TG_VALUE_HISTOGRAM or TG_VALUE_SUMMARY, of
+     * which only the bounds and the quantiles mean anything. */
+    TG_POINT_NO_VALUE = 1,
 };
 
 /* Explicit-bucket histogram (OTLP HistogramDataPoint). n_buckets is n_bounds + 1, or 0 when no
@@ -158,6 +160,12 @@ TG_MUST_CHECK enum tg_code tg_batch_copy_point(struct tg_batch *to, const struct
 /* Bit-exact comparison of two points' times, types, flags and values (doubles by bits); series are
  * not compared. */
 bool tg_point_equal(const struct tg_point *a, const struct tg_point *b);
+
+/* TG_VALUE_NONE for a point without a value, whatever it carries of what ended; else its type. */
+static inline uint8_t tg_point_value_type(const struct tg_point *p)
+{
+    return p->flags & TG_POINT_NO_VALUE ? (uint8_t)TG_VALUE_NONE : p->type;
+}
 
 /* The value as double for backends that know only that; false for types without one (histograms,
  * strings). */

@@ -168,7 +168,8 @@ static void set_value(json_t *line, const struct tg_point *p)
         "histogram", "exp_histogram", "summary", "string", "exemplars",
     };
     json_t *v = NULL;
-    switch ((enum tg_value_type)p->type) {
+    const uint8_t type = tg_point_value_type(p);
+    switch ((enum tg_value_type)type) {
     case TG_VALUE_DOUBLE: v = number(p->value.f64); break;
     case TG_VALUE_INT64: v = json_integer(p->value.i64); break;
     case TG_VALUE_UINT64: v = unsigned_json(p->value.u64); break;
@@ -181,8 +182,8 @@ static void set_value(json_t *line, const struct tg_point *p)
     case TG_VALUE_STRING: v = string_json(p->value.string); break;
     case TG_VALUE_TYPES: break;
     }
-    (void)json_object_set_new(
-        line, "type", json_string(types[p->type < TG_VALUE_TYPES ? p->type : TG_VALUE_NONE]));
+    (void)json_object_set_new(line, "type",
+                              json_string(types[type < TG_VALUE_TYPES ? type : TG_VALUE_NONE]));
     (void)json_object_set_new(line, "value", v);
 }
 

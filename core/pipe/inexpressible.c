@@ -17,7 +17,7 @@ const char *tg_inexpressible_name(enum tg_inexpressible_kind k)
 enum tg_inexpressible_kind tg_inexpressible_kind_of(const struct tg_point *p)
 {
     if (p->series && p->series->temporality == TG_TEMPORALITY_DELTA) return TG_INEXPRESSIBLE_DELTA;
-    switch (p->type) {
+    switch (tg_point_value_type(p)) {
     case TG_VALUE_NONE: return TG_INEXPRESSIBLE_STALE;
     case TG_VALUE_EXEMPLARS: return TG_INEXPRESSIBLE_EXEMPLAR;
     case TG_VALUE_DOUBLE:

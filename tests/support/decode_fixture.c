@@ -70,6 +70,8 @@ static void put_optional(struct tg_buf *b, const char *what, bool has, double v)
 static void put_value(struct tg_buf *b, const struct tg_point *p)
 {
     enum tg_code code = TG_OK;
+    if ((p->flags & TG_POINT_NO_VALUE) && p->type != TG_VALUE_NONE)
+        must(tg_buf_append(b, " ended", 6) == TG_OK, "text");
     switch (p->type) {
     case TG_VALUE_DOUBLE: code = tg_buf_printf(b, " d:%.17g", p->value.f64); break;
     case TG_VALUE_INT64: code = tg_buf_printf(b, " i:%lld", (long long)p->value.i64); break;

@@ -211,6 +211,11 @@ static void add_histograms(struct tg_sample *s, int64_t t)
         if (i == 0 || i == 3) p->exemplars = exemplars(s, t);
     }
     tg_sample_add(s, series, len, t + 5, TG_VALUE_EXEMPLARS)->point.exemplars = exemplars(s, t);
+    /* it ended: the file says so, and no value */
+    static const struct tg_histogram ended;
+    struct tg_point *p = &tg_sample_add(s, series, len, t + 90, TG_VALUE_HISTOGRAM)->point;
+    p->flags = TG_POINT_NO_VALUE;
+    p->value.histogram = &ended;
 }
 
 static void add_exp_histograms(struct tg_sample *s, int64_t t)
@@ -394,8 +399,9 @@ enum tg_code tg_sample_print(const struct tg_series_desc *d, const struct tg_poi
     static const struct tg_histogram no_h;
     static const struct tg_exp_histogram no_e;
     static const struct tg_summary no_m;
-    const bool is_h = p->type == TG_VALUE_HISTOGRAM, is_e = p->type == TG_VALUE_EXP_HISTOGRAM;
-    const bool is_m = p->type == TG_VALUE_SUMMARY, is_s = p->type == TG_VALUE_STRING;
+    const uint8_t type = tg_point_value_type(p);
+    const bool is_h = type == TG_VALUE_HISTOGRAM, is_e = type == TG_VALUE_EXP_HISTOGRAM;
+    const bool is_m = type == TG_VALUE_SUMMARY, is_s = type == TG_VALUE_STRING;
     const struct tg_histogram *h = is_h ? p->value.histogram : &no_h;
     const struct tg_exp_histogram *e = is_e ? p->value.exp_histogram : &no_e;
     const struct tg_summary *m = is_m ? p->value.summary : &no_m;

@@ -141,6 +141,12 @@ static const struct {
      "\"value\":\"NaN\"}]}"},
     {{.ts_ns = 1, .type = TG_VALUE_EXEMPLARS, .exemplars = &exemplars}, "exemplars", "null"},
     {{.ts_ns = 1, .type = TG_VALUE_INT64, .value.i64 = 2, .exemplars = &exemplars}, "int64", "2"},
+    {{.ts_ns = 1,
+      .type = TG_VALUE_HISTOGRAM,
+      .flags = TG_POINT_NO_VALUE,
+      .value.histogram = &histogram},
+     "none",
+     "null"},
 };
 
 static void test_rows(void **state)

@@ -635,6 +635,7 @@ static void test_append(void **state)
         {{.type = TG_VALUE_BOOL, .value.i64 = 0}, 0, "m value=false 0\n"},
         {{.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE}, 0, NULL},
         {{.type = TG_VALUE_EXEMPLARS}, 0, NULL},
+        {{.type = TG_VALUE_HISTOGRAM, .flags = TG_POINT_NO_VALUE, .value.histogram = &h}, 0, NULL},
         {{.type = TG_VALUE_STRING, .value.string = &str}, 0, "m value=\"a\\\"b\\\\c\nd\" 0\n"},
         {{.type = TG_VALUE_HISTOGRAM, .value.histogram = &h},
          0,

@@ -43,11 +43,12 @@ static const char all_kinds[] =
     "69642f7265736f75726365";
 
 #define R1 "blob=\"AP8QgA==\",canary=\"true\","
-#define R2                                                                      \
-    "list=\"[\\\"a\\\\\\\"b\\\",7,\\\"NaN\\\",null]\",load=\"0.25\","           \
-    "map=\"{\\\"x\\\":false,\\\"y\\\":\\\"aGk=\\\"}\",otel.scope.name=\"lib\"," \
+#define R2                                                                            \
+    "list=\"[\\\"a\\\\\\\"b\\\",7,\\\"NaN\\\",null]\",load=\"0.25\","                 \
+    "map=\"{\\\"x\\\":false,\\\"y\\\":\\\"aGk=\\\"}\",otel.scope.name=\"lib\","       \
+    "otel.scope.schema_url=\"https://example.invalid/scope\",otel.scope.short=\"s\"," \
     "otel.scope.version=\"1.2\","
-#define R3 "replicas=\"-3\",service.name=\"shop\",short=\"s\"}"
+#define R3 "replicas=\"-3\",service.name=\"shop\"}"
 static const char all_kinds_want[] =
     "cpu.temp{" R1 "core=\"1\"," R2 R3 " gauge [Cel] d:41.5 @1700000000000000001 "
     "ex{2.5 @1700000000000000000 30313233343536373839616263646566/0102030405060708 who=me}\n"
@@ -192,7 +193,8 @@ static void fields_come_in_any_order(void **state)
                                   field(2, JOIN(text(1, "m"), field(5, field(1, good_point())))),
                                   text(3, "url")};
     assert_any_order("scope", wrap_scope, scope, 3,
-                     "m{k=\"v\",otel.scope.name=\"lib\",sk=\"sv\"} gauge [] d:1.5 @100\n");
+                     "m{k=\"v\",otel.scope.name=\"lib\",otel.scope.schema_url=\"url\","
+                     "otel.scope.sk=\"sv\"} gauge [] d:1.5 @100\n");
     const struct bytes resource[] = {
         field(1, key_value(1, "rk", "rv")),
         field(2, field(2, JOIN(text(1, "m"), field(5, field(1, good_point()))))), text(3, "url")};
@@ -254,6 +256,28 @@ static void split_attributes_all_count(void **state)
     tg_decode_fixture_deinit(&f);
 }
 
+/* An attribute of a scope takes the place of none of a point, a resource or the scope itself. */
+static void scope_attributes_keep_to_themselves(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    tg_decode_fixture_init(&f, NULL);
+    const struct bytes metric = field(2, JOIN(text(1, "m"), field(5, field(1, good_point()))));
+    const struct bytes scope = JOIN(text(1, "lib"), key_value(3, "k", "s"), key_value(3, "r", "s"),
+                                    key_value(3, "name", "other"), key_value(3, "version", "9"));
+    assert_decodes(&f,
+                   field(1, JOIN(field(1, key_value(1, "r", "rv")),
+                                 field(2, JOIN(field(1, scope), metric, text(3, "http://s/1"))))),
+                   "m{k=\"v\",otel.scope.k=\"s\",otel.scope.name=\"lib\",otel.scope.r=\"s\","
+                   "otel.scope.schema_url=\"http://s/1\",otel.scope.version=\"9\",r=\"rv\"}"
+                   " gauge [] d:1.5 @100\n");
+    assert_decodes(&f, wrap_scope(JOIN(metric, text(3, "http://s/1"))),
+                   "m{k=\"v\",otel.scope.schema_url=\"http://s/1\"} gauge [] d:1.5 @100\n");
+    assert_decodes(&f, wrap_scope(JOIN(text(3, "http://s/1"), metric, text(3, "http://s/2"))),
+                   "m{k=\"v\",otel.scope.schema_url=\"http://s/2\"} gauge [] d:1.5 @100\n");
+    tg_decode_fixture_deinit(&f);
+}
+
 static void same_tags_of_other_levels_are_other_series(void **state)
 {
     (void)state;
@@ -266,19 +290,16 @@ static void same_tags_of_other_levels_are_other_series(void **state)
         JOIN(request(5, field(1, good_point())),
              field(1, JOIN(field(1, key_value(1, "k", "v")), field(2, metric))),
              field(1, field(2, JOIN(field(1, key_value(3, "k", "v")), metric))),
-             field(1, field(2, metric)),
-             wrap_sum(field(1, good_point())), /* a gauge too: a sum without temporality */
-             wrap_sum(JOIN(field(1, good_point()), varint(2, 1))),
+             field(1, field(2, metric)), wrap_sum(JOIN(field(1, good_point()), varint(2, 1))),
              wrap_sum(JOIN(field(1, good_point()), varint(2, 2))),
              wrap_sum(JOIN(field(1, good_point()), varint(2, 2), varint(3, 1))),
-             wrap_metric(JOIN(text(1, "m"), text(3, "u"), field(5, field(1, good_point())))));
+             wrap_metric(JOIN(text(1, "m"), text(3, "u"), field(5, field(1, good_point())))),
+             field(1, field(2, JOIN(metric, text(3, "k")))));
     assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
     assert_int_equal(f.batch.n_points, 9);
     for (uint32_t i = 0; i < 9; i++)
-        for (uint32_t k = i + 1; k < 9; k++) {
-            const bool same = i == 0 && k == 4;
-            assert_int_equal(f.batch.points[i].series == f.batch.points[k].series, same);
-        }
+        for (uint32_t k = i + 1; k < 9; k++)
+            assert_true(f.batch.points[i].series != f.batch.points[k].series);
     tg_decode_fixture_deinit(&f);
 }
 
@@ -343,7 +364,9 @@ static void bad_points_are_rejected_alone(void **state)
         /* between two good points of the same kind of metric */
         const struct bytes good =
             field(1, number == 5 ? good_point() : JOIN(fixed(3, 100), fixed(4, 0)));
-        const struct bytes b = request(number, JOIN(good, field(1, rows[i].point), good));
+        const struct bytes temporality = number == 9 || number == 10 ? varint(2, 2) : none();
+        const struct bytes b =
+            request(number, JOIN(good, field(1, rows[i].point), good, temporality));
         for (int run = 0; run < 2; run++) {
             assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
             if (f.d.n_rejected != 1) fail_msg("%s: not rejected", rows[i].name);
@@ -372,10 +395,42 @@ static void bad_points_are_rejected_alone(void **state)
         "m{k=\"{\\\"\\\":\\\"\\\"}\"} gauge [] d:1 @100\n");
     assert_decodes(&f, wrap_point(JOIN(fixed(3, INT64_MAX), real(4, 1))),
                    "m gauge [] d:1 @9223372036854775807\n");
-    assert_decodes(&f, request(9, field(1, JOIN(t, fixed(6, 3), varint(10, 0)))),
-                   "m histogram [] h:0 [3] @100\n");
-    assert_decodes(&f, request(9, field(1, JOIN(t, fixed(6, 3), fixed(6, 4), varint(10, 1)))),
-                   "m histogram [] none @100\n");
+    assert_decodes(&f,
+                   request(9, JOIN(field(1, JOIN(t, fixed(6, 3), varint(10, 0))), varint(2, 2))),
+                   "m histogram cumulative [] h:0 [3] @100\n");
+    assert_decodes(
+        &f,
+        request(9, JOIN(field(1, JOIN(t, fixed(6, 3), fixed(6, 4), varint(10, 1))), varint(2, 2))),
+        "m histogram cumulative [] none @100\n");
+    tg_decode_fixture_deinit(&f);
+}
+
+/* What a point without a value says of what ended is kept: its bounds, its quantiles. The rest of
+ * it means nothing. */
+static void ended_points_say_what_ended(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    tg_decode_fixture_init(&f, NULL);
+    const double two[] = {1, 2};
+    const uint64_t three[] = {0, 7, 0};
+    const struct bytes t = fixed(3, 100);
+    const struct bytes bounds = field(7, raw(two, 16));
+    const struct bytes ended = varint(10, 1);
+    const char *want = "m histogram cumulative [] ended h:0 [0 0 0] <=1 <=2 @100\n";
+    assert_decodes(
+        &f,
+        request(9, JOIN(field(1, JOIN(t, fixed(4, 7), real(5, 1), real(11, 1), real(12, 1),
+                                      field(6, raw(three, 24)), bounds, ended)),
+                        varint(2, 2))),
+        want);
+    assert_decodes(&f, request(9, JOIN(field(1, JOIN(t, bounds, ended)), varint(2, 2))), want);
+    assert_decodes(
+        &f,
+        request(11, field(1, JOIN(t, fixed(4, 7), real(5, NAN),
+                                  field(6, JOIN(real(1, 0.5), real(2, NAN))), varint(8, 1)))),
+        "m summary [] ended s:0 sum=0 0.5:0 @100\n");
+    assert_decodes(&f, request(11, field(1, JOIN(t, varint(8, 1)))), "m summary [] none @100\n");
     tg_decode_fixture_deinit(&f);
 }
 
@@ -392,6 +447,12 @@ static void headers_may_be_bad_too(void **state)
     } rows[] = {
         {wrap_metric(field(5, JOIN(p, p))), TG_ERR_INVALID, "name is empty"},
         {wrap_sum(JOIN(p, p, varint(2, 3))), TG_ERR_INVALID, "aggregation_temporality 3"},
+        {wrap_sum(JOIN(p, p)), TG_ERR_INVALID, "is unspecified (0)"},
+        {wrap_sum(JOIN(p, varint(2, 0), varint(3, 1), p)), TG_ERR_INVALID, "is unspecified (0)"},
+        {request(9, JOIN(field(1, fixed(3, 9)), field(1, fixed(3, 10)))), TG_ERR_INVALID,
+         "is unspecified (0)"},
+        {request(10, JOIN(field(1, fixed(3, 9)), field(1, fixed(3, 10)))), TG_ERR_INVALID,
+         "is unspecified (0)"},
         {field(1, JOIN(field(1, key_value(1, "", "v")),
                        field(2, field(2, JOIN(text(1, "m"), field(5, JOIN(p, p))))))),
          TG_ERR_INVALID, "empty key"},
@@ -800,8 +861,10 @@ int main(void)
         cmocka_unit_test(fields_come_in_any_order),
         cmocka_unit_test(pieces_are_merged),
         cmocka_unit_test(split_attributes_all_count),
+        cmocka_unit_test(scope_attributes_keep_to_themselves),
         cmocka_unit_test(same_tags_of_other_levels_are_other_series),
         cmocka_unit_test(bad_points_are_rejected_alone),
+        cmocka_unit_test(ended_points_say_what_ended),
         cmocka_unit_test(headers_may_be_bad_too),
         cmocka_unit_test(full_table_refuses_new_series),
         cmocka_unit_test(batch_limit_fails_the_call),

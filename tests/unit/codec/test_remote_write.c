@@ -737,6 +737,21 @@ static const struct tg_exemplar exemplar_items[] = {
     {.ts_ns = 8000000, .value = 1e9},
 };
 static const struct tg_exemplars exemplars = {2, exemplar_items};
+/* attributes that are called like an id, and like each other once they are labels */
+static const struct tg_string id_labels[] = {{"trace_id", 8}, {"y", 1}, {"span_id", 7}, {"x", 1},
+                                             {"a.b", 3},      {"1", 1}, {"a_b", 3},     {"2", 1},
+                                             {"trace.id", 8}, {"z", 1}};
+static const struct tg_exemplar own_id_items[] = {
+    {.ts_ns = 7000000,
+     .value = 0.5,
+     .has_trace = true,
+     .trace_id = "0123456789abcdef",
+     .span_id = "01234567",
+     .n_labels = 5,
+     .labels = id_labels},
+    {.ts_ns = 8000000, .value = 2, .n_labels = 2, .labels = id_labels},
+};
+static const struct tg_exemplars own_ids = {2, own_id_items};
 #define EX1 " ex{0.5 @7000000 30313233343536373839616263646566/3031323334353637 w_ho=me}"
 #define EX2 " ex{1000000000 @8000000}"
 
@@ -864,7 +879,49 @@ static void points_are_written(void **state)
          TG_KIND_HISTOGRAM,
          {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
          TG_OK,
+         "h_bucket{le=\"+Inf\"} unknown [] none @0\n"
          "h_sum unknown [] none @0\nh_count unknown [] none @0\n"},
+        {"h",
+         NULL,
+         0,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_HISTOGRAM,
+          .flags = TG_POINT_NO_VALUE,
+          .value.histogram = &inf_histogram},
+         TG_OK,
+         "h_bucket{le=\"1\"} unknown [] none @0\nh_bucket{le=\"+Inf\"} unknown [] none @0\n"
+         "h_sum unknown [] none @0\nh_count unknown [] none @0\n"},
+        {"s",
+         NULL,
+         0,
+         TG_KIND_SUMMARY,
+         {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
+         TG_OK,
+         "s_sum unknown [] none @0\ns_count unknown [] none @0\n"},
+        {"s",
+         NULL,
+         0,
+         TG_KIND_SUMMARY,
+         {.type = TG_VALUE_SUMMARY, .flags = TG_POINT_NO_VALUE, .value.summary = &summary},
+         TG_OK,
+         "s{quantile=\"0\"} unknown [] none @0\ns{quantile=\"0.99\"} unknown [] none @0\n"
+         "s_sum unknown [] none @0\ns_count unknown [] none @0\n"},
+        {"s",
+         NULL,
+         0,
+         TG_KIND_SUMMARY,
+         {.type = TG_VALUE_HISTOGRAM, .value.histogram = &bare_histogram},
+         TG_ERR_UNSUPPORTED,
+         ""},
+        {"n",
+         NULL,
+         0,
+         TG_KIND_COUNTER,
+         {.type = TG_VALUE_DOUBLE, .value.f64 = 2, .exemplars = &own_ids},
+         TG_OK,
+         "n_total unknown [] d:2 @0"
+         " ex{0.5 @7000000 30313233343536373839616263646566/3031323334353637 a_b=1}"
+         " ex{2 @8000000 trace_id=y span_id=x}\n"},
         {"h", NULL, 0, TG_KIND_HISTOGRAM, {.type = TG_VALUE_DOUBLE}, TG_ERR_UNSUPPORTED, ""},
         {"s",
          clash_tags + 4,
