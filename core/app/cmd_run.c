@@ -1,5 +1,7 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,6 +15,7 @@
 
 #include "core/admin/admin.h"
 #include "core/app/cmd.h"
+#include "core/app/stop_watch.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/net/loop.h"
@@ -28,6 +31,7 @@ struct runner {
     struct event *on_signal;
     int signal_fd;
     bool is_draining;
+    struct tg_stop_watch watch;
     struct tg_loop_item stopped;
 };
 
@@ -55,7 +59,7 @@ static void on_stopped(void *arg)
 static void *stop_gateway(void *arg)
 {
     struct runner *r = arg;
-    tg_gateway_stop(r->gateway);
+    tg_gateway_stop_within(r->gateway, r->config.limits.drain_timeout_ms, &r->watch.progress);
     /* Behind the answers that the gateway's threads posted, so those are given first. */
     r->stopped.fn = on_stopped;
     r->stopped.arg = r;
@@ -71,6 +75,7 @@ static void drain(struct runner *r, const char *name)
     }
     tg_info("run", "%s: draining (again to leave at once)", name);
     r->is_draining = true;
+    tg_stop_watch_start(&r->watch, r->config.limits.drain_timeout_ms);
     tg_admin_detach(r->admin);
     pthread_t thread;
     if (pthread_create(&thread, NULL, stop_gateway, r) == 0)
@@ -119,6 +124,53 @@ static bool open_signals(struct runner *r)
     return r->on_signal && event_add(r->on_signal, NULL) == 0;
 }
 
+/* --- signals before the loop runs --- */
+
+/* A start may take long: a large log is read, a disk hangs. Nothing has been taken in by then that
+ * a stop would have to wait for, and the log stands a kill at any instant. */
+struct early {
+    pthread_t thread;
+    int signal_fd;
+    int end_pipe[2];
+    bool has_thread;
+};
+
+static void *watch_early(void *arg)
+{
+    const struct early *e = arg;
+    struct pollfd fds[2] = {{.fd = e->signal_fd, .events = POLLIN},
+                            {.fd = e->end_pipe[0], .events = POLLIN}};
+    for (;;) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR) return NULL;
+        if (fds[1].revents) return NULL; /* a signal that is there, too, is the loop's */
+        struct signalfd_siginfo info;
+        if (!fds[0].revents || read(e->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+            continue;
+        if (info.ssi_signo == SIGHUP) continue; /* the rules are being loaded as it is */
+        tg_info("run", "%s while starting: leaving; what the log holds stays there",
+                info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+        _exit(TG_EXIT_OK);
+    }
+}
+
+static void early_begin(struct early *e, int signal_fd)
+{
+    *e = (struct early){.signal_fd = signal_fd};
+    if (pipe2(e->end_pipe, O_CLOEXEC) != 0) return; /* then a stop waits for the end of the start */
+    e->has_thread = pthread_create(&e->thread, NULL, watch_early, e) == 0;
+    if (e->has_thread) return;
+    (void)close(e->end_pipe[0]);
+    (void)close(e->end_pipe[1]);
+}
+
+static void early_end(struct early *e)
+{
+    if (!e->has_thread) return;
+    (void)close(e->end_pipe[1]);
+    (void)pthread_join(e->thread, NULL);
+    (void)close(e->end_pipe[0]);
+}
+
 /* host:port with the port that was really taken. */
 static void real_address(char *out, size_t cap, const char *address, uint16_t port)
 {
@@ -149,7 +201,11 @@ static int run_gateway(struct runner *r, const struct tg_args *args)
         tg_error("run", "cannot start the main loop: %s", strerror(errno));
         return TG_EXIT_FAILED;
     }
-    if (tg_gateway_start(&r->config, &r->gateway, &err) != TG_OK) {
+    struct early early;
+    early_begin(&early, r->signal_fd);
+    const enum tg_code started = tg_gateway_start(&r->config, &r->gateway, &err);
+    early_end(&early);
+    if (started != TG_OK) {
         tg_error("run", "cannot start: %s", err.msg);
         return TG_EXIT_FAILED;
     }
@@ -160,7 +216,7 @@ static int run_gateway(struct runner *r, const struct tg_args *args)
     if (tg_admin_new(&admin, &r->admin, &err) != TG_OK) {
         tg_error("run", "cannot start the admin port (listen.admin = \"%s\"): %s",
                  r->config.admin_address, err.msg);
-        tg_gateway_stop(r->gateway);
+        tg_gateway_stop_within(r->gateway, 0, NULL);
         return TG_EXIT_FAILED;
     }
     char http_address[300], admin_address[300];
@@ -173,13 +229,14 @@ static int run_gateway(struct runner *r, const struct tg_args *args)
     if (ready_file && !write_ready_file(ready_file, http_address, admin_address)) {
         tg_error("run", "cannot write --ready-file %s: %s", ready_file, strerror(errno));
         tg_admin_detach(r->admin);
-        tg_gateway_stop(r->gateway);
+        tg_gateway_stop_within(r->gateway, 0, NULL);
         while (tg_admin_n_pending(r->admin)) tg_loop_once(r->loop, 100);
         return TG_EXIT_FAILED;
     }
     tg_loop_run(r->loop);
     while (tg_admin_n_pending(r->admin)) tg_loop_once(r->loop, 100);
     if (ready_file) (void)unlink(ready_file);
+    tg_stop_watch_end(&r->watch);
     tg_info("run", "stopped");
     return TG_EXIT_OK;
 }
@@ -215,8 +272,10 @@ const struct tg_cmd tg_cmd_run = {
     .summary = "run the gateway",
     .synopsis = "[--config scripts/gateway.lua]",
     .details =
-        "SIGTERM and SIGINT drain and exit with 0 (a second one leaves at once); SIGHUP loads "
-        "the rules\nanew. Messages go to stderr.",
+        "SIGTERM and SIGINT drain and exit with 0: within limits.drain_timeout and 2 s, whatever "
+        "backends do\n(with 1 when a disk hangs longer, or at once at a second signal); nothing "
+        "that was acknowledged is\nlost by that, it waits in the log. SIGHUP loads the rules "
+        "anew. Messages go to stderr.",
     .examples = "  tidegate run\n"
                 "  tidegate run --config /etc/tidegate/gateway.lua\n"
                 "  kill -HUP $(pidof tidegate)     # after editing a rule\n",

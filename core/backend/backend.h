@@ -4,8 +4,8 @@
  * letters, counters) is written once in core/pipe/ and is not a backend's business: `write` tries
  * once and says what happened.
  *
- * Threading: open, write, health, close and the asynchronous ones run on the backend's own thread
- * and loop; `prepare` runs on any thread and must be pure.
+ * Threading: open, write, cancel, health, close and the asynchronous ones run on the backend's own
+ * thread and loop; `prepare` runs on any thread and must be pure.
  */
 #ifndef TG_BACKEND_BACKEND_H
 #define TG_BACKEND_BACKEND_H
@@ -100,6 +100,11 @@ struct tg_backend_ops {
      * returned. */
     void (*write)(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
                   void *arg);
+    /* Gives the write in flight up: its callback runs at one of the next loop turns, with
+     * TG_WRITE_RETRY unless its answer was there already. Whether the points arrived is not known
+     * then, as after a lost answer. NULL = a write is over when `write` returns, but for its
+     * callback. */
+    void (*cancel)(struct tg_backend *b);
     void (*health)(struct tg_backend *b, tg_on_health on_health, void *arg);
     /* NULL = not supported. */
     void (*query_range)(struct tg_backend *b, const struct tg_query *q, tg_on_row on_row,

@@ -384,6 +384,11 @@ void tg_backend_http_post(struct tg_backend_http *h, const char *url,
         tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
 }
 
+void tg_backend_http_cancel(struct tg_backend_http *h)
+{
+    tg_http_client_cancel(h->client, h); /* only writes are sent with it */
+}
+
 enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
                                  tg_http_on_result on_result, void *arg, struct tg_err *err)
 {

@@ -126,6 +126,9 @@ void tg_backend_http_post(struct tg_backend_http *h, const char *url,
                           const struct tg_http_client_header *headers, size_t n_headers,
                           const struct tg_buf *body);
 
+/* Gives up a POST of tg_backend_http_post: as `cancel` of the table of operations. */
+void tg_backend_http_cancel(struct tg_backend_http *h);
+
 /* GETs base + path; when that is 404 or 405, base + fallback. `any_answer`: any status under 500 of
  * the last one is health enough (the receiver has no health page that we know). */
 void tg_backend_http_health(struct tg_backend_http *h, const char *base, const char *path,

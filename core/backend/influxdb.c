@@ -166,6 +166,11 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
     tg_backend_http_post(h, (const char *)b->url.data, headers, n_headers, body);
 }
 
+static void cancel(struct tg_backend *b)
+{
+    tg_backend_http_cancel(&b->http);
+}
+
 static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
 {
     tg_backend_http_health(&b->http, b->http.base, b->database ? "/ping" : "/health",
@@ -193,6 +198,7 @@ const struct tg_backend_ops tg_backend_influxdb = {
     .open = open_it,
     .prepare = prepare,
     .write = write_points,
+    .cancel = cancel,
     .health = health,
     .query_range = query_range,
     .close = close_it,

@@ -189,6 +189,11 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
     tg_backend_http_post(h, h->base, headers, sizeof(headers) / sizeof(headers[0]), &b->packed);
 }
 
+static void cancel(struct tg_backend *b)
+{
+    tg_backend_http_cancel(&b->http);
+}
+
 static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
 {
     /* A receiver whose base we do not know is asked at the write path itself: a GET there is
@@ -222,6 +227,7 @@ const struct tg_backend_ops tg_backend_prometheus = {
     .open = open_it,
     .prepare = prepare,
     .write = write_points,
+    .cancel = cancel,
     .health = health,
     .query_range = query_range,
     .close = close_it,

@@ -36,6 +36,7 @@ struct request {
     struct tg_buf body;
     enum tg_code body_code; /* why the answer's body was not taken */
     uint64_t deadline_ms;   /* when the tick ends it */
+    bool is_canceled;       /* the tick ends it */
     tg_http_on_result on_result;
     void *arg;
     char method[16];
@@ -141,8 +142,9 @@ static void request_put_back(struct request *r)
 static void fill_failure(const struct request *r, CURLcode rc, struct tg_http_result *out)
 {
     const char *why = r->error[0] ? r->error : curl_easy_strerror(rc);
-    out->code = TG_ERR_UNAVAILABLE;
-    if (rc == CURLE_OPERATION_TIMEDOUT) out->code = TG_ERR_TIMEOUT;
+    if (r->is_canceled) why = "canceled";
+    out->code = r->is_canceled ? TG_ERR_CANCELED : TG_ERR_UNAVAILABLE;
+    if (rc == CURLE_OPERATION_TIMEDOUT && !r->is_canceled) out->code = TG_ERR_TIMEOUT;
     if (rc == CURLE_WRITE_ERROR && r->body_code == TG_ERR_TOO_LARGE) {
         out->code = TG_ERR_TOO_LARGE;
         (void)snprintf(out->message, sizeof(out->message),
@@ -264,7 +266,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     const uint64_t now_ms = tg_clock_mono_ms();
     for (struct request *r = c->open; r && !c->free_asked;) {
         struct request *next = r->next;
-        if (now_ms > r->deadline_ms) {
+        if (r->is_canceled || now_ms > r->deadline_ms) {
             finish(r, CURLE_OPERATION_TIMEDOUT);
             next = c->open; /* the callback may have changed the list: from the start again */
         }
@@ -449,6 +451,8 @@ static bool set_options(struct request *r, const struct tg_http_call *call)
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_NOSIGNAL, 1L);
+    /* A call that ends while its host name is being looked up must not wait for the resolver. */
+    SET(CURLOPT_QUICK_EXIT, 1L);
     SET(CURLOPT_NOPROXY, c->no_proxy);
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_CONNECTTIMEOUT_MS, (long)c->config.connect_timeout_ms);
@@ -484,6 +488,7 @@ enum tg_code tg_http_client_send(struct tg_http_client *c, const struct tg_http_
     (void)snprintf(r->method, sizeof(r->method), "%s", call->method);
     r->error[0] = 0;
     r->body_code = TG_OK;
+    r->is_canceled = false;
     r->on_result = on_result;
     r->arg = arg;
     r->deadline_ms =
@@ -505,6 +510,15 @@ enum tg_code tg_http_client_send(struct tg_http_client *c, const struct tg_http_
     if (r->next) r->next->prev = r;
     c->open = r;
     return TG_OK;
+}
+
+void tg_http_client_cancel(struct tg_http_client *c, const void *arg)
+{
+    bool any = false;
+    for (struct request *r = c->open; r; r = r->next) {
+        if (r->arg == arg) any = r->is_canceled = true;
+    }
+    if (any) event_active(&c->tick, EV_TIMEOUT, 1);
 }
 
 /* Proxies come from the environment as curl reads it, but never for this machine: a gateway whose

@@ -18,7 +18,7 @@ struct tg_http_client_config {   /* zero = default */
 
 struct tg_http_result {  /* valid during the callback */
     enum tg_code code;   /* TG_OK: an HTTP answer came (any status); TG_ERR_UNAVAILABLE,
-                            TG_ERR_TIMEOUT, TG_ERR_TOO_LARGE */
+                            TG_ERR_TIMEOUT, TG_ERR_TOO_LARGE, TG_ERR_CANCELED */
     int status;          /* HTTP status, 0 without an answer */
     const uint8_t *body; /* NUL-terminated beyond len */
     size_t len;
@@ -49,5 +49,8 @@ TG_MUST_CHECK enum tg_code tg_http_client_send(struct tg_http_client *c,
                                                const struct tg_http_call *call,
                                                tg_http_on_result on_result, void *arg,
                                                struct tg_err *err);
+/* Ends the open calls that were sent with this `arg`: their callbacks run on the loop with
+ * TG_ERR_CANCELED, after this has returned. An answer that is complete by then may win. */
+void tg_http_client_cancel(struct tg_http_client *c, const void *arg);
 
 #endif

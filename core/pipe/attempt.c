@@ -366,7 +366,13 @@ static void on_write(void *arg, const struct tg_write_result *r)
         complete_write(d, r);
         break;
     case TG_WRITE_RETRY:
-        say_failure(d, r->message);
+        if (d->gave_up)
+            tg_warn("delivery",
+                    "%s: did not answer a write within limits.drain_timeout; its points wait in "
+                    "the log and are sent again",
+                    d->config->name);
+        else
+            say_failure(d, r->message);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_wait_then_retry(d, TG_DELIVERY_BACKOFF, r->retry_after_ms);
         break;
@@ -383,7 +389,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
         break;
     }
     tg_guard_exit(tg_table_guard(d->gateway->table), d->ticket);
-    if (d->rewinds) tg_delivery_end_wait(d); /* they do not wait for the next try */
+    if (d->rewinds && !d->stopping) tg_delivery_end_wait(d); /* they do not wait for the next try */
     if (tg_delivery_get_state(d) == TG_DELIVERY_IDLE || d->stopping) tg_delivery_pump(d);
 }
 

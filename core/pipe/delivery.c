@@ -31,6 +31,13 @@ void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message)
     (void)pthread_mutex_unlock(&d->error_lock);
 }
 
+/* The stop that was asked for is over, whether or not the loop has heard of it. */
+static bool is_overdue(struct tg_delivery_loop *d)
+{
+    const uint64_t deadline_ms = atomic_load_explicit(&d->stop_deadline_ms, memory_order_relaxed);
+    return deadline_ms != UINT64_MAX && tg_clock_mono_ms() >= deadline_ms;
+}
+
 /* --- the batch --- */
 
 static void drop_batch(struct tg_delivery_loop *d)
@@ -94,7 +101,8 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
     if (d->replay && until_no - d->span.from_point_no < max)
         max = (uint32_t)(until_no - d->span.from_point_no);
     d->end_reached = false;
-    while (d->batch.n_points < max && !(d->replay && d->span.to_point_no >= until_no)) {
+    while (d->batch.n_points < max && !is_overdue(d) &&
+           !(d->replay && d->span.to_point_no >= until_no)) {
         struct tg_log_read read;
         struct tg_log_dict *dict = NULL;
         const int ticket = tg_guard_enter(guard);
@@ -246,9 +254,10 @@ static void save_cursor(struct tg_delivery_loop *d)
 static void end_loop(struct tg_delivery_loop *d)
 {
     if (d->ended) return;
-    d->ended = true;
+    d->ended = d->stopping = true;
     tg_timer_stop(d->timer);
     tg_timer_stop(d->tick);
+    tg_timer_stop(d->stop_timer);
     save_cursor(d);
     tg_delivery_cancel_rewinds(d);
     tg_loop_stop(d->loop);
@@ -296,8 +305,9 @@ void tg_delivery_pump(struct tg_delivery_loop *d)
     struct tg_err err = {.msg = ""};
     atomic_store(&d->lingering, false);
     while (tg_delivery_get_state(d) == TG_DELIVERY_IDLE && !d->ended) {
-        if (d->rewinds) tg_delivery_run_rewinds(d);
-        if (d->stopping && tg_clock_mono_ms() >= d->stop_deadline_ms) {
+        /* not at a stop: to find a time may mean to read the whole log */
+        if (d->rewinds && !d->stopping) tg_delivery_run_rewinds(d);
+        if (is_overdue(d)) {
             end_loop(d);
         } else if (d->n_ranges > 0) {
             tg_delivery_attempt(d);
@@ -367,6 +377,20 @@ static void on_tick(void *arg)
     }
 }
 
+/* The backend has not answered by the deadline: its own timeout does not matter any more. What was
+ * in flight counts as not delivered and waits in the log. */
+static void on_stop_deadline(void *arg)
+{
+    struct tg_delivery_loop *d = arg;
+    if (d->ended) return;
+    if (tg_delivery_get_state(d) != TG_DELIVERY_WRITING) {
+        tg_delivery_pump(d);
+        return;
+    }
+    d->gave_up = true;
+    if (d->config->ops->cancel) d->config->ops->cancel(d->backend);
+}
+
 /* --- life --- */
 
 static void register_metrics(struct tg_delivery_loop *d)
@@ -398,6 +422,7 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     d->config = c;
     (void)pthread_mutex_init(&d->error_lock, NULL);
     atomic_store(&d->healthy, true);
+    atomic_store(&d->stop_deadline_ms, UINT64_MAX);
     tg_batch_init(&d->batch, NULL, 0, MAX_BATCH_ARENA_BYTES);
     tg_adhoc_init(&d->adhoc);
     tg_buf_init(&d->adhoc_scratch, MAX_ADHOC_SCRATCH_BYTES);
@@ -409,8 +434,9 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     if (d->loop) {
         d->timer = tg_timer_new(d->loop, on_timer, d);
         d->tick = tg_timer_new(d->loop, on_tick, d);
+        d->stop_timer = tg_timer_new(d->loop, on_stop_deadline, d);
     }
-    if (!d->loop || !d->timer || !d->tick)
+    if (!d->loop || !d->timer || !d->tick || !d->stop_timer)
         return tg_fail(err, TG_ERR_NOMEM, "cannot make a backend's event loop");
     TG_TRY(tg_dead_letters_new(g->config->log.fs, g->config->dead_letter_dir, c->name,
                                g->config->max_dead_letter_bytes, &d->dead_letters, err));
@@ -456,7 +482,11 @@ enum tg_code tg_delivery_start(struct tg_delivery_loop *d, struct tg_err *err)
 static void on_stop(void *arg)
 {
     struct tg_delivery_loop *d = arg;
+    if (d->ended) return;
     d->stopping = true;
+    const uint64_t now_ms = tg_clock_mono_ms();
+    const uint64_t deadline_ms = atomic_load(&d->stop_deadline_ms);
+    tg_timer_start(d->stop_timer, deadline_ms > now_ms ? deadline_ms - now_ms : 0);
     if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING) return; /* its end comes by pump */
     tg_timer_stop(d->timer);
     tg_delivery_pump(d);
@@ -464,7 +494,7 @@ static void on_stop(void *arg)
 
 void tg_delivery_ask_stop(struct tg_delivery_loop *d, uint64_t deadline_ms)
 {
-    d->stop_deadline_ms = deadline_ms;
+    atomic_store(&d->stop_deadline_ms, deadline_ms);
     d->stop_item = (struct tg_loop_item){.fn = on_stop, .arg = d};
     tg_loop_post_item(d->loop, &d->stop_item);
 }
@@ -485,6 +515,7 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_dead_letters_free(d->dead_letters);
     tg_timer_free(d->timer);
     tg_timer_free(d->tick);
+    tg_timer_free(d->stop_timer);
     tg_loop_free(d->loop);
     tg_decider_deinit(&d->decider);
     tg_batch_deinit(&d->batch);

@@ -108,11 +108,13 @@ struct tg_delivery_loop {
     struct rewind_request *rewinds; /* asked for while a write was in flight, oldest first */
     bool stopping;
     bool ended;
+    bool gave_up;       /* the write in flight was cancelled: the deadline of the stop is over */
     uint64_t saved_pos; /* of the cursor's file, as far as this loop asked */
-    uint64_t stop_deadline_ms;
+    struct tg_timer *stop_timer; /* at the deadline */
     struct tg_loop_item stop_item;
 
-    /* Read by other threads. */
+    /* Shared with other threads. */
+    _Atomic uint64_t stop_deadline_ms; /* monotonic; UINT64_MAX = no stop was asked for */
     _Atomic uint64_t confirmed_pos;
     /* Where the log ended when the cursor was last moved forward: what is up to there may never
      * have been delivered, though `confirmed_pos` is behind it. */

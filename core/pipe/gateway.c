@@ -380,7 +380,7 @@ enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway 
         g->workers && g->deliveries ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory");
     if (code == TG_OK) code = start_all(g, err);
     if (code != TG_OK) {
-        tg_gateway_stop(g);
+        tg_gateway_stop_within(g, 0, NULL); /* whoever waits for the message need not wait more */
         return code;
     }
     *out = g;
@@ -397,29 +397,53 @@ static void say_waiting(const struct tg_delivery_loop *d)
                 d->config->name, waiting);
 }
 
-void tg_gateway_stop(struct tg_gateway *g)
+static void say_stage(struct tg_stop_progress *p, const char *what, const char *name)
 {
-    if (!g) return;
-    const uint64_t deadline_ms = tg_clock_mono_ms() + g->config->limits.drain_timeout_ms;
-    atomic_store(&g->draining, true);
-    tg_reloader_stop(g->reloader);
-    if (g->rules) tg_rules_stop_at(g->rules, deadline_ms * 1000000);
+    if (!p) return;
+    atomic_store(&p->name, name);
+    atomic_store(&p->what, what);
+}
+
+/* Ends all threads but the log's. */
+static void stop_loops(struct tg_gateway *g, uint64_t deadline_ms, struct tg_stop_progress *p)
+{
     for (unsigned i = 0; g->workers && i < g->n_workers; i++)
         if (g->workers[i].has_thread) tg_worker_ask_stop(&g->workers[i], deadline_ms);
-    for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_join(&g->workers[i]);
+    for (unsigned i = 0; g->workers && i < g->n_workers; i++) {
+        say_stage(p, "an ingest worker (a request in a rule, or in the log)", NULL);
+        tg_worker_join(&g->workers[i]);
+    }
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
         if (g->deliveries[i].has_thread) tg_delivery_ask_stop(&g->deliveries[i], deadline_ms);
-    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
+        say_stage(p, "the delivery to backend", g->config->backends[i].name);
         tg_delivery_join(&g->deliveries[i]);
+    }
+}
+
+void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_stop_progress *p)
+{
+    if (!g) return;
+    const uint64_t deadline_ms = tg_clock_mono_ms() + drain_ms;
+    atomic_store(&g->draining, true);
+    say_stage(p, "a reload of the rules", NULL);
+    tg_reloader_stop(g->reloader);
+    if (g->rules) tg_rules_stop_at(g->rules, deadline_ms * 1000000);
+    stop_loops(g, deadline_ms, p);
+    say_stage(p, "the log (its disk)", NULL);
     tg_log_stop(g->log); /* it posts to the loops that go now */
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) say_waiting(&g->deliveries[i]);
     stop_sweeper(g);
     unregister_metrics(g);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_deinit(&g->workers[i]);
-    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
+        say_stage(p, "the closing of backend", g->config->backends[i].name);
         tg_delivery_deinit(&g->deliveries[i]);
+    }
+    say_stage(p, "the log (its disk)", NULL);
     tg_log_close(g->log);
     tg_folder_lock_release(&g->dead_letters_lock);
+    if (p) atomic_store(&p->is_closed, true);
     tg_rules_free(g->rules);
     tg_decider_deinit(&g->admin_decider);
     tg_table_free(g->table);
@@ -428,6 +452,11 @@ void tg_gateway_stop(struct tg_gateway *g)
     tg_free(g->workers);
     tg_free(g->deliveries);
     tg_free(g);
+}
+
+void tg_gateway_stop(struct tg_gateway *g)
+{
+    if (g) tg_gateway_stop_within(g, g->config->limits.drain_timeout_ms, NULL);
 }
 
 /* --- asked from outside --- */

@@ -15,6 +15,8 @@
 #ifndef TG_PIPE_GATEWAY_H
 #define TG_PIPE_GATEWAY_H
 
+#include <stdatomic.h>
+
 #include "core/pipe/config.h"
 
 struct tg_gateway;
@@ -24,10 +26,22 @@ struct tg_gateway;
  * life. */
 TG_MUST_CHECK enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway **out,
                                             struct tg_err *err);
+/* What a stop is waiting for, for whoever watches it from another thread: two strings of the
+ * gateway's configuration or of the program, or NULL. */
+struct tg_stop_progress {
+    _Atomic(const char *) what; /* "the backend"; NULL before the stop began */
+    _Atomic(const char *) name; /* "influx" */
+    _Atomic bool is_closed;     /* all files are closed: only memory is still to be freed */
+};
 /* Stops listening, answers what is in flight, commits, gives deliveries `limits.drain_timeout_ms`
- * to catch up, saves the cursors, stops all threads, frees. What was not delivered waits in the
- * log. Blocks. NULL accepted. */
+ * to catch up, gives up what backends have not answered by then, saves the cursors, stops all
+ * threads, frees. What was not delivered waits in the log. Blocks: until the deadline and a moment,
+ * unless the disk hangs. NULL accepted. */
 void tg_gateway_stop(struct tg_gateway *g);
+/* The same with `drain_ms` instead (0: what was not delivered is left), and saying how far it has
+ * come in `progress` (borrowed; NULL accepted). */
+void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms,
+                            struct tg_stop_progress *progress);
 
 uint16_t tg_gateway_http_port(const struct tg_gateway *g);
 /* NULL when traffic is welcome, else why not ("log is full"). Any thread. */

@@ -249,6 +249,48 @@ static void fake_write(struct fake *f, const struct tg_backend_ops *ops,
     assert_int_equal(f->n_writes, before + 1); /* exactly once */
 }
 
+/* A write that is never answered, given up: at once, as one to be made again, and the next is as
+ * ever. */
+static void fake_check_cancel(const struct tg_backend_ops *ops, const char *const *settings,
+                              enum tg_kind kind)
+{
+    static struct fake f;
+    struct tg_buf prepared;
+    fake_start(&f);
+    fake_must_open(&f, ops, "/api/v1/write", settings);
+    tg_buf_init(&prepared, 0);
+    {
+        const struct tg_series_desc d = {
+            .name = "m", .name_len = 1, .unit = "", .kind = (uint8_t)kind};
+        struct tg_err err;
+        assert_int_equal(ops->prepare(f.backend, &d, &prepared, &err), TG_OK);
+    }
+    const struct tg_point p = {.ts_ns = 1, .type = TG_VALUE_DOUBLE, .value.f64 = 1};
+    const struct tg_delivery_point point = {
+        .point = &p, .prepared = prepared.data, .prepared_len = (uint32_t)prepared.len};
+    const struct tg_delivery d = {.points = &point, .n_points = 1, .from_pos = 1, .to_pos = 2};
+    for (unsigned twice = 0; twice < 2; twice++) {
+        f.answer.status = 0;
+        const unsigned before = f.n_requests;
+        f.n_writes = 0;
+        ops->write(f.backend, &d, fake_on_write, &f);
+        fake_wait(&f, &f.n_requests, before + 1);
+        const uint64_t began_ms = tg_clock_mono_ms();
+        ops->cancel(f.backend);
+        assert_int_equal(f.n_writes, 0);
+        fake_wait(&f, &f.n_writes, 1);
+        assert_true(tg_clock_mono_ms() - began_ms < 5000);
+        assert_int_equal(f.write.outcome, TG_WRITE_RETRY);
+        f.answer.status = 204;
+        ops->cancel(f.backend); /* nothing in flight */
+        fake_write(&f, ops, &point, 1);
+        assert_int_equal(f.write.outcome, TG_WRITE_OK);
+    }
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
 static void fake_query_range(struct fake *f, const struct tg_backend_ops *ops,
                              const struct tg_query *q)
 {

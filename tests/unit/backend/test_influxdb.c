@@ -519,6 +519,12 @@ static void test_failing_allocations(void **state)
     tg_buf_deinit(&prepared);
 }
 
+static void test_cancel(void **state)
+{
+    (void)state;
+    fake_check_cancel(&tg_backend_influxdb, (const char *[]){"database=d", NULL}, TG_KIND_GAUGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_query),
         cmocka_unit_test(test_query_text),
         cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -359,6 +359,12 @@ static void test_query_of_kept_names(void **state)
     fake_end(&f);
 }
 
+static void test_cancel(void **state)
+{
+    (void)state;
+    fake_check_cancel(&tg_backend_prometheus, NULL, TG_KIND_GAUGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_outcomes), cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_health),   cmocka_unit_test(test_query),
         cmocka_unit_test(test_names),    cmocka_unit_test(test_query_of_kept_names),
+        cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -400,6 +400,44 @@ static void test_many_and_cancel(void **state)
     end(&f);
 }
 
+/* One caller's calls end, at once and not within the request to do so; the others go on. */
+static void test_cancel_of_one_caller(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    start(&f, &(struct tg_http_client_config){.max_connections = 4});
+    struct tg_err err;
+    const struct tg_http_call hold = {.method = "GET", .url = url(&f, "/hold")};
+    for (unsigned twice = 1; twice <= 2; twice++) {
+        struct got mine = {0}, other = {0};
+        const unsigned n_held = f.n_held;
+        assert_int_equal(tg_http_client_send(f.client, &hold, on_result, &mine, &err), TG_OK);
+        assert_int_equal(tg_http_client_send(f.client, &hold, on_result, &mine, &err), TG_OK);
+        assert_int_equal(tg_http_client_send(f.client, &hold, on_result, &other, &err), TG_OK);
+        for (int i = 0; i < 1000 && f.n_held < n_held + 3; i++) tg_loop_once(f.loop, 10);
+        assert_int_equal(f.n_held, n_held + 3);
+        const uint64_t began_ms = tg_clock_mono_ms();
+        tg_http_client_cancel(f.client, &mine);
+        tg_http_client_cancel(f.client, &mine);
+        assert_int_equal(mine.n, 0);
+        wait_for(&f, &mine, 2);
+        assert_true(tg_clock_mono_ms() - began_ms < 5000); /* not the 30 s of the call */
+        assert_int_equal(mine.code, TG_ERR_CANCELED);
+        assert_non_null(strstr(mine.message, "canceled"));
+        assert_int_equal(other.n, 0);
+        for (unsigned i = 0; i < f.n_held; i++) tg_http_reply_text(f.held[i], 200, "late");
+        f.n_held = 0;
+        wait_for(&f, &other, 1);
+        assert_int_equal(other.code, TG_OK);
+        tg_http_client_cancel(f.client, &mine); /* nothing is open */
+        struct got after =
+            call(&f, &(struct tg_http_call){
+                         .method = "POST", .url = url(&f, "/echo"), .body = "a", .len = 1});
+        assert_int_equal(after.code, TG_OK);
+    }
+    end(&f);
+}
+
 static void test_failing_allocations(void **state)
 {
     (void)state;
@@ -448,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_bad_servers),
         cmocka_unit_test(test_bad_calls),
         cmocka_unit_test(test_many_and_cancel),
+        cmocka_unit_test(test_cancel_of_one_caller),
         cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,6 +61,7 @@ struct tg_backend {
     struct tg_loop_item item;
     tg_on_write on_write;
     void *arg;
+    bool is_canceled; /* the write in flight */
     struct tg_write_result result;
     uint8_t skipped[1 << 10], inexpressible[1 << 10];
 };
@@ -95,6 +96,11 @@ static inline void answer(void *arg)
     struct tg_backend *b = arg;
     struct sink *s = b->sink;
     const bool may_answer = !atomic_load(&s->is_limited) || atomic_load(&s->n_answers) > 0;
+    if (b->is_canceled) {
+        b->result = (struct tg_write_result){.outcome = TG_WRITE_RETRY, .retry_after_ms = -1};
+        b->on_write(b->arg, &b->result);
+        return;
+    }
     if (atomic_load(&s->is_silent) || !may_answer) {
         (void)usleep(1000);
         tg_loop_post_item(b->loop, &b->item);
@@ -121,6 +127,7 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
     struct sink *s = b->sink;
     b->on_write = on_write;
     b->arg = arg;
+    b->is_canceled = false;
     b->result = (struct tg_write_result){.outcome = TG_WRITE_OK, .retry_after_ms = -1};
     (void)pthread_mutex_lock(&s->lock);
     s->n_writes++;
@@ -162,6 +169,11 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
     tg_loop_post_item(b->loop, &b->item);
 }
 
+static inline void fake_cancel(struct tg_backend *b)
+{
+    b->is_canceled = true;
+}
+
 static inline void fake_health(struct tg_backend *b, tg_on_health on_health, void *arg)
 {
     on_health(arg, b->sink->down ? TG_ERR_UNAVAILABLE : TG_OK, "scripted");
@@ -190,6 +202,7 @@ static const struct tg_backend_ops fake_ops = {
     .open = fake_open,
     .prepare = fake_prepare,
     .write = fake_write,
+    .cancel = fake_cancel,
     .health = fake_health,
     .rewound = fake_rewound,
     .close = fake_close,
@@ -284,6 +297,10 @@ static inline int setup(void **state)
 static inline int teardown(void **state)
 {
     struct fixture *f = *state;
+    for (int i = 0; i < 2; i++) { /* also after a test that failed on its way */
+        atomic_store(&sinks[i].is_silent, false);
+        atomic_store(&sinks[i].is_limited, false);
+    }
     tg_gateway_stop(f->g);
     char command[128];
     (void)snprintf(command, sizeof(command), "rm -rf %s", f->dir);
