@@ -24,10 +24,12 @@ void tg_admin_reply_error(struct tg_http_request *req, int status, const char *f
     enum tg_code code = tg_buf_append(&out, "{\"error\":", 9);
     if (code == TG_OK) code = tg_json_string(&out, msg, strlen(msg));
     if (code == TG_OK) code = tg_buf_append(&out, "}\n", 2);
+    static const struct tg_http_header_pair retry = {"Retry-After", "5"};
+    const size_t n_headers = status == 503;
     if (code == TG_OK)
-        tg_http_reply(req, status, "application/json", out.data, out.len, NULL, 0);
+        tg_http_reply(req, status, "application/json", out.data, out.len, &retry, n_headers);
     else
-        tg_http_reply(req, status, NULL, NULL, 0, NULL, 0);
+        tg_http_reply(req, status, NULL, NULL, 0, &retry, n_headers);
     tg_buf_deinit(&out);
 }
 

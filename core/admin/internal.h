@@ -8,7 +8,7 @@
 #include "core/net/http_server.h"
 
 enum {
-    TG_ADMIN_MAX_PENDING = 16,         /* queries and rewinds at once; then 503 */
+    TG_ADMIN_MAX_PENDING = 32,         /* queries and rewinds at once; then 503 */
     TG_ADMIN_MAX_ANSWER = 64 << 20,    /* bytes of one query's answer; then it is cut */
     TG_ADMIN_MAX_QUERY_MS = 30 * 1000, /* one query's time; then it is cut */
     TG_ADMIN_N_METRICS = 5,

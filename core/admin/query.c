@@ -23,7 +23,8 @@ struct job {
     uint32_t limit;
     const char *backend;
     unsigned backend_no;
-    uint64_t deadline_ms;
+    struct tg_query_stop stop;
+    struct tg_timer *timer; /* at the deadline, for a query that has not begun by then */
     uint64_t n_rows;
     const char *cut; /* why rows are missing; NULL = they are not */
     enum tg_code code;
@@ -35,6 +36,7 @@ struct job {
 static void job_free(struct job *j)
 {
     j->admin->n_pending--;
+    tg_timer_free(j->timer);
     tg_buf_deinit(&j->out);
     tg_arena_deinit(&j->arena);
     tg_free(j);
@@ -43,8 +45,8 @@ static void job_free(struct job *j)
 static struct job *job_new(struct tg_admin *a, struct tg_http_request *req)
 {
     if (a->n_pending >= TG_ADMIN_MAX_PENDING) {
-        tg_admin_reply_error(req, 503, "%d queries are under way already; try again later",
-                             TG_ADMIN_MAX_PENDING);
+        tg_admin_reply_error(req, 503, "%d requests are under way already; try again later",
+                             (int)TG_ADMIN_MAX_PENDING);
         return NULL;
     }
     struct job *j = tg_calloc(1, sizeof(*j));
@@ -109,10 +111,6 @@ static bool on_row(void *arg, const struct tg_query_row *row)
         j->cut = "limit";
         return false;
     }
-    if (tg_clock_mono_ms() > j->deadline_ms) {
-        j->cut = "time";
-        return false;
-    }
     const size_t before = j->out.len;
     enum tg_code code = j->n_rows ? tg_buf_append(&j->out, ",\n", 2) : TG_OK;
     if (code == TG_OK) code = tg_json_row(&j->out, row);
@@ -132,7 +130,25 @@ static void on_end(void *arg, enum tg_code code, const struct tg_err *err)
     struct job *j = arg;
     j->code = code;
     if (code != TG_OK && err) j->err = *err;
+    if (code == TG_ERR_CANCELED && atomic_load(&j->stop.reason) == TG_QUERY_OUT_OF_TIME) {
+        j->code = TG_OK;
+        j->cut = "time";
+    }
     hand_back(j);
+}
+
+static void on_deadline(void *arg)
+{
+    struct job *j = arg;
+    struct tg_gateway *g = j->admin->gateway;
+    if (g) tg_gateway_query_cancel(g, &j->stop, TG_QUERY_OUT_OF_TIME);
+}
+
+static void on_peer_close(void *arg)
+{
+    struct job *j = arg;
+    struct tg_gateway *g = j->admin->gateway;
+    if (g) tg_gateway_query_cancel(g, &j->stop, TG_QUERY_CLIENT_GONE);
 }
 
 /* The backend to ask: the one named, else the first that can be queried. -1 = replied. */
@@ -214,13 +230,20 @@ void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
     if (!j) return;
     j->backend = a->config.config->backends[backend].name;
     j->backend_no = (unsigned)backend;
-    j->deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
     struct tg_err err = {.msg = ""};
     enum tg_code code = parse_query(j, &err);
+    j->stop.deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
+    j->query.stop = &j->stop;
+    j->timer = tg_timer_new(a->config.loop, on_deadline, j);
+    if (code == TG_OK && !j->timer) code = TG_ERR_NOMEM;
     if (code == TG_OK) code = tg_buf_printf(&j->out, "{\"backend\":\"%s\",\"rows\":[", j->backend);
     if (code == TG_OK)
         code = tg_gateway_query(a->gateway, (unsigned)backend, &j->query, on_row, on_end, j, &err);
-    if (code == TG_OK) return; /* the callbacks answer */
+    if (code == TG_OK) { /* the callbacks answer */
+        tg_timer_start(j->timer, TG_ADMIN_MAX_QUERY_MS);
+        tg_http_on_peer_close(req, on_peer_close, j);
+        return;
+    }
     tg_admin_reply_error(req, code == TG_ERR_UNSUPPORTED ? 400 : tg_code_http_status(code), "%s",
                          err.msg[0] ? err.msg : "out of memory");
     job_free(j);

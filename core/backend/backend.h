@@ -5,11 +5,12 @@
  * once and says what happened.
  *
  * Threading: open, write, cancel, health, close and the asynchronous ones run on the backend's own
- * thread and loop; `prepare` runs on any thread and must be pure.
+ * thread and loop; `prepare` runs on any thread and must be pure; `query_range` runs on any thread.
  */
 #ifndef TG_BACKEND_BACKEND_H
 #define TG_BACKEND_BACKEND_H
 
+#include "core/backend/query_stop.h"
 #include "core/base/option.h"
 #include "core/model/plan.h"
 #include "core/model/point.h"
@@ -61,6 +62,8 @@ struct tg_query {
     uint32_t n_tags;
     int64_t start_ns, end_ns; /* start <= t < end */
     uint32_t max_rows;
+    struct tg_loop *loop;       /* of the thread that asks; NULL = the backend's own */
+    struct tg_query_stop *stop; /* NULL = never */
 };
 struct tg_query_row {
     const struct tg_series_desc *series; /* mapped form */
@@ -106,7 +109,10 @@ struct tg_backend_ops {
      * callback. */
     void (*cancel)(struct tg_backend *b);
     void (*health)(struct tg_backend *b, tg_on_health on_health, void *arg);
-    /* NULL = not supported. */
+    /* On q->loop's thread, which need not be the backend's: beside writes, retention and rewinds,
+     * and beside other queries. `q` is borrowed until the end. on_end runs once on that loop, and
+     * may run before this returns. When q->stop says so it ends soon with TG_ERR_CANCELED, whatever
+     * it does by then. NULL = not supported. */
     void (*query_range)(struct tg_backend *b, const struct tg_query *q, tg_on_row on_row,
                         tg_on_query_end on_end, void *arg);
     /* Deletes data of the series named so (NULL = all) older than ts_ns; NULL = not supported. */

@@ -355,7 +355,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
     h->on_write(h->arg, &w);
 }
 
-static size_t common_headers(const struct tg_backend_http *h, struct tg_http_client_header *out)
+size_t tg_backend_http_headers(const struct tg_backend_http *h, struct tg_http_client_header *out)
 {
     size_t n = 0;
     out[n++] = (struct tg_http_client_header){"User-Agent", "tidegate/" TG_VERSION};
@@ -368,7 +368,7 @@ void tg_backend_http_post(struct tg_backend_http *h, const char *url,
                           const struct tg_buf *body)
 {
     struct tg_http_client_header all[TG_BACKEND_MAX_HEADERS];
-    size_t n = common_headers(h, all);
+    size_t n = tg_backend_http_headers(h, all);
     for (size_t i = 0; i < n_headers && n < TG_BACKEND_MAX_HEADERS; i++) all[n++] = headers[i];
     const struct tg_http_call call = {
         .method = "POST",
@@ -393,7 +393,7 @@ enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
                                  tg_http_on_result on_result, void *arg, struct tg_err *err)
 {
     struct tg_http_client_header headers[TG_BACKEND_MAX_HEADERS];
-    const size_t n = common_headers(h, headers);
+    const size_t n = tg_backend_http_headers(h, headers);
     const struct tg_http_call call = {
         .method = "GET",
         .url = url,

@@ -135,6 +135,10 @@ void tg_backend_http_health(struct tg_backend_http *h, const char *base, const c
                             const char *fallback, bool any_answer, tg_on_health on_health,
                             void *arg);
 
+/* Fills what every request carries (User-Agent, Authorization); how many. Room for
+ * TG_BACKEND_MAX_HEADERS. */
+size_t tg_backend_http_headers(const struct tg_backend_http *h, struct tg_http_client_header *out);
+
 /* GETs `url` (copied) with authentication. */
 TG_MUST_CHECK enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
                                                tg_http_on_result on_result, void *arg,

@@ -5,7 +5,7 @@
  * measurement of a series that came from elsewhere (field "value", or the parts of a histogram,
  * which come back as name_count, name_sum, ...).
  *
- * Threading: the backend's own loop thread.
+ * Threading: the thread of the query's loop.
  */
 #ifndef TG_BACKEND_INFLUXDB_QUERY_H
 #define TG_BACKEND_INFLUXDB_QUERY_H

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { MAX_ARENA_BYTES = 16 << 20 };
+enum { MAX_ARENA_BYTES = 16 << 20, LOOK_EVERY_ROWS = 1024 };
 
 enum tg_code tg_json_query_init(struct tg_json_query *j, const struct tg_query *q, tg_on_row on_row,
                                 tg_on_query_end on_end, void *arg)
@@ -11,6 +11,7 @@ enum tg_code tg_json_query_init(struct tg_json_query *j, const struct tg_query *
         .start_ns = q->start_ns,
         .end_ns = q->end_ns,
         .max_rows = q->max_rows ? q->max_rows : UINT32_MAX,
+        .stop = q->stop,
         .on_row = on_row,
         .on_end = on_end,
         .arg = arg,
@@ -53,6 +54,8 @@ enum tg_code tg_json_series(const json_t *labels, const char *without, const cha
 void tg_json_query_row(struct tg_json_query *j, const struct tg_series_desc *series,
                        const struct tg_point *point)
 {
+    if (j->n_seen++ % LOOK_EVERY_ROWS == 0 && tg_query_must_stop(j->stop))
+        j->is_enough = j->is_stopped = true;
     if (j->is_enough || point->ts_ns < j->start_ns || point->ts_ns >= j->end_ns) return;
     const struct tg_query_row row = {series, point};
     j->n_rows++;

@@ -17,7 +17,10 @@ struct tg_json_query {
     const char *name;      /* NULL = any */
     int64_t start_ns, end_ns;
     uint32_t max_rows, n_rows;
-    bool is_enough; /* max_rows, or the receiver said so */
+    bool is_enough;  /* max_rows, or the receiver or `stop` said so */
+    bool is_stopped; /* `stop` did */
+    uint32_t n_seen; /* rows, in the range or not */
+    struct tg_query_stop *stop;
     tg_on_row on_row;
     tg_on_query_end on_end;
     void *arg;

@@ -2,12 +2,14 @@
  * so the same delivery always makes the same files (parquet_dir.h has the rules).
  *
  * Sorting, encoding, compressing and writing happen inside `write`, on the backend's own thread;
- * queries and health run there too and call back before they return. A query therefore waits for
- * the delivery at hand and the next delivery for the query: both are bounded (batch_points,
- * max_rows). */
+ * health runs there too and calls back before it returns. Queries run beside all that, on threads
+ * of their own, and share nothing with it but the folder: a file is there whole or not at all, one
+ * that goes (expired, or to be delivered again) while it is read is read to its end, and one that
+ * went before is left out. */
 #include "core/backend/parquet.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,15 +22,19 @@
 #include "core/codec/parquet_reader.h"
 #include "core/codec/parquet_writer.h"
 
-#define MAX_FILE_BYTES (UINT64_C(2) << 30) /* a query reads a file whole */
-#define FOOTER_GUESS   16384               /* read at first, mostly all of it */
-#define MS_NS          INT64_C(1000000)
+#define MAX_FILE_BYTES   (UINT64_C(2) << 30) /* a query reads a file whole */
+#define FOOTER_GUESS     16384               /* read at first, mostly all of it */
+#define READ_PIECE_BYTES ((size_t)4 << 20)
+#define MS_NS            INT64_C(1000000)
 
 struct tg_backend {
     const char *name; /* borrows */
     const struct tg_fs *fs;
     struct tg_loop *loop;
-    struct tg_parquet_dir dir;
+    struct tg_parquet_dir dir; /* queries look at `fs` and `path` only */
+    /* A file comes under its name, or is set aside, one at a time: a query must not set aside what
+     * a write has put in the place of the file that it found damaged. */
+    pthread_mutex_t names_lock;
     struct tg_parquet_options format;
     struct tg_parquet_writer *writer; /* made when needed, freed when idle: tens of MB */
     uint64_t *order;                  /* day << 32 | index, for a delivery over several days */
@@ -82,6 +88,7 @@ static void close_it(struct tg_backend *b)
 {
     if (!b) return;
     tg_parquet_dir_close(&b->dir);
+    (void)pthread_mutex_destroy(&b->names_lock);
     tg_parquet_writer_free(b->writer);
     tg_pieces_free(b->pieces);
     tg_free(b->order);
@@ -94,6 +101,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     const char *compression = tg_options_str(how->options, "compression");
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    (void)pthread_mutex_init(&b->names_lock, NULL);
     b->name = how->name;
     b->loop = how->loop;
     b->fs = test_fs ? test_fs : tg_fs_real();
@@ -190,7 +198,9 @@ static enum tg_code put_file(struct tg_backend *b, const char *folder, const cha
     const int closed = fs->close(fs->self, f.fd);
     if (code == TG_OK && closed < 0) code = tg_fail_errno(err, -closed, "cannot close %s", tmp);
     if (code == TG_OK) {
+        (void)pthread_mutex_lock(&b->names_lock);
         const int rc = fs->rename(fs->self, tmp, path);
+        (void)pthread_mutex_unlock(&b->names_lock);
         if (rc < 0) code = tg_fail_errno(err, -rc, "cannot rename %s", tmp);
     }
     if (code != TG_OK) {
@@ -362,6 +372,27 @@ static enum tg_code read_at(const struct tg_fs *fs, int fd, struct tg_buf *to, u
     return TG_OK;
 }
 
+/* The same, looking at the stop between pieces. TG_ERR_CANCELED. */
+static enum tg_code read_whole(const struct tg_fs *fs, int fd, struct tg_buf *to, uint64_t len,
+                               struct tg_query_stop *stop, const char *path, struct tg_err *err)
+{
+    tg_buf_reset(to);
+    const enum tg_code code = tg_buf_reserve(to, len);
+    if (code != TG_OK) return tg_fail(err, code, "out of memory for %s", path);
+    while (to->len < len) {
+        size_t n;
+        const size_t left = len - to->len;
+        const size_t want = left < READ_PIECE_BYTES ? left : READ_PIECE_BYTES;
+        if (tg_query_must_stop(stop))
+            return tg_fail(err, TG_ERR_CANCELED, "the query was given up");
+        TG_TRY(tg_fs_read_all(fs, fd, to->data + to->len, want, to->len, &n, path, err));
+        if (n != want)
+            return tg_fail(err, TG_ERR_CORRUPT, "%s became shorter while it was read", path);
+        to->len += n;
+    }
+    return TG_OK;
+}
+
 /* Reads the footer into *tail and parses it. */
 static enum tg_code read_footer(const struct tg_fs *fs, int fd, const char *path, uint64_t size,
                                 struct tg_parquet_reader *r, struct tg_buf *tail,
@@ -409,8 +440,24 @@ static enum tg_code query_open_file(struct query *q, int fd, const char *path, s
     if (!tg_parquet_reader_may_match(q->reader, &q->filter)) return TG_OK;
     if (st.size > MAX_FILE_BYTES)
         return tg_fail(err, TG_ERR_TOO_LARGE, "%s is over 2 GiB: read it with another tool", path);
-    TG_TRY(read_at(fs, fd, &q->file, 0, st.size, path, err));
+    TG_TRY(read_whole(fs, fd, &q->file, st.size, q->q->stop, path, err));
     return tg_parquet_reader_scan(q->reader, q->file.data, &q->filter, on_row, q, NULL, err);
+}
+
+/* Gives the damaged file in `fd` another name, unless another file has come in its place since. */
+static bool set_aside(const struct query *q, int fd, const char *path)
+{
+    const struct tg_fs *fs = q->b->fs;
+    struct tg_fs_stat read, now;
+    char aside[TG_PATH_MAX];
+    (void)snprintf(aside, sizeof(aside), "%.*s.damaged", TG_PATH_MAX - 16, path);
+    (void)pthread_mutex_lock(&q->b->names_lock);
+    const bool is_same = fs->fstat(fs->self, fd, &read) == 0 &&
+                         fs->stat(fs->self, path, &now) == 0 && read.device == now.device &&
+                         read.inode == now.inode;
+    const bool done = is_same && fs->rename(fs->self, path, aside) == 0;
+    (void)pthread_mutex_unlock(&q->b->names_lock);
+    return done;
 }
 
 /* TG_ERR_CORRUPT after the file was set aside. */
@@ -422,17 +469,14 @@ static enum tg_code query_file(struct query *q, const char *path, struct tg_err 
     if (fd == -ENOENT) return TG_OK; /* expired since it was listed */
     if (fd < 0) return tg_fail_errno(err, -fd, "cannot open %s", path);
     const enum tg_code code = query_open_file(q, fd, path, &detail);
+    const bool is_aside = code == TG_ERR_CORRUPT && set_aside(q, fd, path);
     (void)fs->close(fs->self, fd);
     if (code == TG_ERR_UNSUPPORTED) return TG_OK; /* put there by someone else */
-    if (code != TG_ERR_CORRUPT) {
-        if (code != TG_OK) return tg_fail(err, code, "%s", detail.msg);
-        return TG_OK;
-    }
-    char aside[TG_PATH_MAX];
-    (void)snprintf(aside, sizeof(aside), "%.*s.damaged", TG_PATH_MAX - 16, path);
-    (void)fs->rename(fs->self, path, aside);
-    tg_error("parquet", "%s: %s; set aside as %s", path, detail.msg, aside);
-    return tg_fail(err, TG_ERR_CORRUPT, "%.120s: %.80s; set aside", path, detail.msg);
+    if (code == TG_OK) return TG_OK;
+    if (code != TG_ERR_CORRUPT) return tg_fail(err, code, "%s", detail.msg);
+    const char *where = is_aside ? "; set aside" : "";
+    tg_error("parquet", "%s: %s%s%s", path, detail.msg, where, is_aside ? " as *.damaged" : "");
+    return tg_fail(err, TG_ERR_CORRUPT, "%.120s: %.80s%s", path, detail.msg, where);
 }
 
 static enum tg_code query_day(struct query *q, int32_t day, struct tg_err *err)
@@ -444,7 +488,10 @@ static enum tg_code query_day(struct query *q, int32_t day, struct tg_err *err)
     for (size_t at = 0; at < files.len && code == TG_OK && !q->enough;) {
         const char *path = (const char *)files.data + at;
         at += strlen(path) + 1;
-        code = query_file(q, path, err);
+        if (tg_query_must_stop(q->q->stop))
+            code = tg_fail(err, TG_ERR_CANCELED, "the query was given up");
+        else
+            code = query_file(q, path, err);
         if (code == TG_ERR_CORRUPT) { /* the rest is still good */
             damage = code;
             code = TG_OK;
@@ -478,6 +525,11 @@ static enum tg_code query_all(struct query *q, struct tg_err *err)
     return code == TG_OK ? damage : code;
 }
 
+static bool should_stop(void *stop)
+{
+    return tg_query_must_stop(stop);
+}
+
 static void query_range(struct tg_backend *b, const struct tg_query *want, tg_on_row row,
                         tg_on_query_end on_end, void *arg)
 {
@@ -488,7 +540,9 @@ static void query_range(struct tg_backend *b, const struct tg_query *want, tg_on
                                           .tags = want->tags,
                                           .n_tags = want->n_tags,
                                           .start_ns = want->start_ns,
-                                          .end_ns = want->end_ns};
+                                          .end_ns = want->end_ns,
+                                          .should_stop = should_stop,
+                                          .stop_arg = want->stop};
     tg_buf_init(&q.tail, 0);
     tg_buf_init(&q.file, 0);
     const enum tg_code code = query_all(&q, &err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backend/http_query.h"
 #include "core/backend/json_series.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
@@ -14,7 +15,6 @@ enum { MAX_URL_BYTES = 64 * 1024 };
 
 struct query {
     struct tg_json_query rows;
-    struct tg_backend_http *http;
     struct tg_loop_item later; /* an end known before anything was sent */
     struct tg_err err;
     /* Of the query: tags whose key may be stored as it is or escaped; copies in rows.arena. */
@@ -209,6 +209,10 @@ static enum tg_code read_series(struct query *c, const json_t *series)
 static void on_answer(void *arg, const struct tg_http_result *r)
 {
     struct query *c = arg;
+    if (r->code == TG_ERR_CANCELED) {
+        end_query(c, tg_fail(&c->err, TG_ERR_CANCELED, "the query was given up"));
+        return;
+    }
     if (r->code != TG_OK || r->status != 200) {
         end_query(c, tg_backend_http_failure(r, &c->err));
         return;
@@ -229,6 +233,8 @@ static void on_answer(void *arg, const struct tg_http_result *r)
         }
     }
     json_decref(root);
+    if (code == TG_OK && c->rows.is_stopped)
+        code = tg_fail(&c->err, TG_ERR_CANCELED, "the query was given up");
     end_query(c, code);
 }
 
@@ -296,7 +302,6 @@ void tg_prometheus_query(struct tg_backend_http *h, const char *base,
         on_end(arg, err.code, &err);
         return;
     }
-    c->http = h;
     c->later = (struct tg_loop_item){.fn = on_later, .arg = c};
     struct tg_buf text;
     struct tg_buf url;
@@ -307,8 +312,9 @@ void tg_prometheus_query(struct tg_backend_http *h, const char *base,
     if (code == TG_OK) code = make_url(base, q, names, &url, &text, &c->err);
     if (code != TG_OK && c->err.code == TG_OK)
         (void)tg_fail(&c->err, code, "the query is too long, or there is no memory");
-    if (code == TG_OK) code = tg_backend_http_get(h, (const char *)url.data, on_answer, c, &c->err);
-    if (code != TG_OK) tg_loop_post_item(h->loop, &c->later);
+    if (code == TG_OK)
+        code = tg_backend_http_query(h, q, (const char *)url.data, on_answer, c, &c->err);
+    if (code != TG_OK) tg_loop_post_item(tg_backend_http_query_loop(h, q), &c->later);
     tg_buf_deinit(&text);
     tg_buf_deinit(&url);
 }

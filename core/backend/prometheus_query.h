@@ -3,7 +3,7 @@
  * /api/v1/query with a range selector gives the samples as they are stored;
  * /api/v1/query_range would only give them at its own steps.
  *
- * Threading: the backend's own loop thread.
+ * Threading: the thread of the query's loop.
  */
 #ifndef TG_BACKEND_PROMETHEUS_QUERY_H
 #define TG_BACKEND_PROMETHEUS_QUERY_H

@@ -6,7 +6,10 @@
 #include "core/codec/parquet_json.h"
 #include "core/codec/parquet_stats.h"
 
-enum { MAX_TAGS = 4096 }; /* far over what the gateway takes in */
+enum {
+    MAX_TAGS = 4096, /* far over what the gateway takes in */
+    LOOK_EVERY_ROWS = 4096,
+};
 
 /* Columns that tell series apart, beside the tags. */
 static const uint8_t series_columns[] = {TG_PQC_NAME, TG_PQC_FIELD,       TG_PQC_KIND,
@@ -89,6 +92,11 @@ enum tg_code tg_parquet_reader_footer(struct tg_parquet_reader *r, const uint8_t
 const struct tg_parquet_info *tg_parquet_reader_info(const struct tg_parquet_reader *r)
 {
     return &r->meta.info;
+}
+
+static bool must_stop(const struct tg_parquet_filter *f)
+{
+    return f->should_stop && f->should_stop(f->stop_arg);
 }
 
 /* ---- what statistics rule out ---- */
@@ -493,9 +501,11 @@ static enum tg_code scan_group(struct tg_parquet_reader *r, const uint8_t *file,
                                         &r->limits, &r->group_arena));
     struct tg_pq_column_reader *time = &r->columns[TG_PQC_TIME];
     uint64_t checked_until = 0; /* pages up to here may match */
+    uint32_t n_looked_at = 0;
     for (uint64_t row = 0; row < g->n_rows && !*enough; row++) {
         uint32_t first, n;
         struct tg_point p;
+        if (n_looked_at++ % LOOK_EVERY_ROWS == 0 && must_stop(f)) return TG_ERR_CANCELED;
         if (row >= checked_until) {
             row = skip_pages(r, f, row, g->n_rows);
             if (row == g->n_rows) break;
@@ -525,11 +535,13 @@ enum tg_code tg_parquet_reader_scan(struct tg_parquet_reader *r, const uint8_t *
     enum tg_code code = TG_OK;
     for (uint32_t i = 0; i < r->meta.n_row_groups && code == TG_OK && !enough; i++) {
         const struct tg_pq_row_group *g = &r->meta.row_groups[i];
-        if (!group_may_match(g, f)) continue;
+        if (must_stop(f)) code = TG_ERR_CANCELED;
+        if (code != TG_OK || !group_may_match(g, f)) continue;
         code = scan_group(r, file, g, f, on_row, arg, &n, &enough);
     }
     if (n_rows) *n_rows = n;
     if (code == TG_ERR_NOMEM) return tg_fail(err, code, "out of memory");
+    if (code == TG_ERR_CANCELED) return tg_fail(err, code, "the query was given up");
     if (code != TG_OK)
         return tg_fail(err, TG_ERR_CORRUPT, "damaged Parquet file, after %llu good rows",
                        (unsigned long long)n);

@@ -20,6 +20,9 @@ struct tg_parquet_filter {
     const struct tg_tag *tags; /* key and value, all must hold */
     uint32_t n_tags;
     int64_t start_ns, end_ns; /* start <= t < end */
+    /* Asked every few thousand rows, matching or not, and between row groups; NULL = never. */
+    bool (*should_stop)(void *arg);
+    void *stop_arg;
 };
 
 /* Both are valid during the call; point->series is NULL. false = enough. */
@@ -47,7 +50,7 @@ bool tg_parquet_reader_may_match(const struct tg_parquet_reader *r,
                                  const struct tg_parquet_filter *f);
 /* Hands over the matching rows in file order: by series, then by time. `file` is the whole file of
  * which the footer was read. *n_rows (NULL accepted) counts those handed over. TG_ERR_CORRUPT,
- * TG_ERR_NOMEM. */
+ * TG_ERR_NOMEM, TG_ERR_CANCELED (should_stop). */
 TG_MUST_CHECK enum tg_code tg_parquet_reader_scan(struct tg_parquet_reader *r, const uint8_t *file,
                                                   const struct tg_parquet_filter *f,
                                                   tg_parquet_on_row on_row, void *arg,

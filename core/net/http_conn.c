@@ -585,6 +585,31 @@ static bool read_once(struct tg_http_conn *c)
     return (size_t)got == room + TG_HTTP_SCRATCH_BYTES;
 }
 
+/* While a handler works nothing is read (backpressure), but a peer that goes is noticed. */
+static void look_for_close(struct tg_http_conn *c)
+{
+    char byte;
+    struct tg_http_request *r = c->req;
+    want_read(c, false);
+    if (c->state != TG_HTTP_HANDLING || !r || !r->on_peer_close) return;
+    const ssize_t n = recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0) return;
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+        want_read(c, true);
+        return;
+    }
+    void (*const fn)(void *arg) = r->on_peer_close;
+    r->on_peer_close = NULL;
+    fn(r->on_peer_close_arg); /* may reply */
+}
+
+void tg_http_on_peer_close(struct tg_http_request *r, void (*fn)(void *arg), void *arg)
+{
+    r->on_peer_close = fn;
+    r->on_peer_close_arg = arg;
+    if (fn && r->conn) want_read(r->conn, true);
+}
+
 static void conn_read_more(struct tg_http_conn *c)
 {
     /* A few full reads, then others get their turn (the event is level-triggered). */
@@ -592,7 +617,7 @@ static void conn_read_more(struct tg_http_conn *c)
         if (c->state == TG_HTTP_DEAD) return;
         if (c->state == TG_HTTP_HANDLING || c->state == TG_HTTP_WRITING ||
             c->carry.len > c->carry_pos) {
-            want_read(c, false); /* backpressure: bytes stay in the kernel until the reply is out */
+            look_for_close(c); /* bytes stay in the kernel until the reply is out */
             return;
         }
         if (!read_once(c)) return;

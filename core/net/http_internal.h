@@ -63,6 +63,8 @@ struct tg_http_request {
     struct tg_http_conn *conn;           /* NULL once the connection is gone */
     struct tg_http_request *prev, *next; /* server's list of requests, or pool (next only) */
     void *user;
+    void (*on_peer_close)(void *arg); /* NULL = nobody asked, or it was said */
+    void *on_peer_close_arg;
     struct tg_http_body body;
     /* target NUL, then name NUL value NUL per header, then path NUL and the decoded query: name NUL
      * value NUL per parameter */

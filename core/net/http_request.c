@@ -79,6 +79,7 @@ void tg_http_request_release(struct tg_http_request *r)
     tg_buf_reset(&r->text);
     r->conn = NULL;
     r->user = NULL;
+    r->on_peer_close = NULL;
     r->method = NULL;
     r->n_headers = 0;
     r->path_off = r->query_off = r->query_end = 0;

@@ -89,6 +89,11 @@ bool tg_http_media_type_param(const char *content_type, const char *name, char *
 void tg_http_set_user(struct tg_http_request *r, void *user);
 void *tg_http_user(const struct tg_http_request *r);
 
+/* Calls fn(arg) once on the loop when the peer closes its side of the connection before the reply:
+ * most likely nobody waits for it any more. It is still due, and goes out to a peer that only said
+ * that it has no more to send. Not called while the peer has sent more requests ahead. */
+void tg_http_on_peer_close(struct tg_http_request *r, void (*fn)(void *arg), void *arg);
+
 struct tg_http_header_pair {
     const char *name, *value;
 };

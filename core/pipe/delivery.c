@@ -203,39 +203,6 @@ void tg_delivery_stall(struct tg_delivery_loop *d, const struct tg_err *err)
     tg_delivery_wait_then_retry(d, TG_DELIVERY_STALLED, -1);
 }
 
-/* --- query --- */
-
-struct query_request {
-    struct tg_delivery_loop *d;
-    const struct tg_query *q;
-    tg_on_row on_row;
-    tg_on_query_end on_end;
-    void *arg;
-};
-
-static void on_query_request(void *arg)
-{
-    struct query_request *r = arg;
-    r->d->config->ops->query_range(r->d->backend, r->q, r->on_row, r->on_end, r->arg);
-    tg_free(r);
-}
-
-enum tg_code tg_delivery_query(struct tg_delivery_loop *d, const struct tg_query *q,
-                               tg_on_row on_row, tg_on_query_end on_end, void *arg,
-                               struct tg_err *err)
-{
-    if (!d->config->ops->query_range)
-        return tg_fail(err, TG_ERR_UNSUPPORTED,
-                       "backend %s (%s) cannot be queried through the gateway", d->config->name,
-                       d->config->ops->type);
-    struct query_request *r = tg_malloc(sizeof(*r));
-    if (!r) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    *r = (struct query_request){d, q, on_row, on_end, arg};
-    const enum tg_code code = tg_loop_post(d->loop, on_query_request, r);
-    if (code != TG_OK) tg_free(r);
-    return code;
-}
-
 /* --- the loop --- */
 
 static void save_cursor(struct tg_delivery_loop *d)

@@ -151,9 +151,6 @@ void tg_delivery_status(struct tg_delivery_loop *d,
 TG_MUST_CHECK enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, enum tg_rewind_to to,
                                               int64_t value, tg_on_rewind on_rewind, void *arg,
                                               struct tg_err *err);
-TG_MUST_CHECK enum tg_code tg_delivery_query(struct tg_delivery_loop *d, const struct tg_query *q,
-                                             tg_on_row on_row, tg_on_query_end on_end, void *arg,
-                                             struct tg_err *err);
 
 /* --- between delivery.c, attempt.c and rewind.c --- */
 

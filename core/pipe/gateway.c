@@ -351,6 +351,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     TG_TRY(tg_log_start(g->log, err));
     TG_TRY(start_sweeper(g, err));
     TG_TRY(tg_reloader_new(g->rules, &g->reloader, err));
+    TG_TRY(tg_query_desk_new(&g->queries, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_start(&g->deliveries[i], err));
     return start_workers(g, err);
@@ -426,10 +427,13 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     if (!g) return;
     const uint64_t deadline_ms = tg_clock_mono_ms() + drain_ms;
     atomic_store(&g->draining, true);
+    tg_query_desk_stop(g->queries);
     say_stage(p, "a reload of the rules", NULL);
     tg_reloader_stop(g->reloader);
     if (g->rules) tg_rules_stop_at(g->rules, deadline_ms * 1000000);
     stop_loops(g, deadline_ms, p);
+    say_stage(p, "a query", NULL);
+    tg_query_desk_free(g->queries);
     say_stage(p, "the log (its disk)", NULL);
     tg_log_stop(g->log); /* it posts to the loops that go now */
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) say_waiting(&g->deliveries[i]);
@@ -578,7 +582,19 @@ enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend, const stru
 {
     if (backend >= g->n_deliveries)
         return tg_fail(err, TG_ERR_NOT_FOUND, "no backend number %u", backend);
-    return tg_delivery_query(&g->deliveries[backend], q, on_row, on_end, arg, err);
+    const struct tg_delivery_loop *d = &g->deliveries[backend];
+    if (!d->config->ops->query_range)
+        return tg_fail(err, TG_ERR_UNSUPPORTED,
+                       "backend %s (%s) cannot be queried through the gateway", d->config->name,
+                       d->config->ops->type);
+    const struct tg_query_request request = {d->config->ops, d->backend, q, on_row, on_end, arg};
+    return tg_query_desk_submit(g->queries, &request, err);
+}
+
+void tg_gateway_query_cancel(struct tg_gateway *g, struct tg_query_stop *stop,
+                             enum tg_query_stop_reason why)
+{
+    tg_query_desk_cancel(g->queries, stop, why);
 }
 
 enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_series_desc *series,

@@ -143,11 +143,14 @@ TG_MUST_CHECK enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned back
                                              enum tg_rewind_to to, int64_t value,
                                              tg_on_rewind on_rewind, void *arg, struct tg_err *err);
 
-/* Runs query_range on the backend's thread. `q` is borrowed until on_end. TG_ERR_UNSUPPORTED when
- * it cannot query. */
+/* Runs query_range beside the deliveries (core/pipe/query.h). `q` is borrowed until on_end, which
+ * runs once. TG_ERR_UNSUPPORTED when the backend cannot query, TG_ERR_FULL when too many wait. */
 TG_MUST_CHECK enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend,
                                             const struct tg_query *q, tg_on_row on_row,
                                             tg_on_query_end on_end, void *arg, struct tg_err *err);
+/* Tells the query with this stop to end; one that has not begun ends within the call. */
+void tg_gateway_query_cancel(struct tg_gateway *g, struct tg_query_stop *stop,
+                             enum tg_query_stop_reason why);
 
 /* Decides as the gateway would now (rules in force), for the admin's explain. */
 TG_MUST_CHECK enum tg_code tg_gateway_explain(struct tg_gateway *g,

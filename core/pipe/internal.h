@@ -13,6 +13,7 @@
 #include "core/pipe/decide.h"
 #include "core/pipe/delivery.h"
 #include "core/pipe/gateway.h"
+#include "core/pipe/query.h"
 #include "core/pipe/reload.h"
 #include "core/receive/receive.h"
 
@@ -60,6 +61,7 @@ struct tg_gateway {
     struct tg_table *table;
     struct tg_rules *rules;
     struct tg_reloader *reloader;
+    struct tg_query_desk *queries;
     struct tg_log *log;
     struct tg_folder_lock dead_letters_lock;
     struct tg_preparer preparers[TG_MAX_BACKENDS];

@@ -113,3 +113,41 @@ class Stops(unittest.TestCase):
             self.assertIn(p.wait(7), (0, -signal.SIGTERM), g.log_text())
         g.start()
         g.wait_delivered("flux", 1)
+
+
+class Queries(unittest.TestCase):
+    def test_endless_queries_hold_up_neither_delivery_nor_stop(self):
+        """Eight that match nothing read file after file; the backend goes on, and a stop ends them."""
+        g = Gateway(self, 'archive = { type = "parquet", dir = "pq", linger = "0s" }',
+                    limits=f'drain_timeout = "{DRAIN_S:.0f}s",').start()
+        self.assertEqual(g.influx("\n".join(f"m,host=a v={i} {i}000000000" for i in range(5000))).status, 204)
+        g.wait_delivered("archive", 5000)
+        g.stop()
+        day = os.path.join(g.dir, "pq", "date=1970-01-01")
+        one = os.path.join(day, next(n for n in os.listdir(day) if n.endswith(".parquet")))
+        for i in range(30000):  # names that no delivery gives: they are read, and never removed
+            os.link(one, os.path.join(day, f"x{i:06}.parquet"))
+        g.start()
+        query = "/api/query?series=m_v%7Bhost%3D%22nowhere%22%7D&backend=archive"
+        ends = []
+
+        def ask():
+            ends.append(request("GET", g.admin, query, timeout=60))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for t in threads:
+            t.start()
+        # one whose client goes, among them
+        s = socket.create_connection(("127.0.0.1", g.admin))
+        s.sendall(f"GET {query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        s.close()
+        self.assertEqual(g.influx("m,host=a v=1 6000000000000").status, 204)
+        began = time.monotonic()
+        g.wait_delivered("archive", 5001)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertEqual(ends, [])
+        stop_in_time(self, g)
+        for t in threads:
+            t.join(20)
+        self.assertEqual([r.status for r in ends], [503] * 8)
+        self.assertIn("shutting down", ends[0].text)

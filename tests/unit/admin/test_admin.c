@@ -39,13 +39,20 @@ static void write_tags(const struct fixture *f, const char *text)
     assert_int_equal(fclose(out), 0);
 }
 
-/* InfluxDB, but the metric "five" has five rows. */
+/* InfluxDB, but the metric "five" has five rows, and a query for "endless" ends when it is told to.
+ */
 static struct tg_backend_ops scripted;
 
 static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_row on_row,
                         tg_on_query_end on_end, void *arg)
 {
     static const struct tg_series_desc series = {.name = "five", .name_len = 4};
+    if (q->name && strcmp(q->name, "endless") == 0) {
+        struct tg_err err;
+        while (!tg_query_must_stop(q->stop)) (void)usleep(1000);
+        on_end(arg, tg_fail(&err, TG_ERR_CANCELED, "given up"), &err);
+        return;
+    }
     if (!q->name || strcmp(q->name, "five") != 0) {
         tg_backend_influxdb.query_range(b, q, on_row, on_end, arg);
         return;
@@ -333,6 +340,63 @@ static void test_query_says_what_is_cut(void **state)
     assert_non_null(strstr(f->body, "\"n_rows\":4,\"cut\":\"limit\""));
 }
 
+struct seen {
+    unsigned n;
+    int status;
+    int64_t retry_after_ms;
+};
+
+static void on_seen(void *arg, const struct tg_http_result *r)
+{
+    struct seen *s = arg;
+    s->n++;
+    s->status = r->status;
+    s->retry_after_ms = r->retry_after_ms;
+}
+
+/* Queries have a limit, beyond which one is told when to come back; those whose client goes end,
+ * and the admin port answers all the while. */
+static void test_endless_queries(void **state)
+{
+    struct fixture *f = *state;
+    enum { ALL = 20 };
+    char url[128];
+    struct tg_err err = {.msg = ""};
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/api/query?name=endless",
+                   tg_admin_port(f->admin));
+    const struct tg_http_call call = {.method = "GET", .url = url, .timeout_ms = 60000};
+    for (int twice = 0; twice < 2; twice++) {
+        struct seen seen = {0};
+        struct tg_http_client *many =
+            tg_http_client_new(f->loop, &(struct tg_http_client_config){.max_connections = 50});
+        const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+        for (unsigned n = 1; n <= ALL + 1; n++) {
+            assert_int_equal(tg_http_client_send(many, &call, on_seen, &seen, &err), TG_OK);
+            while (tg_admin_n_pending(f->admin) < n && seen.n == 0) {
+                assert_true(tg_clock_mono_ms() < deadline_ms);
+                tg_loop_once(f->loop, 10);
+            }
+            if (n <= ALL &&
+                seen.n) { /* one that has yet to be taken by its thread counts as waiting */
+                seen.n = 0;
+                n--;
+            }
+        }
+        assert_int_equal(seen.n, 1);
+        assert_int_equal(seen.status, 503);
+        assert_int_equal(seen.retry_after_ms, 5000);
+        assert_int_equal(tg_admin_n_pending(f->admin), ALL);
+        assert_int_equal(ask(f, "GET", "/healthz", NULL), 200);
+        assert_int_equal(ask(f, "GET", "/api/status", NULL), 200);
+        const uint64_t began_ms = tg_clock_mono_ms();
+        tg_http_client_free(many); /* its connections close */
+        while (tg_admin_n_pending(f->admin)) {
+            assert_true(tg_clock_mono_ms() - began_ms < 10000);
+            tg_loop_once(f->loop, 10);
+        }
+    }
+}
+
 static void test_reload(void **state)
 {
     struct fixture *f = *state;
@@ -396,9 +460,13 @@ static void test_draining(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests), cmocka_unit_test(test_foreign_names),
-        cmocka_unit_test(test_status),   cmocka_unit_test(test_query_says_what_is_cut),
-        cmocka_unit_test(test_reload),   cmocka_unit_test(test_reload_holds_up_nobody),
+        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_foreign_names),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_query_says_what_is_cut),
+        cmocka_unit_test(test_endless_queries),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_reload_holds_up_nobody),
         cmocka_unit_test(test_draining),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -300,6 +300,41 @@ static void fake_query_range(struct fake *f, const struct tg_backend_ops *ops,
     fake_wait(f, &f->n_ends, 1);
 }
 
+/* A query that is never answered ends when it is told to, on a loop that need not be the backend's.
+ */
+static void fake_check_query_stop(const struct tg_backend_ops *ops, const char *const *settings)
+{
+    static struct fake f;
+    fake_start(&f);
+    fake_must_open(&f, ops, "/api/v1/write", settings);
+    for (unsigned i = 0; i < 3; i++) {
+        struct tg_query_stop stop = {.deadline_ms = i == 1 ? tg_clock_mono_ms() + 200 : 0};
+        struct tg_loop *other = i == 2 ? tg_loop_new() : NULL;
+        const struct tg_query q = {
+            .name = "m", .end_ns = 1, .max_rows = 1, .loop = other, .stop = &stop};
+        f.answer.status = 0;
+        f.n_ends = 0;
+        const unsigned before = f.n_requests;
+        ops->query_range(f.backend, &q, fake_on_row, fake_on_end, &f);
+        const uint64_t began_ms = tg_clock_mono_ms();
+        while (f.n_requests == before && tg_clock_mono_ms() - began_ms < 20000) {
+            tg_loop_once(f.loop, 1);
+            if (other) tg_loop_once(other, 1);
+        }
+        assert_int_equal(f.n_requests, before + 1);
+        assert_int_equal(f.n_ends, 0);
+        if (i != 1) tg_query_stop_ask(&stop, TG_QUERY_SHUTDOWN);
+        while (f.n_ends == 0 && tg_clock_mono_ms() - began_ms < 20000)
+            tg_loop_once(other ? other : f.loop, 10);
+        assert_int_equal(f.n_ends, 1);
+        assert_int_equal(f.end_code, TG_ERR_CANCELED);
+        assert_true(tg_clock_mono_ms() - began_ms < 5000); /* not the 30 s of the call */
+        tg_loop_free(other);
+    }
+    ops->close(f.backend);
+    fake_end(&f);
+}
+
 static void fake_health(struct fake *f, const struct tg_backend_ops *ops)
 {
     f->n_healths = 0;

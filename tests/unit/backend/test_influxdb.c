@@ -525,6 +525,12 @@ static void test_cancel(void **state)
     fake_check_cancel(&tg_backend_influxdb, (const char *[]){"database=d", NULL}, TG_KIND_GAUGE);
 }
 
+static void test_query_stop(void **state)
+{
+    (void)state;
+    fake_check_query_stop(&tg_backend_influxdb, (const char *[]){"database=d", NULL});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_query_text),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_query_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* The Parquet backend on a file system in memory: folders by date, exactly once over failures,
  * restarts and rewinds, queries, retention. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -679,6 +680,135 @@ static void test_damaged_file_is_set_aside(void **state)
     end(&t);
 }
 
+/* A query that finds a file damaged while a delivery puts another in its place must not set that
+ * one aside. */
+static struct tg_fs replacing;
+static const struct tg_fs *replaced;
+static char damaged_path[256], good_path[300];
+
+static int64_t replace_then_read(void *self, int fd, void *buf, size_t len, uint64_t off)
+{
+    if (good_path[0]) assert_int_equal(replaced->rename(self, good_path, damaged_path), 0);
+    good_path[0] = '\0';
+    return replaced->pread(self, fd, buf, len, off);
+}
+
+static void test_only_the_damaged_file_is_set_aside(void **state)
+{
+    (void)state;
+    static struct bench t;
+    size_t len;
+    start(&t, NULL);
+    replaced = &t.sim->fs;
+    replacing = t.sim->fs;
+    replacing.pread = replace_then_read;
+    tg_backend_parquet_set_fs(&replacing);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    assert_true(sim_fs_nth(t.sim, ".parquet", 0, damaged_path));
+    const uint8_t *good = sim_fs_bytes(t.sim, damaged_path, &len);
+    char other[300];
+    (void)snprintf(other, sizeof(other), "%s.new", damaged_path);
+    assert_true(sim_fs_put(t.sim, other, (const char *)good, len));
+    uint8_t *bytes = sim_fs_bytes(t.sim, damaged_path, &len);
+    bytes[len - 1] ^= 1;
+    sim_fs_settle(t.sim, damaged_path);
+    (void)snprintf(good_path, sizeof(good_path), "%s", other);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_ERR_CORRUPT);
+    assert_int_equal(n_files(&t, ".damaged"), 0);
+    expect_range(&t, 0, 10);
+    end(&t);
+}
+
+/* ---- queries beside the rest ---- */
+
+static void test_query_is_told_to_end(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    struct tg_query_stop asked = {.reason = TG_QUERY_CLIENT_GONE};
+    struct tg_query_stop late = {.deadline_ms = 1};
+    struct tg_query_stop neither = {.deadline_ms = UINT64_MAX};
+    query(&t, (struct tg_query){.start_ns = INT64_MIN, .stop = &asked});
+    assert_int_equal(t.end_code, TG_ERR_CANCELED);
+    assert_int_equal(t.n_rows, 0);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN, .stop = &late});
+    assert_int_equal(t.end_code, TG_ERR_CANCELED);
+    assert_int_equal(atomic_load(&late.reason), TG_QUERY_OUT_OF_TIME);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN, .stop = &neither});
+    assert_int_equal(t.end_code, TG_OK);
+    assert_int_equal(t.n_rows, 10);
+    end(&t);
+}
+
+struct reader_thread {
+    pthread_t thread;
+    struct tg_backend *b;
+    _Atomic bool is_over;
+    unsigned n_queries, n_failed, n_bad_rows;
+    char message[256];
+};
+
+static bool on_thread_row(void *arg, const struct tg_query_row *row)
+{
+    struct reader_thread *r = arg;
+    const int64_t at = row->point->ts_ns - T0;
+    if (at < 0 || at >= 4096 || row->point->value.f64 != (double)at) r->n_bad_rows++;
+    return true;
+}
+
+static void on_thread_end(void *arg, enum tg_code code, const struct tg_err *err)
+{
+    struct reader_thread *r = arg;
+    r->n_queries++;
+    if (code == TG_OK) return;
+    r->n_failed++;
+    (void)snprintf(r->message, sizeof(r->message), "%s", err->msg);
+}
+
+static void *ask_on(void *arg)
+{
+    struct reader_thread *r = arg;
+    const struct tg_query q = {.start_ns = INT64_MIN, .end_ns = INT64_MAX, .max_rows = 100000};
+    while (!atomic_load(&r->is_over)) ops->query_range(r->b, &q, on_thread_row, on_thread_end, r);
+    return NULL;
+}
+
+/* Files come, go and are replaced under queries: none of them fails or sees half a file. */
+static void test_queries_beside_writes_rewinds_and_retention(void **state)
+{
+    (void)state;
+    static struct bench t;
+    struct reader_thread readers[2] = {0};
+    struct tg_err err = {.msg = ""};
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    for (size_t i = 0; i < 2; i++) {
+        readers[i].b = t.b;
+        assert_int_equal(pthread_create(&readers[i].thread, NULL, ask_on, &readers[i]), 0);
+    }
+    for (int round = 0; round < 15; round++) {
+        for (uint64_t at = 0; at < 200; at += 20) write_range(&t, at, at + 20, TG_WRITE_OK);
+        uint64_t pos = 0;
+        const struct tg_backend_rewind how = {.from_pos = 200, .oldest_pos = 0};
+        assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
+        assert_int_equal(ops->apply_retention(t.b, T0, &err), TG_OK);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        atomic_store(&readers[i].is_over, true);
+        (void)pthread_join(readers[i].thread, NULL);
+        assert_true(readers[i].n_queries > 0);
+        if (readers[i].n_failed) fail_msg("%s", readers[i].message);
+        assert_int_equal(readers[i].n_bad_rows, 0);
+    }
+    assert_int_equal(n_files(&t, ".damaged"), 0);
+    end(&t);
+}
+
 /* ---- upkeep ---- */
 
 static void test_retention(void **state)
@@ -838,6 +968,9 @@ int main(void)
         cmocka_unit_test(test_power_loss_keeps_what_was_confirmed),
         cmocka_unit_test(test_open_cleans_up),
         cmocka_unit_test(test_damaged_file_is_set_aside),
+        cmocka_unit_test(test_only_the_damaged_file_is_set_aside),
+        cmocka_unit_test(test_query_is_told_to_end),
+        cmocka_unit_test(test_queries_beside_writes_rewinds_and_retention),
         cmocka_unit_test(test_retention),
         cmocka_unit_test(test_health),
         cmocka_unit_test(test_prepare),

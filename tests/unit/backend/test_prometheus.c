@@ -365,6 +365,12 @@ static void test_cancel(void **state)
     fake_check_cancel(&tg_backend_prometheus, NULL, TG_KIND_GAUGE);
 }
 
+static void test_query_stop(void **state)
+{
+    (void)state;
+    fake_check_query_stop(&tg_backend_prometheus, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -372,7 +378,7 @@ int main(void)
         cmocka_unit_test(test_outcomes), cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_health),   cmocka_unit_test(test_query),
         cmocka_unit_test(test_names),    cmocka_unit_test(test_query_of_kept_names),
-        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel),   cmocka_unit_test(test_query_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 /* Points through the Parquet writer and back through the reader, and what damage does. */
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -658,6 +659,70 @@ static void test_pruning_skips_files(void **state)
     tg_sample_deinit(&s);
 }
 
+struct looks {
+    unsigned n, until;
+};
+
+static bool look(void *arg)
+{
+    struct looks *l = arg;
+    return ++l->n > l->until;
+}
+
+/* A scan asks whether to go on while no row matches: in a large row group, over many that hold
+ * nothing, and within pages that statistics do not rule out. */
+static void test_scan_ends_without_a_match(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t row_group_rows;
+        const char *name;
+        unsigned n_looks; /* at least */
+    } cases[] = {{0, "m", 5}, {100, "m", 200}, {0, "mm", 1}, {100, "mm", 200}};
+    struct tg_sample s;
+    uint32_t len;
+    static const char *const tags[] = {"host=a"};
+    tg_sample_init(&s);
+    for (uint32_t i = 0; i < 20000; i++) {
+        static const uint8_t *series[2];
+        if (i < 2)
+            series[i] = tg_sample_series(&s, i ? "n" : "m", 0, TG_KIND_GAUGE, TG_TEMPORALITY_NONE,
+                                         "", tags, 1, NULL, &len);
+        tg_sample_add(&s, series[i == 19999], len, DAY + i, TG_VALUE_DOUBLE)->point.value.f64 = i;
+    }
+    const struct tg_tag none = {"host", "b", 4, 1, TG_ORIGIN_POINT};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct tg_buf file;
+        uint64_t n;
+        unsigned n_seen = 0;
+        struct looks looks = {.until = UINT_MAX};
+        write_ok(&s, (struct tg_parquet_options){.row_group_rows = cases[i].row_group_rows}, &file);
+        struct tg_parquet_reader *r = tg_parquet_reader_new(NULL);
+        const struct tg_parquet_filter f = {.name = cases[i].name,
+                                            .name_len = (uint32_t)strlen(cases[i].name),
+                                            .tags = &none,
+                                            .n_tags = 1,
+                                            .start_ns = INT64_MIN,
+                                            .end_ns = INT64_MAX,
+                                            .should_stop = look,
+                                            .stop_arg = &looks};
+        assert_int_equal(scan(r, file.data, file.len, &f, count, &n_seen, &n, NULL), TG_OK);
+        assert_int_equal(n_seen, 0);
+        assert_true(looks.n >= cases[i].n_looks);
+        for (unsigned until = 0; until < looks.n && until < 10; until++) {
+            struct looks few = {.until = until};
+            struct tg_parquet_filter g = f;
+            g.stop_arg = &few;
+            assert_int_equal(scan(r, file.data, file.len, &g, count, &n_seen, &n, NULL),
+                             TG_ERR_CANCELED);
+            assert_int_equal(few.n, until + 1);
+        }
+        tg_parquet_reader_free(r);
+        tg_buf_deinit(&file);
+    }
+    tg_sample_deinit(&s);
+}
+
 int main(void)
 {
     tg_hash_seed(1);
@@ -666,6 +731,7 @@ int main(void)
         cmocka_unit_test(test_one_point_of_each_type),
         cmocka_unit_test(test_rows_are_sorted),
         cmocka_unit_test(test_scan_stops_when_told),
+        cmocka_unit_test(test_scan_ends_without_a_match),
         cmocka_unit_test(test_writer_is_reusable),
         cmocka_unit_test(test_bad_series_bytes),
         cmocka_unit_test(test_bad_utf8_is_mended),

@@ -759,6 +759,55 @@ static void test_reply_after_peer_died(void **state)
     end(&f);
 }
 
+static void count_close(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+/* Whoever works on a request may ask to be told when its peer goes: once, by a FIN or a reset, and
+ * neither after the reply nor for a peer that is there. */
+static void test_peer_that_goes_is_noticed(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    static const char bytes[] = "POST /hold HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc";
+    start(&f, NULL);
+    for (int round = 0; round < 4; round++) {
+        unsigned n = 0;
+        const int fd = dial(&f);
+        put(&f, fd, bytes, sizeof(bytes) - 1);
+        while (f.n_held < 1) tg_loop_once(f.loop, 1);
+        tg_http_on_peer_close(f.held[0], count_close, &n);
+        turns(&f, 5);
+        assert_int_equal(n, 0);
+        if (round == 1) {
+            const struct linger abort_it = {1, 0};
+            (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort_it, sizeof(abort_it));
+        }
+        if (round == 2) (void)shutdown(fd, SHUT_WR); /* still to be answered */
+        if (round < 2) (void)close(fd);
+        for (int i = 0; i < 200 && n == 0 && round < 3; i++) tg_loop_once(f.loop, 10);
+        turns(&f, 5);
+        assert_int_equal(n, round < 3);
+        tg_http_reply_text(f.held[0], 200, "still here");
+        f.n_held = 0;
+        if (round >= 2) {
+            struct answer a;
+            answer_init(&a);
+            get(&f, fd, &a, 1, round == 2, 0);
+            assert_int_equal(a.n, 1);
+            assert_int_equal(a.status[0], 200);
+            tg_buf_deinit(&a.text);
+            (void)close(fd);
+        }
+        for (int i = 0; i < 100 && tg_http_server_stats(f.server).n_connections; i++)
+            tg_loop_once(f.loop, 20);
+        assert_int_equal(tg_http_server_stats(f.server).n_connections, 0);
+        assert_int_equal(n, round < 3);
+    }
+    end(&f);
+}
+
 /* An error is answered before the body is in; the client keeps sending and still sees the answer.
  */
 static void test_error_while_sending(void **state)
@@ -1063,6 +1112,7 @@ int main(void)
         cmocka_unit_test(test_write_deadline),
         cmocka_unit_test(test_late_replies),
         cmocka_unit_test(test_reply_after_peer_died),
+        cmocka_unit_test(test_peer_that_goes_is_noticed),
         cmocka_unit_test(test_error_while_sending),
         cmocka_unit_test(test_many_connections),
         cmocka_unit_test(test_deep_pipeline),

@@ -41,6 +41,7 @@ struct sink {
     unsigned n_points, n_writes;
     uint64_t opened_at; /* what open was told */
     _Atomic bool down;
+    _Atomic bool blocks;    /* writes do not return until it is no longer so */
     _Atomic bool is_silent; /* answers to writes wait until it is no longer so */
     /* `n_answers` writes are answered, the others wait for more of it. */
     _Atomic bool is_limited;
@@ -125,6 +126,7 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
                               tg_on_write on_write, void *arg)
 {
     struct sink *s = b->sink;
+    while (atomic_load(&s->blocks)) (void)usleep(1000);
     b->on_write = on_write;
     b->arg = arg;
     b->is_canceled = false;
@@ -179,6 +181,23 @@ static inline void fake_health(struct tg_backend *b, tg_on_health on_health, voi
     on_health(arg, b->sink->down ? TG_ERR_UNAVAILABLE : TG_OK, "scripted");
 }
 
+/* "endless" matches nothing and ends when it is told to; others have one row. */
+static inline void fake_query_range(struct tg_backend *b, const struct tg_query *q,
+                                    tg_on_row on_row, tg_on_query_end on_end, void *arg)
+{
+    (void)b;
+    if (q->name && strcmp(q->name, "endless") == 0) {
+        struct tg_err err;
+        while (!tg_query_must_stop(q->stop)) (void)usleep(1000);
+        on_end(arg, tg_fail(&err, TG_ERR_CANCELED, "given up"), &err);
+        return;
+    }
+    static const struct tg_series_desc series = {.name = "one", .name_len = 3};
+    const struct tg_point p = {.type = TG_VALUE_DOUBLE, .value.f64 = 1, .ts_ns = 1};
+    (void)on_row(arg, &(struct tg_query_row){&series, &p});
+    on_end(arg, TG_OK, NULL);
+}
+
 static inline enum tg_code fake_rewound(struct tg_backend *b, const struct tg_backend_rewind *how,
                                         uint64_t *pos, struct tg_err *err)
 {
@@ -204,6 +223,7 @@ static const struct tg_backend_ops fake_ops = {
     .write = fake_write,
     .cancel = fake_cancel,
     .health = fake_health,
+    .query_range = fake_query_range,
     .rewound = fake_rewound,
     .close = fake_close,
 };
@@ -298,6 +318,7 @@ static inline int teardown(void **state)
 {
     struct fixture *f = *state;
     for (int i = 0; i < 2; i++) { /* also after a test that failed on its way */
+        atomic_store(&sinks[i].blocks, false);
         atomic_store(&sinks[i].is_silent, false);
         atomic_store(&sinks[i].is_limited, false);
     }
