@@ -4,6 +4,7 @@
 --   all()         every backend has confirmed (slow, as safe as can be)
 --   primary_with_async_replication(targets[1])    that one has confirmed, the others follow
 --   primary_only(targets[1])                      goes to that one alone, which has confirmed
+-- Recipes: docs/rules.md
 
 return function(series, targets)
   -- if series.tags.team == "billing" then return all() end

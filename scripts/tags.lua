@@ -1,5 +1,6 @@
 -- tags.lua: what the tags of a series are called, and what they say.
 -- Change series.tags in place; nil removes a tag. Every other rule sees the result.
+-- Recipes: docs/rules.md
 
 -- OpenTelemetry's names with dots, as backends and dashboards usually want them.
 local renamed = {
