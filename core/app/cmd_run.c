@@ -90,7 +90,7 @@ static void reload(struct runner *r)
     tg_info("run", "SIGHUP: loading the rules anew");
     struct tg_err err = {.msg = ""};
     /* on its own thread, which says how it went */
-    if (tg_gateway_reload(r->gateway, NULL, NULL, &err) != TG_OK)
+    if (tg_gateway_reload(r->gateway, 0, NULL, NULL, &err) != TG_OK)
         tg_warn("run", "SIGHUP: the rules are not loaded: %s", err.msg);
 }
 

@@ -229,6 +229,7 @@ void tg_config_fill(struct tg_config_loader *l, struct tg_options *o, struct tg_
         .n_slots = 1,
         .max_instructions = (uint64_t)tg_options_num(r, "max_instructions"),
         .max_ms = (uint32_t)tg_options_num(r, "max_time"),
+        .trial_ms = (uint32_t)tg_options_num(r, "trial_time"),
         .max_bytes = (uint64_t)tg_options_num(r, "max_memory"),
     };
 

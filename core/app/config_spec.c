@@ -70,6 +70,8 @@ static const struct tg_option_spec rules_specs[] = {
     {"max_time", TG_OPT_DURATION, "50ms", false, 1, MINUTE_MS, NULL, "time per rule and series"},
     {"max_request_time", TG_OPT_DURATION, "2s", false, 1, MINUTE_MS, NULL,
      "time for all new series of one request; over it 503: the sender's next try comes further"},
+    {"trial_time", TG_OPT_DURATION, "10s", false, 0, HOUR_MS, NULL,
+     "a reload first decides the live series with the new rules, for so long; 0 = none of them"},
     {"max_memory", TG_OPT_BYTES, "32MiB", false, MIB, 4 * GIB, NULL, "memory of one Lua VM"},
     {0},
 };

@@ -619,6 +619,29 @@ void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg
     }
 }
 
+_Static_assert((int)TG_TABLE_PARTS == (int)CANON_SHARDS, "a part is a shard");
+
+enum tg_code tg_table_hold_part(struct tg_table *t, unsigned part, struct tg_series ***out,
+                                size_t *n)
+{
+    struct canon_shard *sh = &t->canon[part];
+    *out = NULL;
+    *n = 0;
+    (void)pthread_mutex_lock(&sh->lock);
+    struct tg_series **list =
+        sh->n ? tg_reallocarray(NULL, sh->n, sizeof(struct tg_series *)) : NULL;
+    const enum tg_code code = list || !sh->n ? TG_OK : TG_ERR_NOMEM;
+    /* Under the lock that sweep takes to unlink: none of these is dead. */
+    for (size_t k = 0; list && k < sh->cap; k++) {
+        if (!sh->slots[k]) continue;
+        tg_series_ref(sh->slots[k]);
+        list[(*n)++] = sh->slots[k];
+    }
+    (void)pthread_mutex_unlock(&sh->lock);
+    *out = list;
+    return code;
+}
+
 struct tg_table_stats tg_table_stats(const struct tg_table *t)
 {
     return (struct tg_table_stats){

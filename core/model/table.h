@@ -123,6 +123,14 @@ size_t tg_table_sweep(struct tg_table *t, uint32_t now_s);
  * back into intern. */
 void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg), void *arg);
 
+/* The table in TG_TABLE_PARTS parts, for those who look at every live series and take long. Lists
+ * the series of one part, each with a reference (tg_series_unref it): outside the guard they stay,
+ * and so do their strings, but their plans do not. *out is the caller's (tg_free; NULL when there
+ * is none). TG_ERR_NOMEM. */
+enum { TG_TABLE_PARTS = 64 };
+TG_MUST_CHECK enum tg_code tg_table_hold_part(struct tg_table *t, unsigned part,
+                                              struct tg_series ***out, size_t *n);
+
 struct tg_table_stats {
     uint64_t n_series, n_raw_keys, n_symbols;
     uint64_t n_failed; /* live series whose plan says that a rule failed */

@@ -350,7 +350,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     register_metrics(g);
     TG_TRY(tg_log_start(g->log, err));
     TG_TRY(start_sweeper(g, err));
-    TG_TRY(tg_reloader_new(g->rules, &g->reloader, err));
+    TG_TRY(tg_reloader_new(g->rules, g->table, &g->reloader, err));
     TG_TRY(tg_query_desk_new(&g->queries, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_start(&g->deliveries[i], err));
@@ -493,10 +493,10 @@ bool tg_gateway_rules_are_broken(const struct tg_gateway *g)
     return tg_rules_stats(g->rules).is_breaker_open;
 }
 
-enum tg_code tg_gateway_reload(struct tg_gateway *g, tg_on_reload on_reload, void *arg,
-                               struct tg_err *err)
+enum tg_code tg_gateway_reload(struct tg_gateway *g, unsigned flags, tg_on_reload on_reload,
+                               void *arg, struct tg_err *err)
 {
-    return tg_reloader_submit(g->reloader, on_reload, arg, err);
+    return tg_reloader_submit(g->reloader, flags, on_reload, arg, err);
 }
 
 void tg_gateway_cursor_moved(struct tg_gateway *g)

@@ -54,13 +54,19 @@ struct tg_reload_result {
     enum tg_code code;   /* TG_ERR_INVALID: a script does not load; TG_ERR_CANCELED: stopping */
     struct tg_err err;   /* "file:line: why"; the old rules stay in force */
     uint64_t generation; /* in force now */
+    struct tg_rules_report report; /* what was found, in either case */
+};
+enum tg_reload_flags {
+    TG_RELOAD_FORCE = 1,  /* also when live series fail that do not under the rules in force */
+    TG_RELOAD_STRICT = 2, /* warnings refuse the new rules, too */
 };
 typedef void (*tg_on_reload)(void *arg, const struct tg_reload_result *result);
-/* Loads the rules anew on the gateway's reload thread; on success all threads use the new
+/* Loads the rules anew on the gateway's reload thread and tries them on the live series (trial.h);
+ * `flags` of enum tg_reload_flags. On success all threads use the new
  * generation from their next decision on. The callback (NULL accepted) runs once on that thread
  * when this returned TG_OK. Reloads run one after the other. TG_ERR_FULL: too many wait. */
-TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, tg_on_reload on_reload,
-                                             void *arg, struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_gateway_reload(struct tg_gateway *g, unsigned flags,
+                                             tg_on_reload on_reload, void *arg, struct tg_err *err);
 
 /* --- status --- */
 

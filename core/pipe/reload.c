@@ -3,15 +3,18 @@
 #include <pthread.h>
 
 #include "core/base/mem.h"
+#include "core/pipe/trial.h"
 
 struct request {
     struct request *next;
+    unsigned flags;
     tg_on_reload on_reload;
     void *arg;
 };
 
 struct tg_reloader {
     struct tg_rules *rules;
+    struct tg_table *table;
     pthread_t thread;
     pthread_mutex_t lock; /* with all below */
     pthread_cond_t wake;
@@ -30,12 +33,25 @@ static struct request *take_head(struct tg_reloader *r)
     return q;
 }
 
+static enum tg_code try_on_live_series(void *arg, struct tg_rules_candidate *c,
+                                       struct tg_rules_report *report)
+{
+    struct tg_reloader *r = arg;
+    return tg_trial_run(r->table, c, report);
+}
+
 static void run(struct tg_reloader *r, struct request *q, bool is_canceled)
 {
     struct tg_reload_result result = {.err = {.msg = ""}};
+    const struct tg_rules_reload_how how = {
+        .is_forced = q->flags & TG_RELOAD_FORCE,
+        .is_strict = q->flags & TG_RELOAD_STRICT,
+        .trial = try_on_live_series,
+        .arg = r,
+    };
     result.code = is_canceled
                       ? tg_fail(&result.err, TG_ERR_CANCELED, "the gateway is shutting down")
-                      : tg_rules_reload(r->rules, &result.err);
+                      : tg_rules_reload_tried(r->rules, &how, &result.report, &result.err);
     result.generation = tg_rules_generation(r->rules);
     if (q->on_reload) q->on_reload(q->arg, &result);
     tg_free(q);
@@ -63,12 +79,14 @@ static void *reload_main(void *arg)
     return NULL;
 }
 
-enum tg_code tg_reloader_new(struct tg_rules *rules, struct tg_reloader **out, struct tg_err *err)
+enum tg_code tg_reloader_new(struct tg_rules *rules, struct tg_table *table,
+                             struct tg_reloader **out, struct tg_err *err)
 {
     *out = NULL;
     struct tg_reloader *r = tg_calloc(1, sizeof(*r));
     if (!r) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     r->rules = rules;
+    r->table = table;
     (void)pthread_mutex_init(&r->lock, NULL);
     (void)pthread_cond_init(&r->wake, NULL);
     const int rc = pthread_create(&r->thread, NULL, reload_main, r);
@@ -82,12 +100,12 @@ enum tg_code tg_reloader_new(struct tg_rules *rules, struct tg_reloader **out, s
     return TG_OK;
 }
 
-enum tg_code tg_reloader_submit(struct tg_reloader *r, tg_on_reload on_reload, void *arg,
-                                struct tg_err *err)
+enum tg_code tg_reloader_submit(struct tg_reloader *r, unsigned flags, tg_on_reload on_reload,
+                                void *arg, struct tg_err *err)
 {
     struct request *q = tg_malloc(sizeof(*q));
     if (!q) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    *q = (struct request){.on_reload = on_reload, .arg = arg};
+    *q = (struct request){.flags = flags, .on_reload = on_reload, .arg = arg};
     enum tg_code code = TG_OK;
     (void)pthread_mutex_lock(&r->lock);
     if (r->stopping) {

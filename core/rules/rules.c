@@ -132,17 +132,30 @@ static enum tg_code generation_load(const struct tg_rules *r, uint64_t number,
     return TG_OK;
 }
 
+void tg_rules_report_add(struct tg_rules_report *report, bool is_error, const char *text)
+{
+    if (is_error)
+        report->n_errors++;
+    else
+        report->n_warnings++;
+    if (report->n_items == TG_RULES_MAX_FINDINGS) return;
+    report->items[report->n_items].is_error = is_error;
+    (void)snprintf(report->items[report->n_items].text, sizeof(report->items[0].text), "%s", text);
+    report->n_items++;
+}
+
 static void add_finding(void *arg, bool is_error, const char *text)
 {
-    struct tg_rules_report *r = arg;
-    if (is_error)
-        r->n_errors++;
-    else
-        r->n_warnings++;
-    if (r->n_items == TG_RULES_MAX_FINDINGS) return;
-    r->items[r->n_items].is_error = is_error;
-    (void)snprintf(r->items[r->n_items].text, sizeof(r->items[0].text), "%s", text);
-    r->n_items++;
+    tg_rules_report_add(arg, is_error, text);
+}
+
+/* TG_ERR_INVALID with the first finding of a kind. */
+static enum tg_code refuse(const struct tg_rules_report *report, bool for_error, struct tg_err *err)
+{
+    for (uint32_t i = 0; i < report->n_items; i++)
+        if (report->items[i].is_error == for_error)
+            return tg_fail(err, TG_ERR_INVALID, "%s", report->items[i].text);
+    return tg_fail(err, TG_ERR_INVALID, "too many mistakes to name this one");
 }
 
 /* The names in the scripts that `vm` has loaded. TG_ERR_INVALID: *err says the first that is wrong.
@@ -154,11 +167,63 @@ static enum tg_code check_names(struct tg_vm *vm, const struct generation *g,
     for (unsigned i = 0; i < TG_RULES; i++)
         if (tg_names_check(vm, (enum tg_rule_no)i, &g->texts[i], add_finding, report) != TG_OK)
             return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    if (report->n_errors == n_before) return TG_OK;
-    for (uint32_t i = 0; i < report->n_items; i++)
-        if (report->items[i].is_error)
-            return tg_fail(err, TG_ERR_INVALID, "%s", report->items[i].text);
-    return tg_fail(err, TG_ERR_INVALID, "a script names what is not there");
+    return report->n_errors == n_before ? TG_OK : refuse(report, true, err);
+}
+
+struct tg_rules_candidate {
+    struct tg_rules *rules;
+    struct generation *generation;
+    struct tg_vm *vm;
+};
+
+enum tg_code tg_rules_candidate_decide(struct tg_rules_candidate *c,
+                                       const struct tg_series_desc *series, struct tg_arena *arena,
+                                       struct tg_decision *out, char *why, size_t why_cap)
+{
+    struct tg_rules *r = c->rules;
+    struct tg_vm *vm = c->vm;
+    enum tg_rule_no failed;
+    why[0] = '\0';
+    if (tg_clock_mono_ns() >= atomic_load_explicit(&r->load_until_ns, memory_order_relaxed))
+        return TG_ERR_TIMEOUT;
+    out->generation = c->generation->number;
+    const bool ok = tg_vm_decide(vm, series, arena, out, NULL, &failed);
+    if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_TIMEOUT;
+    if (ok && failed != TG_RULES) (void)snprintf(why, why_cap, "%s", vm->error);
+    const bool refused = vm->refused || vm->overrun == TG_OVERRUN_BYTES;
+    if ((refused || vm->used_bytes > vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 2) &&
+        !tg_vm_recover(vm)) {
+        tg_vm_free(vm);
+        c->vm = NULL;
+        TG_TRY(tg_vm_new(&r->config, c->generation->number, c->generation->texts, &r->load_until_ns,
+                         &c->vm, NULL));
+    }
+    return ok ? TG_OK : TG_ERR_NOMEM;
+}
+
+/* Gives what is under way so many ns more. TG_ERR_CANCELED: none. */
+static enum tg_code allow(struct tg_rules *r, uint64_t ns, struct tg_err *err)
+{
+    /* In this order: tg_rules_cancel_load does it in the other, so one of the two sees it. */
+    atomic_store(&r->load_until_ns, tg_clock_mono_ns() + ns);
+    if (!atomic_load(&r->is_canceled)) return TG_OK;
+    atomic_store(&r->load_until_ns, 0);
+    return tg_fail(err, TG_ERR_CANCELED, "the rules are not loaded any more: shutting down");
+}
+
+static enum tg_code try_candidate(struct tg_rules *r, struct tg_rules_candidate *c,
+                                  const struct tg_rules_reload_how *how,
+                                  struct tg_rules_report *report, struct tg_err *err)
+{
+    if (how->trial && r->config.trial_ms) {
+        TG_TRY(allow(r, (uint64_t)r->config.trial_ms * 1000000, err));
+        if (how->trial(how->arg, c, report) != TG_OK)
+            return tg_fail(err, TG_ERR_NOMEM, "out of memory while the new rules were tried");
+        TG_TRY(allow(r, LOAD_NS, err));
+    }
+    if (how->is_forced) return TG_OK;
+    if (report->n_errors) return refuse(report, true, err);
+    return how->is_strict && report->n_warnings ? refuse(report, false, err) : TG_OK;
 }
 
 /* Makes the VM of every slot. `made` has room for them; on failure those made are still the
@@ -178,13 +243,15 @@ static enum tg_code make_vms(struct tg_rules *r, struct generation *g, struct sl
 }
 
 static enum tg_code make_generation(struct tg_rules *r, struct generation *g,
+                                    const struct tg_rules_reload_how *how,
                                     struct tg_rules_report *report, struct tg_err *err)
 {
-    struct tg_vm *trial = NULL;
+    struct tg_rules_candidate c = {.rules = r, .generation = g};
     /* First in a VM that is thrown away: a script that fails costs no more than that one. */
-    enum tg_code code = tg_vm_new(&r->config, g->number, g->texts, &r->load_until_ns, &trial, err);
-    if (code == TG_OK) code = check_names(trial, g, report, err);
-    tg_vm_free(trial);
+    enum tg_code code = tg_vm_new(&r->config, g->number, g->texts, &r->load_until_ns, &c.vm, err);
+    if (code == TG_OK) code = check_names(c.vm, g, report, err);
+    if (code == TG_OK) code = try_candidate(r, &c, how, report, err);
+    tg_vm_free(c.vm);
     if (code != TG_OK) return code;
     struct slot_vm **made = tg_calloc(r->config.n_slots, sizeof(struct slot_vm *));
     if (!made) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
@@ -212,15 +279,13 @@ static enum tg_code say_slow_load(const struct tg_rules *r, struct tg_err *err)
 }
 
 /* Loads the scripts and makes every VM of the new generation; all or none. */
-static enum tg_code load(struct tg_rules *r, struct tg_rules_report *report, struct tg_err *err)
+static enum tg_code load(struct tg_rules *r, const struct tg_rules_reload_how *how,
+                         struct tg_rules_report *report, struct tg_err *err)
 {
     struct generation *g = NULL;
-    /* In this order: tg_rules_cancel_load does it in the other, so one of the two sees it. */
-    atomic_store(&r->load_until_ns, tg_clock_mono_ns() + LOAD_NS);
-    if (atomic_load(&r->is_canceled))
-        return tg_fail(err, TG_ERR_CANCELED, "the rules are not loaded any more: shutting down");
+    TG_TRY(allow(r, LOAD_NS, err));
     TG_TRY(generation_load(r, atomic_load(&r->generation) + 1, &g, err));
-    enum tg_code code = make_generation(r, g, report, err);
+    enum tg_code code = make_generation(r, g, how, report, err);
     if (code == TG_ERR_TIMEOUT && atomic_load(&r->is_canceled))
         code =
             tg_fail(err, TG_ERR_CANCELED, "the loading of the rules was cut short: shutting down");
@@ -278,9 +343,10 @@ failed:
 enum tg_code tg_rules_new(const struct tg_rules_config *config, struct tg_rules **out,
                           struct tg_err *err)
 {
+    static const struct tg_rules_reload_how plain = {.trial = NULL};
     struct tg_rules_report report = {.n_items = 0};
     TG_TRY(make(config, out, err));
-    const enum tg_code code = load(*out, &report, err);
+    const enum tg_code code = load(*out, &plain, &report, err);
     if (code != TG_OK) {
         tg_rules_free(*out);
         *out = NULL;
@@ -335,12 +401,30 @@ void tg_rules_free(struct tg_rules *r)
     tg_free(r);
 }
 
+/* All but the one that is said with the outcome: `said` is the beginning of its text, or NULL. */
+static void say_findings(const struct tg_rules_report *report, const char *said)
+{
+    for (uint32_t i = 0; i < report->n_items; i++) {
+        const char *text = report->items[i].text;
+        if (!said || strncmp(text, said, strlen(said)) != 0) tg_warn("rules", "%s", text);
+    }
+}
+
 enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err)
+{
+    static const struct tg_rules_reload_how plain = {.trial = NULL};
+    struct tg_rules_report report;
+    return tg_rules_reload_tried(r, &plain, &report, err);
+}
+
+enum tg_code tg_rules_reload_tried(struct tg_rules *r, const struct tg_rules_reload_how *how,
+                                   struct tg_rules_report *report, struct tg_err *err)
 {
     struct tg_err own;
     struct tg_err *e = err ? err : &own;
-    struct tg_rules_report report = {.n_items = 0};
-    const enum tg_code code = load(r, &report, e);
+    memset(report, 0, sizeof(*report));
+    const enum tg_code code = load(r, how, report, e);
+    say_findings(report, code == TG_OK ? NULL : e->msg);
     if (code == TG_OK) {
         atomic_fetch_add(&r->n_reloads, 1);
         note_error(r, ""); /* what was wrong with the scripts before is no longer so */
@@ -350,8 +434,11 @@ enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err)
     }
     atomic_fetch_add(&r->n_reload_failures, 1);
     note_error(r, e->msg);
-    tg_error("rules", "%s; generation %llu stays in force", e->msg,
-             (unsigned long long)atomic_load(&r->generation));
+    /* When all errors are the trial's, it is the operator's choice. */
+    const bool may_force = code == TG_ERR_INVALID && report->n_live > 0 && report->n_errors > 0;
+    tg_error("rules", "%s; generation %llu stays in force%s", e->msg,
+             (unsigned long long)atomic_load(&r->generation),
+             may_force ? " (POST /-/reload?force=1 puts the new rules in force all the same)" : "");
     return code;
 }
 

@@ -35,6 +35,7 @@ struct tg_rules_config {
     uint64_t max_instructions; /* per call; 0 = 1000000 */
     uint32_t max_ms;           /* per call; 0 = 50 */
     uint64_t max_bytes;        /* per VM; 0 = 32 MiB */
+    uint32_t trial_ms;         /* for the trial of a reload; 0 = none */
 };
 
 /* What a look at the scripts found. */
@@ -44,9 +45,12 @@ struct tg_rules_report {
     uint32_t n_items;              /* those kept: the first TG_RULES_MAX_FINDINGS */
     struct {
         bool is_error;
-        char text[320]; /* "routing.lua:12: to(): no backend is called ..." */
+        char text[480]; /* "routing.lua:12: to(): no backend is called ..." */
     } items[TG_RULES_MAX_FINDINGS];
+    uint64_t n_live, n_decided; /* by a trial: live series, and those of them that it decided */
 };
+/* Counts a finding and keeps its text while there is room. */
+void tg_rules_report_add(struct tg_rules_report *report, bool is_error, const char *text);
 /* Loads each script by itself, so that all that are broken are named, and looks at the names in it
  * (see names.h). Nothing of it is put in force. TG_ERR_INVALID when there is an error in `report`;
  * TG_ERR_NOMEM. */
@@ -60,6 +64,30 @@ void tg_rules_free(struct tg_rules *r); /* NULL accepted; no decider running */
 /* Loads the scripts again; on success the new generation is in force. On failure the old one stays.
  */
 TG_MUST_CHECK enum tg_code tg_rules_reload(struct tg_rules *r, struct tg_err *err);
+/* A new generation, loaded but not in force yet, in the hands of the thread that loads it. */
+struct tg_rules_candidate;
+/* Decides as tg_rules_decide would if it were in force; counts and says nothing. `why` gets "" or
+ * the error of the rule that failed. TG_ERR_NOMEM; TG_ERR_TIMEOUT when the trial's time is up, or
+ * it is canceled. */
+TG_MUST_CHECK enum tg_code tg_rules_candidate_decide(struct tg_rules_candidate *c,
+                                                     const struct tg_series_desc *series,
+                                                     struct tg_arena *arena,
+                                                     struct tg_decision *out, char *why,
+                                                     size_t why_cap);
+struct tg_rules_reload_how {
+    bool is_forced; /* what the trial finds does not refuse the new rules */
+    bool is_strict; /* warnings refuse them, too */
+    /* Tries the candidate and adds what it finds to the report; NULL = no trial. TG_ERR_NOMEM ends
+     * the reload. */
+    enum tg_code (*trial)(void *arg, struct tg_rules_candidate *c, struct tg_rules_report *report);
+    void *arg;
+};
+/* As tg_rules_reload, with a trial before the new generation is in force: an error that it finds
+ * refuses the generation. *report says what was found, also when the rules are in force. */
+TG_MUST_CHECK enum tg_code tg_rules_reload_tried(struct tg_rules *r,
+                                                 const struct tg_rules_reload_how *how,
+                                                 struct tg_rules_report *report,
+                                                 struct tg_err *err);
 /* Cuts a reload under way short, and all later ones: TG_ERR_CANCELED, the old rules stay. For a
  * stop. Any thread. */
 void tg_rules_cancel_load(struct tg_rules *r);

@@ -71,6 +71,41 @@ class Reload(unittest.TestCase):
         self.assertEqual(status["failed_series"], 1)
         self.assertEqual(g.metrics()["tidegate_series_failed"], 1)
 
+    def test_rules_that_newly_fail_for_live_series_are_refused_unless_forced(self):
+        g = self.g
+        self.assertEqual(g.influx("secret,k=v v=1 1\nm,k=v v=1 1").status, 204)
+        wait_for("a", lambda: len(self.a.lines()) == 2)
+        g.write_rule("routing", 'return function(series)\n  if series.name:find("^secret") then\n'
+                                '    return to("A" .. series.tags.k)\n  end\n  return to("a")\nend')
+        says = 'routing.lua:3: to(): no backend is called "Av"'
+        g.proc.send_signal(signal.SIGHUP)
+        wait_for("the refusal", lambda: "generation 1 stays in force (POST /-/reload?force=1" in g.log_text())
+        self.assertIn(says, g.log_text())
+        r = self.reload()
+        self.assertEqual(r.status, 400, r.text)
+        answer = r.json()
+        self.assertTrue(answer["error"].startswith(says), r.text)
+        self.assertIn("/-/reload?force=1", answer["error"])
+        self.assertIn('1 live series that the rules in force decide: "secret_v{k=\\"v\\"}"', answer["errors"][0])
+        self.assertEqual((answer["generation"], answer["live_series"], answer["decided"]), (1, 2, 2))
+        self.assertEqual(g.influx("secret,k=v v=1 2").status, 204)
+        wait_for("a", lambda: len(self.a.lines()) == 3)
+        self.assertEqual(request("POST", g.admin, "/-/reload?strict=1").status, 400)
+        r = request("POST", g.admin, "/-/reload?force=1")
+        self.assertEqual((r.status, r.json()["generation"], len(r.json()["errors"])), (200, 2, 1), r.text)
+        self.assertEqual(g.influx("secret,k=v v=1 3").status, 204)
+        wait_for("a", lambda: len(self.a.lines()) == 4)
+        self.assertEqual(self.b.lines(), [], "the series went everywhere")
+
+    def test_warnings_refuse_a_strict_reload(self):
+        g = self.g
+        g.write_rule("routing", 'return function(series)\n  if series.tags.rare then return dorp("x") end\nend')
+        r = request("POST", g.admin, "/-/reload?strict=1")
+        self.assertEqual(r.status, 400, r.text)
+        self.assertIn('there is no "dorp"; did you mean "drop"?', r.json()["error"])
+        r = self.reload()
+        self.assertEqual((r.status, len(r.json()["warnings"])), (200, 1), r.text)
+
     def test_endless_rules_do_not_stall_the_gateway(self):
         g = self.g
         g.write_rule("routing", """return function(series)

@@ -240,6 +240,8 @@ static const struct {
     {"POST", "/-/rewind?backend=sink&to=pos:x", NULL, 400, "is not a position"},
     {"POST", "/-/rewind?backend=sink&to=start", NULL, 200, "\"backend\":\"sink\",\"position\":"},
     {"POST", "/-/rewind?backend=sink&to=5m", NULL, 200, "\"backend\":\"sink\""},
+    {"POST", "/-/reload?force=yes", NULL, 400, "force: write 1 or 0"},
+    {"POST", "/-/reload?strict=true", NULL, 400, "strict: write 1 or 0"},
     {"POST", "/-/reload", "http://evil.example", 403, "other sites"},
     {"POST", "/-/reload", "null", 403, "other sites"},
     {"GET", "/api/status", "http://evil.example", 403, "other sites"},
@@ -411,7 +413,8 @@ static void test_reload(void **state)
     }
     write_tags(f, good);
     assert_int_equal(ask(f, "POST", "/-/reload", NULL), 200);
-    assert_string_equal(f->body, "{\"generation\":2}\n");
+    assert_string_equal(f->body, "{\"generation\":2,\"errors\":[],\"warnings\":[],"
+                                 "\"live_series\":0,\"decided\":0}\n");
     assert_int_equal(ask(f, "GET", "/api/explain?series=up", NULL), 200);
     assert_non_null(strstr(f->body, "\"seen\":\"again\""));
 }

@@ -445,7 +445,7 @@ static inline void reload(struct fixture *f)
 {
     struct reloaded r = {.done = false};
     struct tg_err err;
-    assert_int_equal(tg_gateway_reload(f->g, on_reload, &r, &err), TG_OK);
+    assert_int_equal(tg_gateway_reload(f->g, 0, on_reload, &r, &err), TG_OK);
     while (!atomic_load(&r.done)) (void)usleep(1000);
     if (r.result.code != TG_OK) fail_msg("%s", r.result.err.msg);
 }

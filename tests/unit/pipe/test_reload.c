@@ -9,7 +9,7 @@ static const char fine[] = "return function(s) return to('a') end\n";
 static void ask(const struct fixture *f, struct reloaded *r)
 {
     struct tg_err err = {.msg = ""};
-    const enum tg_code code = tg_gateway_reload(f->g, on_reload, r, &err);
+    const enum tg_code code = tg_gateway_reload(f->g, 0, on_reload, r, &err);
     if (code != TG_OK) fail_msg("%s", err.msg);
 }
 
@@ -27,7 +27,7 @@ static void test_reloads_run_in_order(void **state)
     struct tg_err err = {.msg = ""};
     enum tg_code code = TG_OK;
     while (code == TG_OK && n < TG_RELOAD_MAX_WAITING + 2) {
-        code = tg_gateway_reload(f->g, on_reload, &r[n], &err);
+        code = tg_gateway_reload(f->g, 0, on_reload, &r[n], &err);
         n += code == TG_OK;
     }
     assert_int_equal(code, TG_ERR_FULL);

@@ -1,0 +1,128 @@
+#include "core/pipe/trial.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/mem.h"
+
+enum { MAX_GROUPS = 16 };
+
+/* Series that fail with the same message. */
+struct group {
+    char why[256];
+    char example[128];
+    uint64_t n;
+};
+
+struct trial {
+    struct tg_table *table;
+    struct tg_rules_candidate *candidate;
+    struct tg_arena arena;
+    struct tg_buf text;
+    uint64_t n_decided;
+    struct group groups[MAX_GROUPS];
+    uint32_t n_groups;
+    uint64_t n_other; /* fail with messages for which there is no group left */
+};
+
+static void note_failure(struct trial *t, const struct tg_series_desc *d, const char *why)
+{
+    uint32_t i = 0;
+    while (i < t->n_groups && strcmp(t->groups[i].why, why) != 0) i++;
+    if (i == MAX_GROUPS) {
+        t->n_other++;
+        return;
+    }
+    struct group *g = &t->groups[i];
+    if (i == t->n_groups) {
+        t->n_groups++;
+        (void)snprintf(g->why, sizeof(g->why), "%s", why);
+        tg_buf_reset(&t->text);
+        if (tg_series_desc_print(d, &t->text) == TG_OK)
+            tg_quote(g->example, sizeof(g->example), t->text.data, t->text.len);
+    }
+    g->n++;
+}
+
+/* TG_ERR_TIMEOUT: no more time. */
+static enum tg_code try_series(struct trial *t, const struct tg_series *s)
+{
+    struct tg_guard *guard = tg_table_guard(t->table);
+    struct tg_series_desc desc;
+    struct tg_decision decision;
+    char why[256];
+    const int ticket = tg_guard_enter(guard);
+    const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
+    const bool is_fine_now = plan && !plan->failed;
+    tg_guard_exit(guard, ticket);
+    enum tg_code code = tg_table_describe(t->table, s, &desc, &t->arena);
+    if (code == TG_OK)
+        code =
+            tg_rules_candidate_decide(t->candidate, &desc, &t->arena, &decision, why, sizeof(why));
+    if (code == TG_OK) {
+        t->n_decided++;
+        if (decision.failed && is_fine_now) note_failure(t, &desc, why);
+    }
+    tg_arena_reset(&t->arena);
+    return code;
+}
+
+static void report_groups(const struct trial *t, struct tg_rules_report *report)
+{
+    char text[480];
+    for (uint32_t i = 0; i < t->n_groups; i++) {
+        const struct group *g = &t->groups[i];
+        (void)snprintf(text, sizeof(text),
+                       "%s (%" PRIu64 " live series that the rules in force decide%s: %s)", g->why,
+                       g->n, g->n == 1 ? "" : ", such as", g->example);
+        tg_rules_report_add(report, true, text);
+    }
+    if (t->n_other) {
+        (void)snprintf(text, sizeof(text), "%" PRIu64 " more live series fail for other reasons",
+                       t->n_other);
+        tg_rules_report_add(report, true, text);
+    }
+    if (report->n_decided >= report->n_live) return;
+    (void)snprintf(text, sizeof(text),
+                   "decided %" PRIu64 " of %" PRIu64
+                   " live series in rules.trial_time; whether the others fail is not known",
+                   report->n_decided, report->n_live);
+    tg_rules_report_add(report, false, text);
+}
+
+enum tg_code tg_trial_run(struct tg_table *table, struct tg_rules_candidate *c,
+                          struct tg_rules_report *report)
+{
+    struct trial *t = tg_calloc(1, sizeof(*t));
+    if (!t) return TG_ERR_NOMEM;
+    t->table = table;
+    t->candidate = c;
+    tg_arena_init(&t->arena, 16 << 20);
+    tg_buf_init(&t->text, 1 << 20);
+    enum tg_code code = TG_OK;
+    uint64_t n_seen = 0;
+    for (unsigned part = 0; part < TG_TABLE_PARTS && code == TG_OK; part++) {
+        struct tg_series **list;
+        size_t n;
+        code = tg_table_hold_part(table, part, &list, &n);
+        n_seen += n;
+        for (size_t i = 0; i < n; i++) {
+            if (code == TG_OK) code = try_series(t, list[i]);
+            tg_series_unref(list[i]);
+        }
+        tg_free(list);
+    }
+    if (code == TG_ERR_TIMEOUT) {
+        const uint64_t n_live = tg_table_stats(table).n_series;
+        if (n_live > n_seen) n_seen = n_live;
+        code = TG_OK;
+    }
+    report->n_live = n_seen;
+    report->n_decided = t->n_decided;
+    if (code == TG_OK) report_groups(t, report);
+    tg_buf_deinit(&t->text);
+    tg_arena_deinit(&t->arena);
+    tg_free(t);
+    return code;
+}

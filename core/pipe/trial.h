@@ -1,0 +1,22 @@
+/* trial.h: new rules tried on every live series before they are in force.
+ *
+ * What fails under the new rules and does not under those in force is a mistake of the edit, such
+ * as a backend's name that is put together at run time: an error, which refuses the reload unless
+ * it is forced. Failures with the same message are one finding, with a count and an example. A
+ * trial has rules.trial_time; what it does not come to is said, as a warning.
+ *
+ *   part of the table -> [ series held by reference ] -> decide with the candidate -> groups
+ *
+ * Threading: the reload thread.
+ */
+#ifndef TG_PIPE_TRIAL_H
+#define TG_PIPE_TRIAL_H
+
+#include "core/model/table.h"
+#include "core/rules/rules.h"
+
+/* Decides the live series of `table` with the candidate. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_trial_run(struct tg_table *table, struct tg_rules_candidate *c,
+                                        struct tg_rules_report *report);
+
+#endif

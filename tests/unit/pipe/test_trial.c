@@ -1,0 +1,229 @@
+/* New rules are tried on the live series before they are in force. */
+#include "core/pipe/trial.h"
+#include "core/pipe/decide.h"
+#include "tests/unit/rules/rules_fixture.h"
+
+#define R(body) "return function(series) " body " end"
+
+static struct tg_rules_report report;
+
+struct rig {
+    struct fixture f;
+    struct tg_table *table;
+    struct tg_decider decider;
+};
+
+static void rig_init(struct rig *r, const char *routing, uint32_t trial_ms)
+{
+    fx_init(&r->f, (const char *const[]){NULL, routing, NULL, NULL});
+    r->f.config.trial_ms = trial_ms;
+    fx_load(&r->f);
+    r->table = tg_table_new(&(struct tg_table_config){.idle_s = 10});
+    assert_non_null(r->table);
+    tg_decider_init(&r->decider, r->f.rules, r->table, NULL, 0, 0);
+}
+
+static void rig_deinit(struct rig *r)
+{
+    tg_decider_deinit(&r->decider);
+    assert_true(tg_table_validate(r->table));
+    /* No reference is left behind: all of them can leave. */
+    for (int i = 0; i < 4; i++) (void)tg_table_sweep(r->table, tg_clock_coarse_s() + 100);
+    assert_int_equal(tg_table_stats(r->table).n_series, 0);
+    tg_table_free(r->table);
+    fx_deinit(&r->f);
+}
+
+/* Makes series and decides them by the rules in force. */
+static void make_series(struct rig *r, const char *prefix, int n)
+{
+    const int ticket = tg_guard_enter(tg_table_guard(r->table));
+    for (int i = 0; i < n; i++) {
+        char name[64];
+        const int len = snprintf(name, sizeof(name), "%s%d", prefix, i);
+        struct tg_series_desc d = {.name = name, .name_len = (uint32_t)len, .unit = ""};
+        struct tg_series *s;
+        assert_int_equal(tg_table_intern(r->table, &d, &s, NULL), TG_OK);
+        assert_non_null(tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules)));
+    }
+    tg_guard_exit(tg_table_guard(r->table), ticket);
+}
+
+static enum tg_code run_trial(void *table, struct tg_rules_candidate *c, struct tg_rules_report *to)
+{
+    return tg_trial_run(table, c, to);
+}
+
+static enum tg_code reload(struct rig *r, const char *routing, bool is_forced, bool is_strict)
+{
+    const struct tg_rules_reload_how how = {
+        .is_forced = is_forced, .is_strict = is_strict, .trial = run_trial, .arg = r->table};
+    fx_write(&r->f, FX_ROUTING, routing, strlen(routing));
+    return tg_rules_reload_tried(r->f.rules, &how, &report, &r->f.err);
+}
+
+static void test_what_newly_fails_refuses_the_reload(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("if series.name:find('^bad') then error('no') end return to('influx')"), 60000);
+    make_series(&r, "bad", 5);
+    make_series(&r, "a.", 300);
+    make_series(&r, "b.", 1);
+    /* The same and one more fail: only what did not fail before counts. */
+    static const char worse[] =
+        R("if series.name:find('^bad') then error('no') end\n"
+          "return to(series.name:sub(1, 2) == 'a.' and 'inf' .. 'lx' or series.name)");
+    for (int twice = 0; twice < 2; twice++) {
+        assert_int_equal(reload(&r, worse, false, false), TG_ERR_INVALID);
+        assert_non_null(strstr(r.f.err.msg, "routing.lua:2: to(): no backend is called \"inflx\""));
+        assert_int_equal(report.n_errors, 2);
+        assert_int_equal(report.n_live, 306);
+        assert_int_equal(report.n_decided, 306);
+        bool has_many = false;
+        bool has_one = false;
+        for (uint32_t i = 0; i < report.n_items; i++) {
+            has_many |= strstr(report.items[i].text, "(300 live series that the rules in force "
+                                                     "decide, such as: \"a.") != NULL;
+            has_one |= strstr(report.items[i].text, "(1 live series that the rules in force "
+                                                    "decide: \"b.0\")") != NULL;
+        }
+        assert_true(has_many);
+        assert_true(has_one);
+        assert_int_equal(tg_rules_generation(r.f.rules), 1);
+    }
+    const struct tg_rules_stats before = tg_rules_stats(r.f.rules);
+    assert_int_equal(before.n_errors, 5); /* of the decisions above: a trial counts nothing */
+    assert_int_equal(reload(&r, worse, true, true), TG_OK);
+    assert_int_equal(report.n_errors, 2);
+    assert_int_equal(tg_rules_generation(r.f.rules), 2);
+    rig_deinit(&r);
+}
+
+static void test_fine_rules_are_not_held_up(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    make_series(&r, "a.", 100);
+    assert_int_equal(reload(&r, R("return to('archive')"), false, true), TG_OK);
+    assert_int_equal(report.n_items, 0);
+    assert_int_equal(report.n_decided, 100);
+    /* Series that never had a decision that did not fail do not count. */
+    assert_int_equal(reload(&r, R("error('x')"), true, false), TG_OK);
+    make_series(&r, "a.", 100);
+    assert_int_equal(reload(&r, R("error('y')"), false, false), TG_OK);
+    rig_deinit(&r);
+}
+
+static void test_strict_takes_warnings_for_errors(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    static const char warns[] = R("if series.tags.x then return dorp('x') end");
+    assert_int_equal(reload(&r, warns, false, true), TG_ERR_INVALID);
+    assert_non_null(strstr(r.f.err.msg, "did you mean \"drop\""));
+    assert_int_equal(reload(&r, warns, false, false), TG_OK);
+    assert_int_equal(report.n_warnings, 1);
+    rig_deinit(&r);
+}
+
+static void test_a_trial_has_its_time(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 1);
+    make_series(&r, "a.", 5000);
+    static const char slow[] = R("for i = 1, 50000 do local _ = i end return to('archive')");
+    assert_int_equal(reload(&r, slow, false, false), TG_OK);
+    assert_int_equal(report.n_live, 5000);
+    assert_true(report.n_decided < 5000);
+    assert_int_equal(report.n_warnings, 1);
+    assert_non_null(strstr(report.items[0].text, "of 5000 live series in rules.trial_time"));
+    assert_int_equal(reload(&r, slow, false, true), TG_ERR_INVALID);
+    rig_deinit(&r);
+    rig_init(&r, R("return to('influx')"), 0); /* none at all */
+    make_series(&r, "a.", 5);
+    assert_int_equal(reload(&r, R("error('x')"), false, true), TG_OK);
+    assert_int_equal(report.n_decided, 0);
+    rig_deinit(&r);
+}
+
+static void test_a_trial_that_grows_goes_on_in_a_fresh_vm(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    r.f.config.max_bytes = 1 << 20;
+    make_series(&r, "a.", 2000);
+    /* Garbage beyond the VM's memory, and a bomb for some. */
+    assert_int_equal(
+        reload(&r,
+               R("local s = ('x'):rep(100000) if series.name:find('7$') then while true "
+                 "do s = s .. s end end return to('archive')"),
+               false, false),
+        TG_ERR_INVALID);
+    assert_int_equal(report.n_decided, 2000);
+    rig_deinit(&r);
+}
+
+static enum tg_code cancel(void *rules, struct tg_rules_candidate *c, struct tg_rules_report *to)
+{
+    (void)to;
+    struct tg_arena arena;
+    struct tg_decision d;
+    char why[64];
+    const struct tg_series_desc series = {.name = "m", .name_len = 1, .unit = ""};
+    tg_arena_init(&arena, 0);
+    assert_int_equal(tg_rules_candidate_decide(c, &series, &arena, &d, why, sizeof(why)), TG_OK);
+    tg_rules_cancel_load(rules);
+    assert_int_equal(tg_rules_candidate_decide(c, &series, &arena, &d, why, sizeof(why)),
+                     TG_ERR_TIMEOUT);
+    tg_arena_deinit(&arena);
+    return TG_OK;
+}
+
+static void test_a_stop_ends_a_trial(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    const struct tg_rules_reload_how how = {.trial = cancel, .arg = r.f.rules};
+    assert_int_equal(tg_rules_reload_tried(r.f.rules, &how, &report, &r.f.err), TG_ERR_CANCELED);
+    assert_int_equal(tg_rules_generation(r.f.rules), 1);
+    rig_deinit(&r);
+}
+
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    make_series(&r, "a.", 3);
+    for (uint64_t n = 1;; n += 7) {
+        const uint64_t generation = tg_rules_generation(r.f.rules);
+        tg_mem_fail_at(n);
+        const enum tg_code code = reload(&r, R("return to('archive')"), false, false);
+        const bool fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        assert_true(code == TG_OK || code == TG_ERR_NOMEM || code == TG_ERR_INVALID);
+        assert_int_equal(tg_rules_generation(r.f.rules), generation + (code == TG_OK));
+        if (!fired) break;
+    }
+    rig_deinit(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_newly_fails_refuses_the_reload),
+        cmocka_unit_test(test_fine_rules_are_not_held_up),
+        cmocka_unit_test(test_strict_takes_warnings_for_errors),
+        cmocka_unit_test(test_a_trial_has_its_time),
+        cmocka_unit_test(test_a_trial_that_grows_goes_on_in_a_fresh_vm),
+        cmocka_unit_test(test_a_stop_ends_a_trial),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
