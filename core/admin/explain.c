@@ -7,40 +7,147 @@
 #include "core/admin/internal.h"
 #include "core/admin/json.h"
 #include "core/base/option.h"
+#include "core/codec/influx_line.h"
 
-enum tg_code tg_explain_desc(const struct tg_selector *s, const char *kind, const char *unit,
+/* --- reading --- */
+
+static enum tg_code read_kind(const char *kind, struct tg_series_desc *out, struct tg_err *err)
+{
+    const char *known[TG_KINDS];
+    for (int k = 0; k < TG_KINDS; k++) {
+        known[k] = tg_kind_name((enum tg_kind)k);
+        if (strcmp(known[k], kind) != 0) continue;
+        out->kind = (uint8_t)k;
+        if (k == TG_KIND_COUNTER || k == TG_KIND_HISTOGRAM || k == TG_KIND_EXP_HISTOGRAM)
+            out->temporality = TG_TEMPORALITY_CUMULATIVE;
+        return TG_OK;
+    }
+    const char *near = tg_nearest_name(kind, known, TG_KINDS);
+    return tg_fail(err, TG_ERR_INVALID,
+                   "unknown kind \"%.40s\"%s%s%s; it is gauge, counter, histogram, "
+                   "exponential_histogram, summary or unknown",
+                   kind, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+/* The tags that `keys` names ("a,b") get an origin. */
+static enum tg_code read_origins(const char *keys, enum tg_origin origin,
+                                 struct tg_series_desc *out, struct tg_err *err)
+{
+    for (const char *p = keys; p && *p;) {
+        const size_t len = strcspn(p, ",");
+        bool is_found = false;
+        for (uint32_t i = 0; i < out->n_tags; i++) {
+            if (out->tags[i].key_len != len || memcmp(out->tags[i].key, p, len) != 0) continue;
+            out->tags[i].origin = (uint8_t)origin;
+            is_found = true;
+        }
+        if (!is_found)
+            return tg_fail(err, TG_ERR_INVALID, "%s: the series has no tag \"%.*s\"",
+                           origin == TG_ORIGIN_SCOPE ? "scope" : "resource",
+                           (int)(len < 60 ? len : 60), p);
+        p += len;
+        p += *p == ',';
+    }
+    return TG_OK;
+}
+
+static enum tg_code join_name(const char *measurement, const char *field, struct tg_arena *arena,
+                              struct tg_series_desc *out, struct tg_err *err)
+{
+    if (!measurement || !*measurement || !field || !*field)
+        return tg_fail(err, TG_ERR_INVALID, "measurement and field go together: give both");
+    const size_t m = strlen(measurement);
+    const size_t f = strlen(field);
+    char *name = tg_arena_alloc(arena, m + f + 2);
+    if (!name) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    (void)snprintf(name, m + f + 2, "%s_%s", measurement, field);
+    out->name = name;
+    out->name_len = (uint32_t)(m + 1 + f);
+    out->field_len = (uint32_t)f;
+    return TG_OK;
+}
+
+static enum tg_code read_selector(const struct tg_explain_words *w, struct tg_arena *arena,
+                                  struct tg_series_desc *out, struct tg_err *err)
+{
+    struct tg_selector s;
+    TG_TRY(tg_selector_parse(w->series ? w->series : "", arena, &s, err));
+    out->tags = s.tags;
+    out->n_tags = s.n_tags;
+    if (w->measurement || w->field) {
+        if (s.name)
+            return tg_fail(err, TG_ERR_INVALID,
+                           "the name of an Influx series is its measurement and field: write "
+                           "{tag=\"value\"} without a name beside them");
+        return join_name(w->measurement, w->field, arena, out, err);
+    }
+    if (!s.name)
+        return tg_fail(err, TG_ERR_INVALID, "the series has no name; write metric{tag=\"value\"}");
+    out->name = s.name;
+    out->name_len = (uint32_t)strlen(s.name);
+    return TG_OK;
+}
+
+/* The series of a decoded line, copied out of the table that it was decoded into. */
+static enum tg_code copy_line(struct tg_table *t, const struct tg_decode *d, struct tg_arena *arena,
+                              struct tg_series_desc *out, struct tg_err *err)
+{
+    if (d->n_rejected) return tg_fail(err, TG_ERR_INVALID, "%s", d->first_reject.msg);
+    if (d->batch->n_points != 1)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "the line has %u fields, each a series of its own: give one line with one "
+                       "field",
+                       d->batch->n_points);
+    struct tg_buf bytes;
+    tg_buf_init(&bytes, 16 << 20);
+    enum tg_code code = tg_table_describe(t, d->batch->points[0].series, out, arena);
+    if (code == TG_OK) code = tg_series_desc_encode(out, &bytes);
+    uint8_t *copy = code == TG_OK ? tg_arena_alloc(arena, bytes.len) : NULL;
+    if (copy) {
+        memcpy(copy, bytes.data, bytes.len);
+        code = tg_series_desc_parse(copy, bytes.len, out, arena, err);
+    } else {
+        code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    }
+    tg_buf_deinit(&bytes);
+    return code;
+}
+
+static enum tg_code read_line(const char *line, struct tg_arena *arena, struct tg_series_desc *out,
+                              struct tg_err *err)
+{
+    const struct tg_table_config config = {.max_series = 100};
+    struct tg_table *t = tg_table_new(&config);
+    if (!t) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    struct tg_batch batch;
+    tg_batch_init(&batch, tg_table_guard(t), 1000, 1 << 20);
+    struct tg_decode d = {.table = t, .batch = &batch, .arena = arena};
+    enum tg_code code = tg_influx_decode((const uint8_t *)line, strlen(line), 1, &d, err);
+    if (code == TG_OK) code = copy_line(t, &d, arena, out, err);
+    tg_batch_deinit(&batch);
+    tg_table_free(t);
+    return code;
+}
+
+enum tg_code tg_explain_read(const struct tg_explain_words *w, struct tg_arena *arena,
                              struct tg_series_desc *out, struct tg_err *err)
 {
     memset(out, 0, sizeof(*out));
-    if (!s->name)
-        return tg_fail(err, TG_ERR_INVALID, "the series has no name; write metric{tag=\"value\"}");
-    out->name = s->name;
-    out->name_len = (uint32_t)strlen(s->name);
-    out->unit = unit ? unit : "";
-    out->unit_len = (uint32_t)strlen(out->unit);
-    out->tags = s->tags;
-    out->n_tags = s->n_tags;
-    if (kind) {
-        const char *known[TG_KINDS];
-        int found = -1;
-        for (int k = 0; k < TG_KINDS; k++) {
-            known[k] = tg_kind_name((enum tg_kind)k);
-            if (strcmp(known[k], kind) == 0) found = k;
-        }
-        const char *near = tg_nearest_name(kind, known, TG_KINDS);
-        if (found < 0)
-            return tg_fail(err, TG_ERR_INVALID,
-                           "unknown kind \"%.40s\"%s%s%s; it is gauge, counter, histogram, "
-                           "exponential_histogram, summary or unknown",
-                           kind, near ? "; did you mean \"" : "", near ? near : "",
-                           near ? "\"?" : "");
-        out->kind = (uint8_t)found;
-        if (found == TG_KIND_COUNTER || found == TG_KIND_HISTOGRAM ||
-            found == TG_KIND_EXP_HISTOGRAM)
-            out->temporality = TG_TEMPORALITY_CUMULATIVE;
+    if (w->line && (w->series || w->measurement || w->field))
+        return tg_fail(err, TG_ERR_INVALID,
+                       "a line says all of its series: give nothing beside it");
+    TG_TRY(w->line ? read_line(w->line, arena, out, err) : read_selector(w, arena, out, err));
+    if (w->unit || !out->unit) {
+        out->unit = w->unit ? w->unit : "";
+        out->unit_len = (uint32_t)strlen(out->unit);
     }
+    if (w->kind) TG_TRY(read_kind(w->kind, out, err));
+    TG_TRY(read_origins(w->resource, TG_ORIGIN_RESOURCE, out, err));
+    TG_TRY(read_origins(w->scope, TG_ORIGIN_SCOPE, out, err));
     return tg_series_desc_canonicalise(out, &tg_series_limits_default, err);
 }
+
+/* --- writing --- */
 
 char *tg_explain_duration(char *out, size_t cap, int64_t ms)
 {
@@ -62,12 +169,42 @@ char *tg_explain_duration(char *out, size_t cap, int64_t ms)
     return out;
 }
 
+static enum tg_code put_text(struct tg_buf *out, const char *name, const char *s, size_t len)
+{
+    TG_TRY(tg_buf_printf(out, ",\"%s\":", name));
+    return tg_json_string(out, s, len);
+}
+
+static enum tg_code put_origins(struct tg_buf *out, const struct tg_series_desc *d)
+{
+    static const char *const names[] = {"point", "scope", "resource"};
+    const char *sep = "";
+    TG_TRY(tg_buf_printf(out, ",\"origins\":{"));
+    for (uint32_t i = 0; i < d->n_tags; i++) {
+        if (d->tags[i].origin == TG_ORIGIN_POINT || d->tags[i].origin > TG_ORIGIN_RESOURCE)
+            continue;
+        TG_TRY(tg_buf_printf(out, "%s", sep));
+        TG_TRY(tg_json_string(out, d->tags[i].key, d->tags[i].key_len));
+        TG_TRY(tg_buf_printf(out, ":\"%s\"", names[d->tags[i].origin]));
+        sep = ",";
+    }
+    return tg_buf_append(out, "}", 1);
+}
+
 static enum tg_code put_desc(struct tg_buf *out, const char *name, const struct tg_series_desc *d)
 {
+    static const char *const temporalities[] = {"none", "delta", "cumulative"};
     TG_TRY(tg_buf_printf(out, "\"%s\":{\"name\":", name));
     TG_TRY(tg_json_string(out, d->name, d->name_len));
-    TG_TRY(tg_buf_printf(out, ",\"kind\":\"%s\",\"unit\":", tg_kind_name((enum tg_kind)d->kind)));
-    TG_TRY(tg_json_string(out, d->unit, d->unit_len));
+    TG_TRY(tg_buf_printf(out, ",\"kind\":\"%s\"", tg_kind_name((enum tg_kind)d->kind)));
+    TG_TRY(put_text(out, "unit", d->unit, d->unit_len));
+    if (d->temporality <= TG_TEMPORALITY_CUMULATIVE)
+        TG_TRY(tg_buf_printf(out, ",\"temporality\":\"%s\"", temporalities[d->temporality]));
+    if (d->field_len > 0 && d->field_len < d->name_len) {
+        const size_t m = d->name_len - d->field_len - 1;
+        TG_TRY(put_text(out, "measurement", d->name, m));
+        TG_TRY(put_text(out, "field", d->name + m + 1, d->field_len));
+    }
     TG_TRY(tg_buf_printf(out, ",\"tags\":{"));
     for (uint32_t i = 0; i < d->n_tags; i++) {
         if (i) TG_TRY(tg_buf_append(out, ",", 1));
@@ -75,84 +212,139 @@ static enum tg_code put_desc(struct tg_buf *out, const char *name, const struct 
         TG_TRY(tg_buf_append(out, ":", 1));
         TG_TRY(tg_json_string(out, d->tags[i].value, d->tags[i].value_len));
     }
-    return tg_buf_printf(out, "}}");
+    TG_TRY(tg_buf_append(out, "}", 1));
+    TG_TRY(put_origins(out, d));
+    return tg_buf_append(out, "}", 1);
 }
 
-static enum tg_code put_names(struct tg_buf *out, const char *name, uint32_t mask,
-                              const char *const *backends, unsigned n_backends)
+/* "targets":[..],"wait":[..],"strategy":"..","failed":.. */
+static enum tg_code put_route(struct tg_buf *out, uint32_t targets, uint32_t wait, uint8_t strategy,
+                              bool failed, const struct tg_config *c)
 {
-    TG_TRY(tg_buf_printf(out, "\"%s\":[", name));
-    bool any = false;
-    for (unsigned i = 0; i < n_backends; i++) {
-        if (!(mask >> i & 1)) continue;
-        if (any) TG_TRY(tg_buf_append(out, ",", 1));
-        any = true;
-        TG_TRY(tg_json_string(out, backends[i], strlen(backends[i])));
+    for (int waits = 0; waits < 2; waits++) {
+        const char *sep = "";
+        TG_TRY(tg_buf_printf(out, waits ? "],\"wait\":[" : "\"targets\":["));
+        for (unsigned i = 0; i < c->n_backends; i++) {
+            if (!((waits ? wait : targets) >> i & 1)) continue;
+            TG_TRY(tg_buf_printf(out, "%s", sep));
+            TG_TRY(tg_json_string(out, c->rules.backends[i], strlen(c->rules.backends[i])));
+            sep = ",";
+        }
+    }
+    return tg_buf_printf(out, "],\"dropped\":%s,\"strategy\":\"%s\",\"failed\":%s",
+                         targets ? "false" : "true", tg_strategy_name((enum tg_strategy)strategy),
+                         failed ? "true" : "false");
+}
+
+static enum tg_code put_steps(struct tg_buf *out, const struct tg_rules_trace *trace)
+{
+    TG_TRY(tg_buf_printf(out, ",\"steps\":["));
+    for (size_t i = 0; i < sizeof(trace->steps) / sizeof(trace->steps[0]); i++) {
+        TG_TRY(tg_buf_printf(out, "%s{\"what\":", i ? "," : ""));
+        TG_TRY(tg_json_string(out, trace->steps[i].what, strlen(trace->steps[i].what)));
+        TG_TRY(put_text(out, "file", trace->steps[i].file, strlen(trace->steps[i].file)));
+        TG_TRY(tg_buf_printf(out, ",\"line\":%d", trace->steps[i].line));
+        TG_TRY(put_text(out, "note", trace->steps[i].note, strlen(trace->steps[i].note)));
+        TG_TRY(tg_buf_append(out, "}", 1));
     }
     return tg_buf_append(out, "]", 1);
 }
 
-enum tg_code tg_explain_json(struct tg_buf *out, const struct tg_series_desc *series,
-                             const struct tg_decision *d, const struct tg_rules_trace *trace,
-                             const char *const *backends, unsigned n_backends)
+static enum tg_code put_match(struct tg_buf *out, const struct tg_explained *e)
 {
+    TG_TRY(tg_buf_printf(out, ",\"live\":%s,\"matches\":%" PRIu64 ",\"others\":[",
+                         e->is_live ? "true" : "false", e->n_matches));
+    for (uint32_t i = 0; i < e->n_others; i++) {
+        if (i) TG_TRY(tg_buf_append(out, ",", 1));
+        TG_TRY(tg_json_string(out, e->others[i], strlen(e->others[i])));
+    }
+    TG_TRY(tg_buf_append(out, "]", 1));
+    return e->is_live ? tg_buf_printf(out, ",\"idle_s\":%" PRIu32, e->idle_s) : TG_OK;
+}
+
+/* What the points of the series go by, and how far the backends are that get them. */
+static enum tg_code put_in_force(struct tg_buf *out, const struct tg_explained *e,
+                                 const struct tg_config *c, const struct tg_gateway_status *status)
+{
+    TG_TRY(tg_buf_printf(out, ",\"in_force\":{\"generation\":%" PRIu64 ",\"kept\":%s,",
+                         e->generation, e->kept ? "true" : "false"));
+    TG_TRY(put_route(out, e->targets, e->wait, e->strategy, e->failed, c));
+    TG_TRY(tg_buf_append(out, "}", 1));
+    if (!status) return TG_OK;
+    const char *sep = "";
+    TG_TRY(tg_buf_printf(out, ",\"backends\":["));
+    for (unsigned i = 0; i < status->n_backends; i++) {
+        const struct tg_backend_status *b = &status->backends[i];
+        if (!(e->targets >> i & 1)) continue;
+        TG_TRY(tg_buf_printf(out, "%s{\"name\":", sep));
+        TG_TRY(tg_json_string(out, b->name, strlen(b->name)));
+        TG_TRY(tg_buf_printf(out, ",\"state\":\"%s\",\"waiting\":%" PRIu64 ",\"lag_ms\":%" PRId64,
+                             tg_delivery_state_name(b->state), b->ledger.waiting, b->lag_ms));
+        if (!b->healthy) TG_TRY(put_text(out, "last_error", b->last_error, strlen(b->last_error)));
+        TG_TRY(tg_buf_append(out, "}", 1));
+        sep = ",";
+    }
+    return tg_buf_append(out, "]", 1);
+}
+
+enum tg_code tg_explain_json(struct tg_buf *out, const struct tg_explained *e,
+                             const struct tg_config *config, const struct tg_gateway_status *status,
+                             const struct tg_buf *more)
+{
+    const struct tg_decision *d = &e->decision;
     TG_TRY(tg_buf_append(out, "{", 1));
-    TG_TRY(put_desc(out, "series", series));
+    TG_TRY(put_desc(out, "series", &e->series));
+    TG_TRY(put_match(out, e));
     TG_TRY(tg_buf_printf(out, ",\"generation\":%" PRIu64 ",", d->generation));
     TG_TRY(put_desc(out, "mapped", &d->mapped));
     TG_TRY(tg_buf_append(out, ",", 1));
-    TG_TRY(put_names(out, "targets", d->targets, backends, n_backends));
-    TG_TRY(tg_buf_append(out, ",", 1));
-    TG_TRY(put_names(out, "wait", d->wait, backends, n_backends));
-    TG_TRY(tg_buf_printf(out,
-                         ",\"dropped\":%s,\"strategy\":\"%s\",\"failed\":%s,\"retention\":{"
-                         "\"keep_ms\":%" PRId64 ",\"rollups\":[",
-                         d->targets ? "false" : "true",
-                         tg_strategy_name((enum tg_strategy)d->strategy),
-                         d->failed ? "true" : "false", d->retention.keep_ms));
+    TG_TRY(put_route(out, d->targets, d->wait, d->strategy, d->failed, config));
+    TG_TRY(tg_buf_printf(out, ",\"retention\":{\"keep_ms\":%" PRId64 ",\"rollups\":[",
+                         d->retention.keep_ms));
     for (uint32_t i = 0; i < d->retention.n_rollups; i++)
         TG_TRY(tg_buf_printf(out, "%s{\"every_ms\":%" PRId64 ",\"keep_ms\":%" PRId64 "}",
                              i ? "," : "", d->retention.rollups[i].every_ms,
                              d->retention.rollups[i].keep_ms));
-    TG_TRY(tg_buf_printf(out, "]},\"steps\":["));
-    for (size_t i = 0; i < sizeof(trace->steps) / sizeof(trace->steps[0]); i++) {
-        if (i) TG_TRY(tg_buf_append(out, ",", 1));
-        TG_TRY(tg_buf_printf(out, "{\"what\":"));
-        TG_TRY(tg_json_string(out, trace->steps[i].what, strlen(trace->steps[i].what)));
-        TG_TRY(tg_buf_printf(out, ",\"file\":"));
-        TG_TRY(tg_json_string(out, trace->steps[i].file, strlen(trace->steps[i].file)));
-        TG_TRY(tg_buf_printf(out, ",\"line\":%d,\"note\":", trace->steps[i].line));
-        TG_TRY(tg_json_string(out, trace->steps[i].note, strlen(trace->steps[i].note)));
-        TG_TRY(tg_buf_append(out, "}", 1));
+    TG_TRY(tg_buf_printf(out, "]}"));
+    TG_TRY(put_steps(out, &e->trace));
+    if (e->has_plan) TG_TRY(put_in_force(out, e, config, status));
+    if (more) {
+        TG_TRY(tg_buf_printf(out, ",\"gateway\":"));
+        TG_TRY(tg_buf_append(out, more->data, more->len));
     }
-    return tg_buf_append(out, "]}\n", 3);
+    return tg_buf_append(out, "}\n", 2);
 }
 
 void tg_admin_explain(struct tg_admin *a, struct tg_http_request *req)
 {
     struct tg_arena arena;
-    tg_arena_init(&arena, 1 << 20);
+    tg_arena_init(&arena, 4 << 20);
     struct tg_buf out;
-    tg_buf_init(&out, 1 << 20);
+    tg_buf_init(&out, 4 << 20);
     struct tg_err err = {.msg = ""};
-    struct tg_selector selector = {0};
-    struct tg_series_desc desc = {0};
-    struct tg_decision decision;
-    struct tg_rules_trace trace;
-    memset(&decision, 0, sizeof(decision));
-    memset(&trace, 0, sizeof(trace));
-
-    const char *series = tg_http_query(req, "series", 0);
-    enum tg_code code =
-        series ? tg_selector_parse(series, &arena, &selector, &err)
-               : tg_fail(&err, TG_ERR_INVALID, "say which series: ?series=metric{tag=\"value\"}");
-    if (code == TG_OK)
-        code = tg_explain_desc(&selector, tg_http_query(req, "kind", 0),
-                               tg_http_query(req, "unit", 0), &desc, &err);
-    if (code == TG_OK) code = tg_gateway_explain(a->gateway, &desc, &arena, &decision, &trace);
-    if (code == TG_OK)
-        code = tg_explain_json(&out, &desc, &decision, &trace, a->config.config->rules.backends,
-                               a->config.config->n_backends);
+    struct tg_series_desc like;
+    struct tg_explained *e = tg_arena_calloc(&arena, 1, sizeof(*e));
+    const struct tg_explain_words words = {
+        .series = tg_http_query(req, "series", 0),
+        .line = tg_http_query(req, "line", 0),
+        .measurement = tg_http_query(req, "measurement", 0),
+        .field = tg_http_query(req, "field", 0),
+        .kind = tg_http_query(req, "kind", 0),
+        .unit = tg_http_query(req, "unit", 0),
+        .resource = tg_http_query(req, "resource", 0),
+        .scope = tg_http_query(req, "scope", 0),
+    };
+    const struct tg_explain_ask ask = {
+        .like = &like, .has_kind = words.kind != NULL, .has_unit = words.unit != NULL};
+    enum tg_code code = e ? TG_OK : TG_ERR_NOMEM;
+    if (code == TG_OK && !words.series && !words.line && !words.measurement)
+        code = tg_fail(&err, TG_ERR_INVALID, "say which series: ?series=metric{tag=\"value\"}");
+    if (code == TG_OK) code = tg_explain_read(&words, &arena, &like, &err);
+    if (code == TG_OK) code = tg_gateway_explain(a->gateway, &ask, &arena, e);
+    if (code == TG_OK) {
+        tg_gateway_status(a->gateway, &a->status);
+        code = tg_explain_json(&out, e, a->config.config, &a->status, NULL);
+    }
     if (code == TG_OK)
         tg_http_reply(req, 200, "application/json", out.data, out.len, NULL, 0);
     else

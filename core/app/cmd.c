@@ -279,6 +279,19 @@ enum tg_code tg_cmd_load_config(const struct tg_args *args, struct tg_arena *are
     return code;
 }
 
+bool tg_cmd_url(const struct tg_cmd *cmd, const char *address, char *out, size_t cap)
+{
+    const bool is_url = strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0;
+    const int len = snprintf(out, cap, "%s%s%s", is_url ? "" : "http://",
+                             !is_url && address[0] == ':' ? "127.0.0.1" : "", address);
+    if (len < 0 || (size_t)len >= cap) {
+        (void)tg_usage_error(cmd, "the admin address is too long");
+        return false;
+    }
+    for (size_t n = (size_t)len; n > 0 && out[n - 1] == '/';) out[--n] = '\0';
+    return true;
+}
+
 bool tg_cmd_admin_url(const struct tg_args *args, char *out, size_t cap)
 {
     const char *address = tg_args_value(args, "admin");
@@ -292,17 +305,7 @@ bool tg_cmd_admin_url(const struct tg_args *args, char *out, size_t cap)
     }
     if (!address) address = getenv("TIDEGATE_ADMIN");
     if (!address || !*address) address = "127.0.0.1:4320";
-    size_t len = 0;
-    if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0)
-        len = (size_t)snprintf(out, cap, "%s", address);
-    else
-        len = (size_t)snprintf(out, cap, "http://%s%s", address[0] == ':' ? "127.0.0.1" : "",
-                               address);
-    if (ok && len >= cap) {
-        (void)tg_usage_error(args->cmd, "the admin address is too long");
-        ok = false;
-    }
-    while (ok && len > 0 && out[len - 1] == '/') out[--len] = '\0';
+    ok = ok && tg_cmd_url(args->cmd, address, out, cap);
     tg_arena_deinit(&arena);
     return ok;
 }

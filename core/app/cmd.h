@@ -86,6 +86,8 @@ TG_MUST_CHECK enum tg_code tg_cmd_load_config(const struct tg_args *args, struct
 /* The admin address that a client command talks to: --admin, else listen.admin of --config, else
  * $TIDEGATE_ADMIN, else 127.0.0.1:4320; as "http://host:port" in out. false = said so on stderr. */
 bool tg_cmd_admin_url(const struct tg_args *args, char *out, size_t cap);
+/* "http://host:port" of an address such as ":4320". false = said so on stderr. */
+bool tg_cmd_url(const struct tg_cmd *cmd, const char *address, char *out, size_t cap);
 
 /* "1.2 M", "340", "12.5 k". Returns out. */
 char *tg_format_count(char *out, size_t cap, double n);

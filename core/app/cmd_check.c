@@ -1,5 +1,4 @@
 #include "core/admin/explain.h"
-#include "core/admin/selector.h"
 #include "core/app/cmd.h"
 #include "core/app/config.h"
 #include "core/backend/backend.h"
@@ -50,13 +49,12 @@ static void try_rules(const struct tg_config *config, struct tg_arena *arena, un
 {
     struct tg_err err = {.msg = ""};
     struct tg_rules *rules = NULL;
-    struct tg_selector selector;
     struct tg_series_desc desc;
     struct tg_decision d = {.targets = 0};
     struct tg_rules_trace trace = {.steps = {{.line = 0}}};
     tg_log_set_level(TG_LOG_ERROR); /* the failure is told here */
-    if (tg_selector_parse("example", arena, &selector, &err) != TG_OK ||
-        tg_explain_desc(&selector, NULL, NULL, &desc, &err) != TG_OK ||
+    const struct tg_explain_words words = {.series = "example"};
+    if (tg_explain_read(&words, arena, &desc, &err) != TG_OK ||
         tg_rules_new(&config->rules, &rules, &err) != TG_OK ||
         tg_rules_decide(rules, 0, &desc, arena, &d, &trace) != TG_OK)
         (void)fprintf(stderr, "the rules could not be tried: %s\n",

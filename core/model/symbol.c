@@ -197,6 +197,15 @@ static uint32_t intern_one(struct tg_symbols *st, const char *s, uint32_t len, e
     return id;
 }
 
+uint32_t tg_symbols_find(struct tg_symbols *st, const char *text, uint32_t len)
+{
+    if (len == 0) return 0;
+    (void)pthread_mutex_lock(&st->lock);
+    const uint32_t id = st->slots[find_slot(st, hash_text(text, len), text, len)].id;
+    (void)pthread_mutex_unlock(&st->lock);
+    return id;
+}
+
 static void release_one(struct tg_symbols *st, uint32_t id)
 {
     if (id == 0) return;

@@ -38,6 +38,10 @@ TG_MUST_CHECK enum tg_code tg_symbols_intern(struct tg_symbols *st,
 /* Gives `n` references back. */
 void tg_symbols_release(struct tg_symbols *st, const uint32_t *ids, uint32_t n);
 
+/* The id of a string that is known at this moment, 0 = none (or the empty string). Takes no
+ * reference: it may be another one's as soon as this has returned. */
+uint32_t tg_symbols_find(struct tg_symbols *st, const char *text, uint32_t len);
+
 /* The text of an id to which somebody holds a reference; borrowed as long as that is held. Not
  * NUL-terminated. */
 struct tg_symbol_text tg_symbols_text(const struct tg_symbols *st, uint32_t id);

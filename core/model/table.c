@@ -619,6 +619,32 @@ void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg
     }
 }
 
+struct named {
+    const struct tg_table *t;
+    const char *name;
+    uint32_t len, id;
+    bool (*fn)(struct tg_series *s, void *arg);
+    void *arg;
+};
+
+static bool call_if_named(struct tg_series *s, void *arg)
+{
+    const struct named *n = arg;
+    if (s->name != n->id) return true;
+    /* The id may have become another text's since it was looked up. */
+    const struct tg_symbol_text name = tg_symbols_text(n->t->symbols, s->name);
+    const bool is_it = name.len == n->len && memcmp(name.ptr, n->name, n->len) == 0;
+    return !is_it || n->fn(s, n->arg);
+}
+
+void tg_table_each_named(struct tg_table *t, const char *name, uint32_t len,
+                         bool (*fn)(struct tg_series *s, void *arg), void *arg)
+{
+    struct named n = {.t = t, .name = name, .len = len, .fn = fn, .arg = arg};
+    n.id = tg_symbols_find(t->symbols, name, len);
+    if (n.id) tg_table_each(t, call_if_named, &n);
+}
+
 _Static_assert((int)TG_TABLE_PARTS == (int)CANON_SHARDS, "a part is a shard");
 
 enum tg_code tg_table_hold_part(struct tg_table *t, unsigned part, struct tg_series ***out,

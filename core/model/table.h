@@ -123,6 +123,11 @@ size_t tg_table_sweep(struct tg_table *t, uint32_t now_s);
  * back into intern. */
 void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg), void *arg);
 
+/* As above, for the series of one name. One look per series at its name, none at those of others.
+ */
+void tg_table_each_named(struct tg_table *t, const char *name, uint32_t len,
+                         bool (*fn)(struct tg_series *s, void *arg), void *arg);
+
 /* The table in TG_TABLE_PARTS parts, for those who look at every live series and take long. Lists
  * the series of one part, each with a reference (tg_series_unref it): outside the guard they stay,
  * and so do their strings, but their plans do not. *out is the caller's (tg_free; NULL when there

@@ -596,10 +596,3 @@ void tg_gateway_query_cancel(struct tg_gateway *g, struct tg_query_stop *stop,
 {
     tg_query_desk_cancel(g->queries, stop, why);
 }
-
-enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_series_desc *series,
-                                struct tg_arena *arena, struct tg_decision *out,
-                                struct tg_rules_trace *trace)
-{
-    return tg_rules_decide(g->rules, g->admin_decider.slot, series, arena, out, trace);
-}

@@ -158,10 +158,4 @@ TG_MUST_CHECK enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backe
 void tg_gateway_query_cancel(struct tg_gateway *g, struct tg_query_stop *stop,
                              enum tg_query_stop_reason why);
 
-/* Decides as the gateway would now (rules in force), for the admin's explain. */
-TG_MUST_CHECK enum tg_code tg_gateway_explain(struct tg_gateway *g,
-                                              const struct tg_series_desc *series,
-                                              struct tg_arena *arena, struct tg_decision *out,
-                                              struct tg_rules_trace *trace);
-
 #endif

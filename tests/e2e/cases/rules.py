@@ -1,4 +1,5 @@
 """Rules on a running gateway: edit, reload, see the effect, lose nothing."""
+import json
 import signal
 import threading
 import time
@@ -208,6 +209,69 @@ end"""
         r = request("POST", g.admin, "/-/reload")
         self.assertEqual((r.status, r.json()["error"][:len(says)]), (400, says))
         self.assertEqual(g.status()["generation"], 1)
+
+
+class Explain(unittest.TestCase):
+    """A series is explained as the one that is live, by the scripts on disk, with what is in force for it."""
+    routing = """return function(series)
+  if series.measurement == "cpu" and series.field == "user" then return to("a") end
+  if series.kind == "counter" and series.origin("service") == "resource" then return to("b") end
+  return drop("rest")
+end"""
+
+    def setUp(self):
+        self.g = Gateway(self, influx_backend(1, "a") + "," + influx_backend(1, "b"),
+                         {"routing": self.routing, "tags": "return function(series) series.tags.host = 'x' end"})
+
+    def explain(self, *args, code=0):
+        r = self.g.cli("explain", "--config", self.g.config, *args)
+        self.assertEqual((r.returncode, r.stderr), (code, ""), r.stdout)
+        return r.stdout
+
+    def test_what_is_given_is_enough(self):
+        self.assertIn("dropped by rule", self.explain("cpu_user"))
+        for args in (("--line", "cpu,host=a user=1"), ("--measurement", "cpu", "--field", "user"),
+                     ("{host=a}", "--measurement", "cpu", "--field", "user")):
+            self.assertIn("targets    a\n", self.explain(*args))
+        self.assertIn("targets    b\n", self.explain("n{service=s}", "--kind", "counter", "--resource", "service"))
+        self.assertIn("dropped by rule", self.explain("n{service=s}", "--kind", "counter"))
+        self.assertIn("as given: no gateway was asked", self.explain("n"))
+
+    def test_the_live_series_is_decided(self):
+        g = self.g.start()
+        admin = ("--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(g.influx("cpu,host=a user=1 1\ncpu,host=b,rack=r user=1 1").status, 204)
+        text = self.explain("cpu_user{host=a}", *admin)
+        self.assertIn("live, last named", text)
+        self.assertIn("measurement cpu, field user", text)
+        self.assertIn("~ host = x (was a)", text)
+        self.assertIn("targets    a\n", text)
+        self.assertIn("routing.lua:2", text)
+        self.assertIn("in force at http://", text)
+        self.assertRegex(text, r"a +2 points of all series wait, the oldest for [0-9.]+ s; ")
+        text = self.explain("cpu_user", *admin)
+        self.assertIn("1 more live series match", text)
+        self.assertIn("not this: cpu_user{", text)
+        # other scripts on disk than in force
+        g.write_rule("routing", 'return function(series) return to(series.field == "user" and "b" or "a") end')
+        text = self.explain("cpu_user{host=a}", *admin)
+        self.assertIn("targets    b\n", text)
+        self.assertIn("goes to    a\n", text)
+        answer = json.loads(self.explain("cpu_user{host=a}", "--json", *admin))
+        self.assertEqual((answer["targets"], answer["gateway"]["in_force"]["targets"]), (["b"], ["a"]))
+        self.assertIn("no such series is live", self.explain("cpu_user{host=c}", *admin))
+        # kept
+        g.write_rule("routing", "return function(series) return to(series.field) end")
+        self.assertEqual(request("POST", g.admin, "/-/reload?force=1").status, 200)
+        self.assertEqual(g.influx("cpu,host=a user=1 2").status, 204)
+        text = self.explain("cpu_user{host=a}", *admin, code=1)
+        self.assertIn("its last good decision is kept", text)
+
+    def test_a_gateway_that_does_not_answer(self):
+        port = free_port()
+        r = self.g.cli("explain", "n", "--config", self.g.config, "--admin", f"127.0.0.1:{port}")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("no answer from", r.stderr)
 
 
 class Rewind(unittest.TestCase):

@@ -520,6 +520,63 @@ static void test_each(void **state)
 
 /* Slots of the raw map take one key in their life, so tombstones add up; churn must not let the
  * arrays grow without end, nor probes run for ever. */
+static void test_each_named(void **state)
+{
+    (void)state;
+    struct tg_table *t = table_new(0, 0, 0);
+    struct tg_series *s;
+    unsigned n = 0;
+    tg_table_each_named(t, "requests", 8, count_all, &n);
+    assert_int_equal(n, 0);
+    for (unsigned i = 0; i < 100; i++) assert_int_equal(intern(t, i, &s, NULL), TG_OK);
+    /* A name that is known as another text only, and one that is another's beginning. */
+    static const struct {
+        const char *name;
+        unsigned n;
+    } cases[] = {{"requests", 100}, {"group", 0}, {"same", 0}, {"request", 0}, {"", 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        n = 0;
+        tg_table_each_named(t, cases[i].name, (uint32_t)strlen(cases[i].name), count_all, &n);
+        assert_int_equal(n, cases[i].n);
+    }
+    n = 0;
+    tg_table_each_named(t, "requests", 8, count_three, &n);
+    assert_int_equal(n, 3);
+    assert_true(tg_table_validate(t));
+    tg_table_free(t);
+}
+
+static void test_held_parts(void **state)
+{
+    (void)state;
+    struct tg_table *t = table_new(0, 0, 10);
+    struct tg_series *s;
+    struct tg_series **held[TG_TABLE_PARTS];
+    size_t n[TG_TABLE_PARTS];
+    size_t sum = 0;
+    for (unsigned i = 0; i < 100; i++) assert_int_equal(intern(t, i, &s, NULL), TG_OK);
+    for (unsigned i = 0; i < TG_TABLE_PARTS; i++) {
+        assert_int_equal(tg_table_hold_part(t, i, &held[i], &n[i]), TG_OK);
+        sum += n[i];
+    }
+    assert_int_equal(sum, 100);
+    /* What is held stays, however idle it is. */
+    const uint32_t later_s = tg_clock_coarse_s() + 100;
+    for (int i = 0; i < 3; i++) (void)tg_table_sweep(t, later_s);
+    assert_int_equal(tg_table_stats(t).n_series, 100);
+    for (unsigned i = 0; i < TG_TABLE_PARTS; i++) {
+        for (size_t k = 0; k < n[i]; k++) {
+            assert_false(atomic_load(&held[i][k]->dead));
+            tg_series_unref(held[i][k]);
+        }
+        tg_free(held[i]);
+    }
+    for (int i = 0; i < 3; i++) (void)tg_table_sweep(t, later_s);
+    assert_int_equal(tg_table_stats(t).n_series, 0);
+    assert_true(tg_table_validate(t));
+    tg_table_free(t);
+}
+
 static void test_churn(void **state)
 {
     struct tg_table *t = table_new(0, 0, 10);
@@ -557,6 +614,8 @@ int main(void)
         cmocka_unit_test(test_plans),
         cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_each),
+        cmocka_unit_test(test_each_named),
+        cmocka_unit_test(test_held_parts),
         cmocka_unit_test(test_churn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

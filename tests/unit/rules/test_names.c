@@ -1,5 +1,6 @@
 /* What a script names by constants: found when it loads, whatever branch it stands in. */
 #include "core/rules/tokens.h"
+#include "core/rules/vm.h"
 #include "tests/unit/rules/rules_fixture.h"
 
 static void expect(int script, const char *text, const char *const *want)
@@ -222,6 +223,61 @@ static void test_no_memory(void **state)
     fx_deinit(&f);
 }
 
+/* `name` or `name(...` in the page. */
+static void expect_named(const char *page, const char *name)
+{
+    char quoted[80];
+    (void)snprintf(quoted, sizeof(quoted), "`%s`", name);
+    if (strstr(page, quoted)) return;
+    (void)snprintf(quoted, sizeof(quoted), "`%s(", name);
+    if (!strstr(page, quoted)) fail_msg("docs/rules.md does not name %s, which rules have", name);
+}
+
+/* The names in the table on top, and in the libraries among them. Pops it. */
+static unsigned expect_all_named(const char *page, lua_State *L)
+{
+    unsigned n = 0;
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        expect_named(page, lua_tostring(L, -2));
+        n++;
+        if (lua_type(L, -1) != LUA_TUSERDATA || !lua_getmetatable(L, -1)) continue;
+        lua_getfield(L, -1, "__index");
+        n += expect_all_named(page, L);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
+static void test_the_page_names_all_that_rules_have(void **state)
+{
+    (void)state;
+    static const _Atomic uint64_t never = UINT64_MAX;
+    static char text[] = "return function() end";
+    static char page[256 << 10];
+    const struct tg_rules_config config = {.backends = fx_backends,
+                                           .n_backends = 3,
+                                           .max_instructions = 1000000,
+                                           .max_ms = 60000,
+                                           .max_bytes = 32 << 20};
+    const struct tg_rule_text texts[TG_RULES] = {
+        [TG_RULE_ROUTING] = {.name = "routing.lua", .text = text, .len = sizeof(text) - 1}};
+    struct tg_vm *vm = NULL;
+    struct tg_err err;
+    FILE *in = fopen(TG_SOURCE_DIR "/docs/rules.md", "r");
+    assert_non_null(in);
+    page[fread(page, 1, sizeof(page) - 1, in)] = '\0';
+    assert_int_equal(fclose(in), 0);
+    assert_int_equal(tg_vm_new(&config, 1, texts, &never, &vm, &err), TG_OK);
+    lua_State *L = vm->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, vm->ref_rules[TG_RULE_ROUTING]);
+    lua_getfenv(L, -1);
+    assert_true(lua_getmetatable(L, -1));
+    lua_getfield(L, -1, "__index");
+    assert_true(expect_all_named(page, L) > 80);
+    tg_vm_free(vm);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_reload_is_refused),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_the_page_names_all_that_rules_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,149 @@
+#include "core/pipe/explain.h"
+
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/pipe/internal.h"
+
+struct search {
+    const struct tg_explain_ask *ask;
+    struct tg_table *table;
+    struct tg_arena *arena;
+    struct tg_arena scratch;
+    struct tg_explained *out;
+    struct tg_series *best;
+    bool best_is_exact;
+    struct tg_series *others[TG_EXPLAIN_MAX_OTHERS + 1]; /* with the best one among them */
+    uint32_t n_others;
+    bool is_out_of_memory;
+};
+
+static bool same(const char *a, uint32_t a_len, const char *b, uint32_t b_len)
+{
+    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+}
+
+static bool is_meant(const struct tg_explain_ask *ask, const struct tg_series_desc *d)
+{
+    const struct tg_series_desc *like = ask->like;
+    if (ask->has_kind && like->kind != d->kind) return false;
+    if (ask->has_unit && !same(like->unit, like->unit_len, d->unit, d->unit_len)) return false;
+    if (like->field_len && like->field_len != d->field_len) return false;
+    for (uint32_t i = 0; i < like->n_tags; i++) {
+        const struct tg_tag *want = &like->tags[i];
+        const struct tg_tag *t = tg_series_desc_tag(d, want->key, want->key_len);
+        if (!t || !same(t->value, t->value_len, want->value, want->value_len)) return false;
+        if (want->origin != TG_ORIGIN_POINT && want->origin != t->origin) return false;
+    }
+    return true;
+}
+
+static bool look_at(struct tg_series *s, void *arg)
+{
+    struct search *f = arg;
+    struct tg_series_desc d;
+    tg_arena_reset(&f->scratch);
+    if (tg_table_describe(f->table, s, &d, &f->scratch) != TG_OK) {
+        f->is_out_of_memory = true;
+        return false;
+    }
+    if (!is_meant(f->ask, &d)) return true;
+    const bool is_exact = d.n_tags == f->ask->like->n_tags;
+    const bool is_newer =
+        !f->best || atomic_load(&s->last_used_s) > atomic_load(&f->best->last_used_s);
+    f->out->n_matches++;
+    if (f->n_others < TG_EXPLAIN_MAX_OTHERS + 1) f->others[f->n_others++] = s;
+    if (!f->best || (is_exact && !f->best_is_exact) || (is_exact == f->best_is_exact && is_newer)) {
+        f->best = s;
+        f->best_is_exact = is_exact;
+    }
+    return true;
+}
+
+/* A copy that does not borrow from the table. */
+static enum tg_code copy_desc(const struct search *f, const struct tg_series *s,
+                              struct tg_series_desc *out)
+{
+    struct tg_series_desc d;
+    struct tg_buf bytes;
+    tg_buf_init(&bytes, 16 << 20);
+    enum tg_code code = tg_table_describe(f->table, s, &d, f->arena);
+    if (code == TG_OK) code = tg_series_desc_encode(&d, &bytes);
+    uint8_t *copy = code == TG_OK ? tg_arena_alloc(f->arena, bytes.len) : NULL;
+    if (code == TG_OK && !copy) code = TG_ERR_NOMEM;
+    if (code == TG_OK) {
+        memcpy(copy, bytes.data, bytes.len);
+        code = tg_series_desc_parse(copy, bytes.len, out, f->arena, NULL);
+    }
+    tg_buf_deinit(&bytes);
+    return code;
+}
+
+static enum tg_code print_others(const struct search *f)
+{
+    struct tg_buf text;
+    tg_buf_init(&text, 16 << 20);
+    enum tg_code code = TG_OK;
+    for (uint32_t i = 0; i < f->n_others && code == TG_OK; i++) {
+        struct tg_series_desc d;
+        struct tg_explained *out = f->out;
+        if (f->others[i] == f->best || out->n_others == TG_EXPLAIN_MAX_OTHERS) continue;
+        tg_buf_reset(&text);
+        code = tg_table_describe(f->table, f->others[i], &d, f->arena);
+        if (code == TG_OK) code = tg_series_desc_print(&d, &text);
+        if (code != TG_OK) break;
+        const char *copy = tg_arena_strndup(f->arena, (const char *)text.data, text.len);
+        if (!copy) code = TG_ERR_NOMEM;
+        out->others[out->n_others++] = copy;
+    }
+    tg_buf_deinit(&text);
+    return code;
+}
+
+/* Inside the guard. */
+static void look_at_plan(const struct tg_series *s, struct tg_explained *out)
+{
+    const uint32_t now_s = tg_clock_coarse_s();
+    const uint32_t used_s = atomic_load(&s->last_used_s);
+    const struct tg_plan *p = atomic_load_explicit(&s->plan, memory_order_acquire);
+    out->is_live = true;
+    out->idle_s = now_s > used_s ? now_s - used_s : 0;
+    if (!p) return;
+    out->has_plan = true;
+    out->generation = p->generation;
+    out->targets = p->targets;
+    out->wait = p->wait;
+    out->strategy = p->strategy;
+    out->failed = p->failed;
+    out->kept = p->kept;
+}
+
+static enum tg_code find_live(struct tg_gateway *g, const struct tg_explain_ask *ask,
+                              struct tg_arena *arena, struct tg_explained *out)
+{
+    struct search f = {.ask = ask, .table = g->table, .arena = arena, .out = out};
+    struct tg_guard *guard = tg_table_guard(g->table);
+    tg_arena_init(&f.scratch, 1 << 20);
+    enum tg_code code = TG_OK;
+    const int ticket = tg_guard_enter(guard);
+    tg_table_each_named(g->table, ask->like->name, ask->like->name_len, look_at, &f);
+    if (f.is_out_of_memory) code = TG_ERR_NOMEM;
+    if (code == TG_OK && f.best) {
+        code = copy_desc(&f, f.best, &out->series);
+        if (code == TG_OK) code = print_others(&f);
+        look_at_plan(f.best, out);
+    }
+    tg_guard_exit(guard, ticket);
+    tg_arena_deinit(&f.scratch);
+    return code;
+}
+
+enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_explain_ask *ask,
+                                struct tg_arena *arena, struct tg_explained *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->series = *ask->like;
+    TG_TRY(find_live(g, ask, arena, out));
+    return tg_rules_decide(g->rules, g->admin_decider.slot, &out->series, arena, &out->decision,
+                           &out->trace);
+}

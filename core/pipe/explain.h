@@ -1,0 +1,46 @@
+/* explain.h: which live series is meant, what the rules in force decide for it, and what it goes
+ * by.
+ *
+ * People name a series by its name and some tags. When a live one has them, that one is explained:
+ * with its kind, unit, field and the origins of its tags, on which rules may rest, and with the
+ * plan that its points go by now. Of several, the one with exactly these tags, or else the one that
+ * was used last; the others are named. When there is none, what was given is decided as a new
+ * series.
+ *
+ * Threading: the main thread (it owns the decider of the admin).
+ */
+#ifndef TG_PIPE_EXPLAIN_H
+#define TG_PIPE_EXPLAIN_H
+
+#include "core/pipe/gateway.h"
+
+struct tg_explain_ask {
+    const struct tg_series_desc *like; /* canonical; a series that has all of its tags is meant */
+    bool has_kind, has_unit; /* of `like`; else any will do. A field_len of 0: any field */
+};
+
+enum { TG_EXPLAIN_MAX_OTHERS = 10 };
+struct tg_explained {
+    struct tg_series_desc series; /* what was decided: the live one, or `like` */
+    bool is_live;
+    uint64_t n_matches; /* live series that are meant */
+    uint32_t n_others;  /* of them, beside the one explained; at most TG_EXPLAIN_MAX_OTHERS */
+    const char *others[TG_EXPLAIN_MAX_OTHERS]; /* name{tag="value"} */
+    struct tg_decision decision;
+    struct tg_rules_trace trace;
+
+    /* of a live one */
+    uint32_t idle_s; /* since a sender named it last */
+    bool has_plan;   /* all below: what its points go by, until it is decided again */
+    uint64_t generation;
+    uint32_t targets, wait;
+    uint8_t strategy; /* enum tg_strategy */
+    bool failed, kept;
+};
+
+/* Strings live in `arena`. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_gateway_explain(struct tg_gateway *g,
+                                              const struct tg_explain_ask *ask,
+                                              struct tg_arena *arena, struct tg_explained *out);
+
+#endif
