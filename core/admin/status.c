@@ -50,6 +50,7 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(o, ok, "state", text(tg_delivery_state_name(b->state)));
     put(o, ok, "healthy", json_boolean(b->healthy));
     put(o, ok, "position", num(b->cursor_pos));
+    put(o, ok, "epoch", num(b->epoch));
     put(o, ok, "lag_ms", json_integer(b->lag_ms));
     put(o, ok, "writes", num(b->n_writes));
     put(o, ok, "retries", num(b->n_retries));
@@ -98,6 +99,7 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
 
     const struct tg_log_stats *g = &s->log;
     j = json_object();
+    put(j, ok, "id", text(s->log_id));
     put(j, ok, "start_position", num(g->start_pos));
     put(j, ok, "end_position", num(g->end_pos));
     put(j, ok, "bytes", num(g->bytes));

@@ -82,7 +82,8 @@ static bool check_backends(const struct tg_config *config)
         for (const struct tg_option_spec *o = c->ops->options; o->name; o++)
             has_folder |= o->type == TG_OPT_PATH;
         if (has_folder) continue;
-        const struct tg_backend_open how = {c->name, &c->options, loop, 0, UINT64_MAX};
+        const struct tg_backend_open how = {
+            .name = c->name, .options = &c->options, .loop = loop, .log_end_pos = UINT64_MAX};
         struct tg_err err = {.msg = ""};
         struct tg_backend *backend = NULL;
         if (c->ops->open(&how, &backend, &err) != TG_OK) {

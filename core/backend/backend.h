@@ -32,6 +32,16 @@ struct tg_delivery {
     uint64_t from_pos,
         to_pos;    /* log positions: make retries harmless (file names, deduplication tokens) */
     uint32_t part; /* 0 for a whole delivery; bisected parts count up, so that names stay unique */
+    /* Numbers of log points: what this write settles is [from_point_no, to_point_no). The writes of
+     * one epoch that succeed are in ascending order and never overlap, also when a delivery was
+     * split into parts (from_pos and to_pos are then those of the whole); numbers between two of
+     * them are of points that do not go to this backend. All points with numbers in it that go to
+     * this backend are here, but for those that it was given before: a part that came to its end
+     * only partly is written again, under the same numbers, with what is left of it. A backend that
+     * keeps to_point_no in the transaction of the points knows after a crash what it has; of that
+     * write the points that it refused may not be dead letters yet. */
+    uint64_t from_point_no, to_point_no;
+    uint64_t epoch; /* of the cursor: raised when it is moved otherwise than by delivering */
 };
 
 enum tg_write_outcome {
@@ -79,12 +89,17 @@ struct tg_backend_open {              /* what open is given */
     struct tg_loop *loop;
     uint64_t cursor_pos;  /* confirmed position at open */
     uint64_t log_end_pos; /* where the log ends at open; UINT64_MAX = not known */
+    /* Positions and point numbers mean something within one log only: a UUID as text, borrowed for
+     * the backend's life; NULL = not known. */
+    const char *log_id;
+    uint64_t epoch; /* of the cursor; 0: made by a version without epochs, and not moved since */
 };
 
 struct tg_backend_rewind { /* what rewound is given */
     uint64_t from_pos;     /* where the cursor stands */
     uint64_t oldest_pos;   /* the oldest data in the log */
     bool comes_again; /* what comes at from_pos was delivered before: a rewind is not done yet */
+    uint64_t epoch;   /* under which deliveries go on; on disk already, whatever becomes of this */
 };
 
 struct tg_backend_ops {

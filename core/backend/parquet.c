@@ -115,9 +115,12 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
         close_it(b);
         return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     }
+    const struct tg_parquet_log log = {.id = how->log_id,
+                                       .cursor_pos = how->cursor_pos,
+                                       .end_pos = how->log_end_pos,
+                                       .adopts = how->epoch == 0};
     const enum tg_code code =
-        tg_parquet_dir_open(&b->dir, b->fs, tg_options_str(how->options, "dir"), how->cursor_pos,
-                            how->log_end_pos, err);
+        tg_parquet_dir_open(&b->dir, b->fs, tg_options_str(how->options, "dir"), &log, err);
     if (code != TG_OK) {
         close_it(b);
         return code;
@@ -182,7 +185,7 @@ static enum tg_code to_file(void *arg, const void *bytes, size_t len, struct tg_
 static enum tg_code put_file(struct tg_backend *b, const char *folder, const char *name,
                              struct tg_parquet_info *info, struct tg_err *err)
 {
-    char path[TG_PATH_MAX], tmp[TG_PATH_MAX], tmp_name[80];
+    char path[TG_PATH_MAX], tmp[TG_PATH_MAX], tmp_name[TG_PARQUET_NAME_MAX + 8];
     const struct tg_fs *fs = b->fs;
     (void)snprintf(tmp_name, sizeof(tmp_name), ".%s.tmp", name);
     TG_TRY(tg_fs_join(path, folder, name, err));
@@ -221,12 +224,19 @@ static int64_t expiry_of(const struct tg_parquet_info *info)
     return ns;
 }
 
+static void name_of(const struct tg_backend *b, const struct tg_delivery *d,
+                    char out[TG_PARQUET_NAME_MAX])
+{
+    struct tg_parquet_name n = {.from = d->from_pos, .to = d->to_pos, .part = d->part};
+    memcpy(n.log, b->dir.log, sizeof(n.log));
+    tg_parquet_file_name(&n, out);
+}
+
 /* The points order[lo, hi) (or all, in their order), which are of one day, as one file. */
 static enum tg_code write_day(struct tg_backend *b, const struct tg_delivery *d, int32_t day,
                               uint32_t lo, uint32_t hi, struct tg_err *err)
 {
-    char folder[TG_PATH_MAX], day_name[24], name[64];
-    const struct tg_parquet_name n = {d->from_pos, d->to_pos, d->part};
+    char folder[TG_PATH_MAX], day_name[24], name[TG_PARQUET_NAME_MAX];
     struct tg_parquet_info info = {
         .from_pos = d->from_pos, .to_pos = d->to_pos, .part = d->part, .keep_ms = -1};
     bool for_ever = false;
@@ -242,7 +252,7 @@ static enum tg_code write_day(struct tg_backend *b, const struct tg_delivery *d,
     }
     if (for_ever) info.keep_ms = 0;
     tg_parquet_day_name(day, day_name);
-    tg_parquet_file_name(&n, name);
+    name_of(b, d, name);
     TG_TRY(tg_fs_join(folder, b->dir.path, day_name, err));
     if (!b->has_made_day || b->made_day != day) TG_TRY(tg_fs_mkdirs(b->fs, folder, err));
     b->made_day = day;
@@ -282,10 +292,9 @@ static uint32_t end_of_day(const struct tg_backend *b, const struct tg_delivery 
 
 static void remove_day(struct tg_backend *b, const struct tg_delivery *d, int32_t day)
 {
-    char path[TG_PATH_MAX], day_name[24], name[64];
-    const struct tg_parquet_name n = {d->from_pos, d->to_pos, d->part};
+    char path[TG_PATH_MAX], day_name[24], name[TG_PARQUET_NAME_MAX];
     tg_parquet_day_name(day, day_name);
-    tg_parquet_file_name(&n, name);
+    name_of(b, d, name);
     const int len = snprintf(path, sizeof(path), "%s/%s/%s", b->dir.path, day_name, name);
     if (len > 0 && (size_t)len < sizeof(path)) (void)b->fs->unlink(b->fs->self, path);
 }

@@ -64,29 +64,43 @@ bool tg_parquet_day_parse(const char *name, int32_t *day)
     return strcmp(again, name) == 0; /* the 31st of February is none */
 }
 
-void tg_parquet_file_name(const struct tg_parquet_name *n, char out[64])
+void tg_parquet_file_name(const struct tg_parquet_name *n, char out[TG_PARQUET_NAME_MAX])
 {
-    if (n->part)
-        (void)snprintf(out, 64, "%020" PRIu64 "-%020" PRIu64 "-%u.parquet", n->from, n->to,
-                       n->part);
-    else
-        (void)snprintf(out, 64, "%020" PRIu64 "-%020" PRIu64 ".parquet", n->from, n->to);
+    char part[16] = "";
+    if (n->part) (void)snprintf(part, sizeof(part), "-%u", n->part);
+    (void)snprintf(out, TG_PARQUET_NAME_MAX, "%020" PRIu64 "-%020" PRIu64 "%s%s%s.parquet", n->from,
+                   n->to, part, n->log[0] ? "-" : "", n->log);
+}
+
+/* How many hexadecimal digits stand there. */
+static size_t hex_len(const char *p)
+{
+    return strspn(p, "0123456789abcdef");
 }
 
 bool tg_parquet_file_parse(const char *name, struct tg_parquet_name *n)
 {
     const char *p = name;
-    char again[64];
-    uint64_t part = 0;
+    char again[TG_PARQUET_NAME_MAX];
+    *n = (struct tg_parquet_name){.part = 0};
     if (!digits(&p, 20, &n->from) || *p++ != '-' || !digits(&p, 20, &n->to)) return false;
-    if (*p == '-') {
+    if (*p == '-' && hex_len(p + 1) != TG_PARQUET_LOG_CHARS - 1) {
         char *end;
-        part = strtoull(p + 1, &end, 10);
+        n->part = (uint32_t)strtoull(p + 1, &end, 10);
         p = end;
     }
-    n->part = (uint32_t)part;
+    if (*p == '-' && hex_len(p + 1) == TG_PARQUET_LOG_CHARS - 1)
+        memcpy(n->log, p + 1, TG_PARQUET_LOG_CHARS - 1);
     tg_parquet_file_name(n, again);
     return strcmp(again, name) == 0;
+}
+
+static void log_of(const char *id, char out[TG_PARQUET_LOG_CHARS])
+{
+    unsigned n = 0;
+    for (const char *p = id ? id : ""; *p && n < TG_PARQUET_LOG_CHARS - 1; p++)
+        if (*p != '-') out[n++] = *p;
+    out[n] = 0;
 }
 
 /* ---- walking ---- */
@@ -213,7 +227,7 @@ static enum tg_code each_in_day(struct tg_parquet_dir *d, int32_t day, file_fn f
     enum tg_code code = names_of(d, path, &names, err);
     for (size_t at = 0; at < names.len && code == TG_OK;) {
         const char *name = (const char *)names.data + at;
-        struct tg_parquet_name n = {0, 0, 0};
+        struct tg_parquet_name n = {0};
         at += strlen(name) + 1;
         const bool is_tmp = name[0] == '.' && ends_with(name, ".tmp");
         if (is_tmp || tg_parquet_file_parse(name, &n))
@@ -257,9 +271,29 @@ static enum tg_code remove_file(const struct tg_parquet_dir *d, const char *path
 
 struct cleaning {
     uint64_t from, log_end_pos;
-    bool changed;
-    uint32_t n_tmp, n_again, n_foreign;
+    bool changed, adopts;
+    uint32_t n_tmp, n_again, n_past_end, n_adopted, n_other;
 };
+
+static bool is_there(const struct tg_parquet_dir *d, const char *path, const char *name)
+{
+    char file[TG_PATH_MAX];
+    struct tg_fs_stat st;
+    return tg_fs_join(file, path, name, NULL) != TG_OK ||
+           d->fs->stat(d->fs->self, file, &st) != -ENOENT;
+}
+
+static enum tg_code rename_file(const struct tg_parquet_dir *d, const char *path, const char *name,
+                                const char *to_name, struct tg_err *err)
+{
+    char from[TG_PATH_MAX], to[TG_PATH_MAX];
+    TG_TRY(tg_fs_join(from, path, name, err));
+    TG_TRY(tg_fs_join(to, path, to_name, err));
+    if (is_there(d, path, to_name))
+        return tg_fail(err, TG_ERR_IO, "cannot rename %s: %s is there already", from, to_name);
+    const int rc = d->fs->rename(d->fs->self, from, to);
+    return rc < 0 ? tg_fail_errno(err, -rc, "cannot rename %s", from) : TG_OK;
+}
 
 static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const char *name,
                               const struct tg_parquet_name *n, void *arg, struct tg_err *err)
@@ -270,15 +304,29 @@ static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const 
         c->changed = true;
         return remove_file(d, path, name, err);
     }
+    char own_name[TG_PARQUET_NAME_MAX];
+    if (c->adopts && !n->log[0]) {
+        struct tg_parquet_name own = *n;
+        memcpy(own.log, d->log, sizeof(own.log));
+        tg_parquet_file_name(&own, own_name);
+        if (is_there(d, path, own_name)) {
+            c->n_other++;
+            return TG_OK;
+        }
+        TG_TRY(rename_file(d, path, name, own_name, err));
+        name = own_name;
+        c->n_adopted++;
+        c->changed = true;
+    } else if (strcmp(n->log, d->log) != 0) {
+        c->n_other++;
+        return TG_OK;
+    }
     if (n->to > c->log_end_pos) {
-        char renamed[128], from[TG_PATH_MAX], to[TG_PATH_MAX];
+        char renamed[TG_PARQUET_NAME_MAX + 32];
         (void)snprintf(renamed, sizeof(renamed), "log%" PRId64 "-%s",
                        tg_clock_wall_ns() / 1000000000, name);
-        TG_TRY(tg_fs_join(from, path, name, err));
-        TG_TRY(tg_fs_join(to, path, renamed, err));
-        const int rc = d->fs->rename(d->fs->self, from, to);
-        if (rc < 0) return tg_fail_errno(err, -rc, "cannot rename %s", from);
-        c->n_foreign++;
+        TG_TRY(rename_file(d, path, name, renamed, err));
+        c->n_past_end++;
         c->changed = true;
         return TG_OK;
     }
@@ -298,20 +346,28 @@ static enum tg_code lock_folder(struct tg_parquet_dir *d, struct tg_err *err)
 }
 
 enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *fs, const char *path,
-                                 uint64_t cursor_pos, uint64_t log_end_pos, struct tg_err *err)
+                                 const struct tg_parquet_log *log, struct tg_err *err)
 {
     memset(d, 0, sizeof(*d));
     d->fs = fs;
     d->path = path;
-    d->floor = d->max_to = cursor_pos;
+    d->floor = d->max_to = log->cursor_pos;
+    log_of(log->id, d->log);
     TG_TRY(lock_folder(d, err));
-    struct cleaning c = {.from = cursor_pos, .log_end_pos = log_end_pos};
+    struct cleaning c = {
+        .from = log->cursor_pos, .log_end_pos = log->end_pos, .adopts = log->adopts && d->log[0]};
     const enum tg_code code = each_file(d, clean_one, &c, &c.changed, err);
     if (c.n_tmp) tg_info("parquet", "%s: %u unfinished files removed", path, c.n_tmp);
-    if (c.n_foreign)
+    if (c.n_adopted)
+        tg_info("parquet", "%s: %u files have the id of their log in their names now", path,
+                c.n_adopted);
+    if (c.n_other)
+        tg_info("parquet", "%s: %u files are of other logs and stay as they are", path, c.n_other);
+    if (c.n_past_end)
         tg_warn("parquet",
-                "%s: %u files are of a log that is gone (they reach past its end); kept as log*-*",
-                path, c.n_foreign);
+                "%s: %u files are of data that the log has lost (they reach past its end); kept as "
+                "log*-*",
+                path, c.n_past_end);
     if (code != TG_OK) tg_parquet_dir_close(d);
     return code;
 }
@@ -353,11 +409,10 @@ static enum tg_code span_one(struct tg_parquet_dir *d, const char *path, const c
                              const struct tg_parquet_name *n, void *arg, struct tg_err *err)
 {
     struct span *s = arg;
-    (void)d;
     (void)path;
     (void)name;
     (void)err;
-    if (!n) return TG_OK;
+    if (!n || strcmp(n->log, d->log) != 0) return TG_OK;
     if (n->to > s->max_to) s->max_to = n->to;
     if (n->from < s->pos && s->pos < n->to) {
         if (n->from < s->low) s->low = n->from;

@@ -1,11 +1,16 @@
 /* parquet_dir.h: the folder of a Parquet backend: names, what must go, what has expired.
  *
  *   dir/.lock                                    locked while the backend is open, as is dir itself
- *   dir/date=2026-01-31/<from>-<to>.parquet      log positions of the delivery, 20 digits each
- *                       <from>-<to>-<part>.parquet    a part of a delivery that was split
+ *   dir/date=2026-01-31/<from>-<to>-<log>.parquet   log positions of the delivery, 20 digits each,
+ *                                                and the log's id, 32 hexadecimal digits
+ *                       <from>-<to>-<part>-<log>.parquet   a part of a delivery that was split
+ *                       <from>-<to>[-<part>].parquet   of a version whose logs had no id (see open)
  *                       .<name>.tmp              being written; removed at open
- *                       log<seconds>-<name>      written from a log that is gone (see open)
+ *                       log<seconds>-<name>      written from data that this log lost (see open)
  *                       <name>.damaged           found damaged by a query, set aside
+ *
+ * Positions mean something within one log only: a file of another log is read by queries and goes
+ * when it expires, and is otherwise left alone.
  *
  * Exactly once. Deliveries come in log order, so a file that reaches past the start of the next one
  * is of a delivery that was not confirmed, or comes again after a rewind. `floor` is where the
@@ -24,17 +29,21 @@
 
 #define TG_PARQUET_DAY_NS (INT64_C(86400) * 1000000000)
 
+enum { TG_PARQUET_LOG_CHARS = 33, TG_PARQUET_NAME_MAX = 112 }; /* with the NUL */
+
 struct tg_parquet_name { /* of a file */
     uint64_t from, to;
     uint32_t part;
+    char log[TG_PARQUET_LOG_CHARS]; /* "": none in the name */
 };
 
 struct tg_parquet_dir {
     const struct tg_fs *fs; /* borrows */
     const char *path;       /* borrows */
+    char log[TG_PARQUET_LOG_CHARS];
     struct tg_folder_lock lock;
     uint64_t floor;
-    uint64_t max_to; /* no file from `floor` on reaches past this */
+    uint64_t max_to; /* no file of this log from `floor` on reaches past this */
     /* retention: days ascending, with the time at which the first file of the day expires */
     struct tg_parquet_due {
         int32_t day;
@@ -43,13 +52,21 @@ struct tg_parquet_dir {
     uint32_t n_due, due_cap;
 };
 
-/* Makes and locks the folder, removes temporary files and what will be delivered again: files from
- * `cursor_pos` on. Files that reach past `log_end_pos` (UINT64_MAX = not known) are of a log that
- * was lost or replaced: nothing brings their points back, so they are kept under another name.
- * TG_ERR_IO, TG_ERR_INVALID when another process has it. */
+struct tg_parquet_log { /* what open is told of the log */
+    const char *id; /* a UUID as text; NULL or "": not known, then files without one are its own */
+    uint64_t cursor_pos;
+    uint64_t end_pos; /* UINT64_MAX = not known */
+    /* Files without an id are of this log, which had none when it wrote them: they get it now. */
+    bool adopts;
+};
+
+/* Makes and locks the folder, removes temporary files and what will be delivered again: files of
+ * this log from the cursor on. Those of them that reach past its end are of data that it lost:
+ * nothing brings their points back, so they are kept under another name. TG_ERR_IO, TG_ERR_INVALID
+ * when another process has it. */
 TG_MUST_CHECK enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *fs,
-                                               const char *path, uint64_t cursor_pos,
-                                               uint64_t log_end_pos, struct tg_err *err);
+                                               const char *path, const struct tg_parquet_log *log,
+                                               struct tg_err *err);
 void tg_parquet_dir_close(struct tg_parquet_dir *d);
 
 /* Before a delivery from `from` is written. A folder that was moved away or replaced since open is
@@ -67,7 +84,7 @@ int32_t tg_parquet_day(int64_t ts_ns);
 void tg_parquet_day_name(int32_t day, char out[24]);
 /* false when it is not such a folder's name. */
 bool tg_parquet_day_parse(const char *name, int32_t *day);
-void tg_parquet_file_name(const struct tg_parquet_name *n, char out[64]);
+void tg_parquet_file_name(const struct tg_parquet_name *n, char out[TG_PARQUET_NAME_MAX]);
 bool tg_parquet_file_parse(const char *name, struct tg_parquet_name *n);
 
 /* Days with a folder in [first, last], ascending, appended as int32_t. */

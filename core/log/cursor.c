@@ -18,8 +18,10 @@ enum { NAME_MAX_BYTES = 64, FILE_MAX_BYTES = 4096 };
 struct tg_log_cursor {
     struct tg_log *log;
     char name[NAME_MAX_BYTES + 1];
-    bool opened, lost; /* lost: its file was damaged and has been set aside */
-    bool released;     /* holds no segments until it is opened */
+    bool opened;
+    bool lost; /* its file was damaged, or of another log, and has been set aside */
+    char log_id[TG_LOG_ID_CHARS]; /* in its file; "": none, it is of a former version */
+    bool released;                /* holds no segments until it is opened */
     pthread_mutex_t file_mu;
     /* under log->mu */
     struct tg_cursor_state state;
@@ -32,10 +34,12 @@ struct tg_log_cursor {
 /* --- the file: text, so that an operator can read it; the checksum covers the lines before it ---
  */
 
-/* Version 1 had no `again_until_no` and no `skipped`, version 2 no `inexpressible`. */
-enum { FILE_VERSION = 3 };
+/* Version 1 had no `again_until_no` and no `skipped`, version 2 no `inexpressible`,
+ * version 3 no `log` and no `epoch`. */
+enum { FILE_VERSION = 4 };
 
-static int render(const struct tg_cursor_state *s, unsigned version, char out[FILE_MAX_BYTES])
+static int render(const struct tg_cursor_state *s, const char *log_id, unsigned version,
+                  char out[FILE_MAX_BYTES])
 {
     int n = snprintf(out, FILE_MAX_BYTES,
                      "tidegate cursor %u\npos %" PRIu64 "\npoint_no %" PRIu64
@@ -50,25 +54,33 @@ static int render(const struct tg_cursor_state *s, unsigned version, char out[FI
     if (version > 2)
         n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "inexpressible %" PRIu64 "\n",
                       s->n_inexpressible);
+    if (version > 3)
+        n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "log %s\nepoch %" PRIu64 "\n", log_id,
+                      s->epoch);
     n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, out, (size_t)n));
     return n;
 }
 
-static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
+static bool parse(const char *text, size_t len, struct tg_cursor_state *s,
+                  char log_id[TG_LOG_ID_CHARS])
 {
     unsigned version;
+    uint8_t id[TG_LOG_ID_BYTES];
     memset(s, 0, sizeof(*s));
-    const int n_read = sscanf(
-        text,
-        "tidegate cursor %u pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
-        " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64 " dead %" SCNu64
-        " lost %" SCNu64 " again_until_no %" SCNu64 " skipped %" SCNu64 " inexpressible %" SCNu64,
-        &version, &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no, &s->n_delivered,
-        &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no, &s->n_skipped,
-        &s->n_inexpressible);
+    log_id[0] = 0;
+    const int n_read =
+        sscanf(text,
+               "tidegate cursor %u pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
+               " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64
+               " dead %" SCNu64 " lost %" SCNu64 " again_until_no %" SCNu64 " skipped %" SCNu64
+               " inexpressible %" SCNu64 " log %36s epoch %" SCNu64,
+               &version, &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no,
+               &s->n_delivered, &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no,
+               &s->n_skipped, &s->n_inexpressible, log_id, &s->epoch);
     if (!(n_read == 9 && version == 1) && !(n_read == 11 && version == 2) &&
-        !(n_read == 12 && version == FILE_VERSION))
+        !(n_read == 12 && version == 3) &&
+        !(n_read == 14 && version == FILE_VERSION && tg_log_id_parse(log_id, id)))
         return false;
     /* Whether a rewind was under way is not said there: better to take it for one than to lose what
      * a backend removed to have it again. */
@@ -77,7 +89,7 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s)
         s->again_until_no > CURSOR_MAX)
         return false;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
-    return (size_t)render(s, version, again) == len && memcmp(again, text, len) == 0;
+    return (size_t)render(s, log_id, version, again) == len && memcmp(again, text, len) == 0;
 }
 
 static bool name_ok(const char *name)
@@ -114,7 +126,7 @@ void tg_log_reserve_make(struct tg_log *log)
     if (!ok) (void)log->fs->unlink(log->fs->self, path);
 }
 
-static bool reserve_give_up(struct tg_log *log)
+bool tg_log_reserve_give_up(struct tg_log *log)
 {
     char path[TG_PATH_MAX];
     return tg_fs_join(path, log->dir, "reserve", NULL) == TG_OK &&
@@ -134,10 +146,10 @@ static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
     c->dirty = false;
     c->written_ms = tg_clock_mono_ms();
     pthread_mutex_unlock(&log->mu);
-    const size_t n = (size_t)render(&s, FILE_VERSION, text);
+    const size_t n = (size_t)render(&s, log->id_text, FILE_VERSION, text);
     enum tg_code code = tg_log_check_folder(log, err);
     if (code == TG_OK) code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
-    if (code == TG_ERR_FULL && reserve_give_up(log))
+    if (code == TG_ERR_FULL && tg_log_reserve_give_up(log))
         code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
     pthread_mutex_lock(&log->mu);
     if (code == TG_OK) /* a rewind may have come meanwhile: it needs its segments already */
@@ -231,19 +243,23 @@ struct loading {
     struct tg_err *err;
 };
 
-static void set_aside(struct tg_log *log, const char *file, const char *name, const char *why)
+static enum tg_code set_aside(const struct tg_log_cursor *c, const char *why, struct tg_err *err)
 {
+    const struct tg_log *log = c->log;
+    char file[NAME_MAX_BYTES + 8];
+    file_name(c, file);
     char from[TG_PATH_MAX], to[TG_PATH_MAX], aside[NAME_MAX_BYTES + 64];
-    (void)snprintf(aside, sizeof(aside), "cursor-%s-%lld.bin", name,
+    (void)snprintf(aside, sizeof(aside), "cursor-%s-%lld.bin", c->name,
                    (long long)(tg_clock_wall_ns() / 1000000));
-    if (tg_fs_join(from, log->cursor_dir, file, NULL) != TG_OK ||
-        tg_fs_join(to, log->damaged_dir, aside, NULL) != TG_OK)
-        return;
+    TG_TRY(tg_fs_join(from, log->cursor_dir, file, err));
+    TG_TRY(tg_fs_join(to, log->damaged_dir, aside, err));
     const int r = log->fs->rename(log->fs->self, from, to);
+    if (r < 0) return tg_fail_errno(err, -r, "cannot set aside %s, which %.100s", from, why);
     tg_warn("log",
-            "the file of cursor %s %s and was set aside%s: what is still in the log is delivered "
-            "again",
-            name, why, r < 0 ? " (not: rename failed)" : "");
+            "the file of cursor %s %s and was set aside as damaged/%s: what is still in the log is "
+            "delivered again",
+            c->name, why, aside);
+    return TG_OK;
 }
 
 static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat *st)
@@ -278,8 +294,9 @@ static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat 
                           "%s; where a backend stands is in it: make it readable, or move it away "
                           "to deliver again what is in the log",
                           err.msg);
-    } else if (code != TG_OK || !parse((const char *)text, n, &c->state)) {
+    } else if (code != TG_OK || !parse((const char *)text, n, &c->state, c->log_id)) {
         memset(&c->state, 0, sizeof(c->state)); /* keeps everything until it is opened */
+        c->log_id[0] = 0;
         c->lost = true;
         l->log->n_damaged_records++;
     }
@@ -292,18 +309,39 @@ enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err)
     struct loading l = {.log = log, .err = err};
     const int r = log->fs->list(log->fs->self, log->cursor_dir, on_cursor_file, &l);
     if (r < 0) return tg_fail_errno(err, -r, "cannot list the folder %s", log->cursor_dir);
-    TG_TRY(l.code);
+    return l.code;
+}
+
+bool tg_log_cursors_id(const struct tg_log *log, uint8_t id[TG_LOG_ID_BYTES])
+{
+    const char *known = NULL;
+    for (const struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        if (!c->log_id[0]) continue;
+        if (known && strcmp(known, c->log_id) != 0) return false;
+        known = c->log_id;
+    }
+    return known && tg_log_id_parse(known, id);
+}
+
+enum tg_code tg_log_cursors_settle(struct tg_log *log, struct tg_err *err)
+{
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
-        char file[NAME_MAX_BYTES + 8];
-        file_name(c, file);
-        if (c->lost) set_aside(log, file, c->name, "is damaged");
+        const bool is_foreign = c->log_id[0] && strcmp(c->log_id, log->id_text) != 0;
+        char why[80] = "is damaged";
+        if (!c->lost && !is_foreign) continue;
+        if (is_foreign) (void)snprintf(why, sizeof(why), "is of another log (%s)", c->log_id);
+        TG_TRY(set_aside(c, why, err));
+        memset(&c->state, 0, sizeof(c->state)); /* keeps everything until it is opened */
+        c->durable_pos = 0;
+        c->lost = true;
     }
     return TG_OK;
 }
 
-void tg_log_cursors_check(struct tg_log *log, uint64_t files_end)
+enum tg_code tg_log_cursors_check(struct tg_log *log, uint64_t files_end, struct tg_err *err)
 {
-    if (!log->last) return; /* all was delivered and deleted: the cursors say where the log is */
+    if (!log->last)
+        return TG_OK; /* all was delivered and deleted: the cursors say where the log is */
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
         if (c->state.pos <= files_end) continue;
         /* Unless every commit is fsynced, the power takes the end of the log with it, but not what
@@ -315,17 +353,17 @@ void tg_log_cursors_check(struct tg_log *log, uint64_t files_end)
                     c->name, c->state.pos - files_end);
             continue;
         }
-        char file[NAME_MAX_BYTES + 8], why[160];
-        file_name(c, file);
+        char why[160];
         (void)snprintf(why, sizeof(why),
                        "says position %" PRIu64 ", but the log ends at %" PRIu64
                        " (was it restored, or is the file another log's?)",
                        c->state.pos, files_end);
-        set_aside(log, file, c->name, why);
+        TG_TRY(set_aside(c, why, err));
         memset(&c->state, 0, sizeof(c->state));
         c->durable_pos = 0;
         c->lost = true;
     }
+    return TG_OK;
 }
 
 /* The oldest kept position and its point number. */
@@ -374,6 +412,8 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
         s.point_no = s.first_point_no = log->end_point_no;
     }
     s.replay_until_no = log->end_point_no;
+    const int64_t now_s = tg_clock_wall_ns() / 1000000000;
+    s.epoch = now_s > 1 ? (uint64_t)now_s : 1;
     pthread_mutex_unlock(&log->mu);
     const bool is_new = !c;
     if (!c && !(c = add(log, name))) return tg_fail(err, TG_ERR_NOMEM, "no memory for a cursor");

@@ -82,6 +82,8 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     }
     if (code == TG_OK) code = prepare_folders(log, err);
     if (code == TG_OK) code = tg_log_cursors_load(log, err);
+    if (code == TG_OK) code = tg_log_learn_id(log, err);
+    if (code == TG_OK) code = tg_log_cursors_settle(log, err);
     if (code == TG_OK) code = tg_log_recover(log, err);
     if (code != TG_OK) {
         destroy(log);

@@ -4,6 +4,7 @@
  *   folder:   00000000000000000000.seg  00000000000067108864.seg ...  (position of the first byte)
  *             cursors/<name>.cur
  *             damaged/...
+ *             id                          which log this is (see tg_log_id)
  *             lock                        locked while it is open, as is the folder itself
  *
  *   segment:  [header][record][record]...
@@ -77,6 +78,12 @@ typedef void (*tg_log_on_commit)(void *arg, enum tg_code code, uint64_t end_pos,
  * locked by another process (TG_ERR_UNAVAILABLE). */
 TG_MUST_CHECK enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out,
                                        struct tg_err *err);
+/* Which log this is: a UUID as text (36 characters), random, made with the log and kept in `id`, in
+ * each segment and in each cursor file. With it positions and point numbers are unique: a log in a
+ * folder that was wiped has another one, although its positions begin at 0 again. A copy of the
+ * folder is the same log. Valid as long as the log is open; any thread. */
+const char *tg_log_id(const struct tg_log *log);
+
 /* Stops the thread after committing what was submitted: no callback comes any more, and submitting
  * is refused. NULL and a log that was not started are accepted. */
 void tg_log_stop(struct tg_log *log);
@@ -123,6 +130,9 @@ struct tg_log_read {
     uint64_t n_lost;                     /* points given up to damage in this stretch */
     int64_t accepted_ns; /* when the first of the points was taken in, wall clock, to 0.2 s; 0 =
                             none, or not known */
+    /* Number of the first point added, and the others are numbered on from there, but for those of
+     * a block that lost some: they are numbered as if the lost ones were its last. */
+    uint64_t first_point_no;
 };
 
 /* A reader at `pos` (an earlier record end, 0 or start_pos; a position inside a record moves to the
@@ -159,6 +169,11 @@ TG_MUST_CHECK enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t 
  *   point_no - first_point_no = delivered + inexpressible + elsewhere + dead + lost + skipped
  * (a rewind moves first_point_no back) */
 struct tg_cursor_state {
+    /* Raised whenever the cursor is moved otherwise than by delivering: what was delivered under an
+     * earlier epoch may be delivered once more on purpose. Begins with the second in which the
+     * cursor was made, so that it differs also from that of a cursor of this name that was removed
+     * or damaged; 0: the cursor is of a version without epochs and was not moved since. */
+    uint64_t epoch;
     uint64_t pos;
     uint64_t point_no;
     uint64_t first_point_no;
@@ -175,10 +190,10 @@ struct tg_cursor_state {
 
 struct tg_log_cursor;
 /* Opens or creates the cursor `name` ([A-Za-z0-9_-]+). A new one starts at the oldest kept position
- * (`from_start`) or at the end. A damaged cursor file, or one that says a position that the log
- * does not have, was set aside at open and the cursor starts at the oldest kept position (nothing
- * is lost, some is sent again), with a warning. While it exists, segments it has not passed are
- * kept. */
+ * (`from_start`) or at the end. A damaged cursor file, one of another log, or one that says a
+ * position that the log does not have was set aside at open and the cursor starts at the oldest
+ * kept position (nothing is lost, some is sent again), with a warning. While it exists, segments it
+ * has not passed are kept. */
 TG_MUST_CHECK enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_start,
                                               struct tg_log_cursor **out, struct tg_err *err);
 void tg_log_cursor_close(struct tg_log_cursor *c); /* persists; NULL accepted */

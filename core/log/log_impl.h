@@ -1,6 +1,7 @@
 /* log_impl.h: what the files of core/log share. Not for others.
  *
  *   log.c      open, close, the thread and its queue, statistics
+ *   identity.c which log this is
  *   recover.c  what a folder holds at open; damage set aside
  *   writer.c   one commit: encode, write, sync, publish; segments begun, closed, given up
  *   replaced.c the active segment, or the folder, changed by somebody else
@@ -29,6 +30,7 @@
 
 #define TG_NO_NUMBER UINT64_MAX
 enum {
+    TG_LOG_ID_CHARS = 37,             /* of its text, with the NUL */
     TG_LOG_COMMIT_BYTES = 8 << 20,    /* a commit takes no further batch over this */
     TG_LOG_DAMAGED_BYTES = 64 << 20,  /* kept in damaged/; more is only counted */
     TG_LOG_RESERVE_BYTES = 128 << 10, /* given up when cursors do not fit on a full disk */
@@ -110,6 +112,8 @@ struct tg_log {
     const char *const *targets; /* borrowed: names of the bits of tg_point.targets */
     unsigned n_targets;
     uint64_t max_bytes, segment_bytes;
+    uint8_t id[TG_LOG_ID_BYTES];
+    char id_text[TG_LOG_ID_CHARS];
     struct tg_folder_lock lock;
 
     pthread_mutex_t commit_mu;
@@ -140,6 +144,13 @@ struct tg_log {
     uint64_t n_commits, n_syncs, n_sync_failures, n_damaged_records, n_damaged_bytes, n_replaced;
     uint64_t damaged_dir_bytes;
 };
+
+/* identity.c */
+void tg_log_id_text(const uint8_t id[TG_LOG_ID_BYTES], char out[TG_LOG_ID_CHARS]);
+bool tg_log_id_parse(const char *text, uint8_t id[TG_LOG_ID_BYTES]);
+/* Learns or makes log->id; after tg_log_cursors_load. TG_ERR_INVALID: segments of several logs;
+ * TG_ERR_IO: it cannot be read, or not be kept. */
+TG_MUST_CHECK enum tg_code tg_log_learn_id(struct tg_log *log, struct tg_err *err);
 
 /* recover.c */
 TG_MUST_CHECK enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err);
@@ -199,16 +210,22 @@ bool tg_log_reclaim_all(struct tg_log *log);
 
 /* cursor.c */
 TG_MUST_CHECK enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err);
+/* The log that the cursor files are of; false when none says, or not all say the same. */
+bool tg_log_cursors_id(const struct tg_log *log, uint8_t id[TG_LOG_ID_BYTES]);
+/* Sets the files aside that are damaged or of another log: those cursors begin anew. */
+TG_MUST_CHECK enum tg_code tg_log_cursors_settle(struct tg_log *log, struct tg_err *err);
 void tg_log_cursors_free(struct tg_log *log);
 uint64_t tg_log_cursors_min_pos(
     const struct tg_log *log); /* under mu; UINT64_MAX without cursors */
 void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no);
 /* After recovery: sets those aside that say more than the log can have, whose files end at
  * files_end. */
-void tg_log_cursors_check(struct tg_log *log, uint64_t files_end);
+TG_MUST_CHECK enum tg_code tg_log_cursors_check(struct tg_log *log, uint64_t files_end,
+                                                struct tg_err *err);
 /* Writes all that have changed. false: the disk refused, try again later. */
 bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);
+bool tg_log_reserve_give_up(struct tg_log *log);
 
 /* log.c */
 /* The folder is still the one that is locked: in another's place nothing is written or deleted.

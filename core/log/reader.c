@@ -426,8 +426,9 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                                         ? batch->arena.max_bytes - batch->arena.used_bytes
                                         : SIZE_MAX;
                 if (added &&
-                    ((uint64_t)added + info.n_points > max_points || info.arena_bytes > room))
-                    break;
+                    ((uint64_t)added + info.n_points > max_points || info.arena_bytes > room ||
+                     lost || info.first_point_no > r->expected_no))
+                    break; /* what is lost comes before the points of a read, or after them */
                 if (!added) read->accepted_ns = r->accepted_ns;
                 const uint64_t refused = r->dict->n_refused;
                 const uint64_t lost_before = lost;
@@ -438,6 +439,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                     break;
                 }
                 if (lost > lost_before && refused && err) *err = r->dict->refusal;
+                if (!added) read->first_point_no = info.first_point_no;
             }
         } else {
             if (!begun && r->expected_no != TG_NO_NUMBER) {

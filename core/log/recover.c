@@ -530,7 +530,7 @@ enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err)
     uint64_t cursor_pos = 0, cursor_no = 0;
     tg_log_cursors_max(log, &cursor_pos, &cursor_no);
     TG_TRY(find_end_no(log, cursor_pos, &end_no, err));
-    tg_log_cursors_check(log, files_end);
+    TG_TRY(tg_log_cursors_check(log, files_end, err));
     log->w.next_pos = files_end > cursor_pos ? files_end : cursor_pos;
     log->w.next_point_no = end_no > cursor_no ? end_no : cursor_no;
     log->end_point_no = log->w.next_point_no;

@@ -116,6 +116,21 @@ static bool frame_head(const uint8_t *f, uint64_t pos, uint32_t *type_len, uint3
     return f[2] == (uint8_t)*head && f[3] == (uint8_t)(*head >> 8);
 }
 
+bool tg_segment_log_get(const uint8_t *bytes, size_t len, uint64_t start_pos,
+                        uint8_t id[TG_LOG_ID_BYTES])
+{
+    uint32_t type_len, head, crc;
+    if (len < TG_SEGMENT_HEADER_BYTES + TG_FRAME_BYTES + TG_LOG_ID_BYTES) return false;
+    const uint8_t *f = bytes + TG_SEGMENT_HEADER_BYTES;
+    if (!frame_head(f, start_pos + TG_SEGMENT_HEADER_BYTES, &type_len, &head) ||
+        type_len != ((uint32_t)TG_RECORD_LOG | (uint32_t)TG_LOG_ID_BYTES << 8))
+        return false;
+    memcpy(&crc, f + 8, 4);
+    if (tg_crc32c(head, f + TG_FRAME_BYTES, TG_LOG_ID_BYTES) != crc) return false;
+    memcpy(id, f + TG_FRAME_BYTES, TG_LOG_ID_BYTES);
+    return true;
+}
+
 void tg_segment_walk_init(struct tg_segment_walk *w, const struct tg_fs *fs, int fd,
                           uint64_t start_pos, uint64_t from_pos)
 {

@@ -28,7 +28,8 @@ enum {
     TG_SEGMENT_HEADER_BYTES = 96,
     TG_FRAME_BYTES = 12,
     TG_RECORD_MAX_BYTES = (1 << 24) - 1, /* payload */
-    TG_SEGMENT_NAME_BYTES = 32
+    TG_SEGMENT_NAME_BYTES = 32,
+    TG_LOG_ID_BYTES = 16
 };
 
 enum tg_record_type {
@@ -38,8 +39,11 @@ enum tg_record_type {
     TG_RECORD_COMMIT = 3, /* point number after the commit: the loss of its last block is seen */
     TG_RECORD_TARGETS =
         4, /* n, n x (len, name): what the bits of points' targets mean from here on */
-    TG_RECORD_ACCEPTED = 5 /* ms since 1970: when the points from here on were taken in, until the
+    TG_RECORD_ACCEPTED = 5, /* ms since 1970: when the points from here on were taken in, until the
                               next such record; before the first, the segment's creation time */
+    /* The log's id, 16 bytes: the first record of a segment, and once more after its first commit.
+     * Segments of former versions have none. */
+    TG_RECORD_LOG = 6
 };
 
 struct tg_segment_header {
@@ -51,6 +55,11 @@ struct tg_segment_header {
 void tg_segment_header_put(const struct tg_segment_header *h, uint8_t out[TG_SEGMENT_HEADER_BYTES]);
 /* From the first `len` bytes of a file. false: neither copy is whole. */
 bool tg_segment_header_get(const uint8_t *bytes, size_t len, struct tg_segment_header *h);
+
+/* The log's id from the first `len` bytes of a file whose name says start_pos. false: it has none,
+ * or the bytes are damaged. */
+bool tg_segment_log_get(const uint8_t *bytes, size_t len, uint64_t start_pos,
+                        uint8_t id[TG_LOG_ID_BYTES]);
 
 /* Point numbers stay below this: a larger one was not written by a log. */
 #define TG_POINT_NO_MAX (UINT64_C(1) << 62)

@@ -294,6 +294,17 @@ uint64_t tg_log_seal_due_ms(const struct tg_log *log)
     return log->w.active ? log->w.begun_ms + log->segment_ms : UINT64_MAX;
 }
 
+static enum tg_code put_log_id(struct tg_log *log)
+{
+    struct tg_log_writer *w = &log->w;
+    TG_TRY(tg_buf_reserve(&w->out, TG_FRAME_BYTES + TG_LOG_ID_BYTES));
+    const uint64_t pos = out_pos(w);
+    const size_t frame = tg_frame_begin(&w->out);
+    tg_buf_put(&w->out, log->id, TG_LOG_ID_BYTES);
+    tg_frame_end(&w->out, frame, pos, TG_RECORD_LOG);
+    return repeat_later(w, frame + TG_FRAME_BYTES, TG_RECORD_LOG);
+}
+
 /* Says what the bits of targets mean: the configuration may be another one when this is read. */
 static enum tg_code put_targets(struct tg_log *log)
 {
@@ -364,7 +375,7 @@ static enum tg_code begin(struct tg_log *log, struct tg_log_segment **fresh_segm
     };
     tg_segment_header_put(&h, w->out.data);
     w->out.len = TG_SEGMENT_HEADER_BYTES;
-    if (put_targets(log) != TG_OK || put_accepted(w, true) != TG_OK) {
+    if (put_log_id(log) != TG_OK || put_targets(log) != TG_OK || put_accepted(w, true) != TG_OK) {
         tg_free(seg);
         return tg_fail(err, TG_ERR_NOMEM, "no memory for a segment of the log");
     }

@@ -137,6 +137,9 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         .from_pos = d->span.from_pos,
         .to_pos = d->span.to_pos,
         .part = d->part,
+        .from_point_no = tg_delivery_point_no(d, d->range.lo),
+        .to_point_no = tg_delivery_point_no(d, d->range.hi),
+        .epoch = d->epoch,
     };
     return TG_OK;
 }

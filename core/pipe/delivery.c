@@ -44,6 +44,7 @@ static void drop_batch(struct tg_delivery_loop *d)
 {
     for (uint32_t i = 0; i < d->n_dicts; i++) tg_log_dict_unref(d->dicts[i]);
     d->n_dicts = 0;
+    d->n_numbers = 0;
     tg_batch_reset(&d->batch);
     d->n_ranges = 0;
     d->done = (struct tg_delivery_counts){0};
@@ -90,6 +91,39 @@ static enum tg_code keep_dict(struct tg_delivery_loop *d, struct tg_log_dict *di
     return TG_OK;
 }
 
+static enum tg_code keep_numbers(struct tg_delivery_loop *d, uint32_t at, uint64_t no)
+{
+    if (at == d->batch.n_points) return TG_OK; /* nothing was added */
+    if (d->n_numbers) {
+        const struct tg_numbering *last = &d->numbers[d->n_numbers - 1];
+        if (last->no + (at - last->at) == no) return TG_OK;
+    }
+    if (d->n_numbers == d->cap_numbers) {
+        const uint32_t cap = d->cap_numbers ? d->cap_numbers * 2 : 16;
+        struct tg_numbering *p = tg_reallocarray(d->numbers, cap, sizeof(*p));
+        if (!p) return TG_ERR_NOMEM;
+        d->numbers = p;
+        d->cap_numbers = cap;
+    }
+    d->numbers[d->n_numbers++] = (struct tg_numbering){at, no};
+    return TG_OK;
+}
+
+uint64_t tg_delivery_point_no(const struct tg_delivery_loop *d, uint32_t i)
+{
+    if (i == 0) return d->span.from_point_no; /* with what was lost before it */
+    if (i >= d->batch.n_points) return d->span.to_point_no;
+    uint32_t lo = 0, hi = d->n_numbers; /* the last that begins at i or before */
+    while (hi - lo > 1) {
+        const uint32_t mid = lo + (hi - lo) / 2;
+        if (d->numbers[mid].at <= i)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return d->numbers[lo].no + (i - d->numbers[lo].at);
+}
+
 /* Reads until the batch is full or the log's end is reached. */
 static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 {
@@ -105,11 +139,13 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
            !(d->replay && d->span.to_point_no >= until_no)) {
         struct tg_log_read read;
         struct tg_log_dict *dict = NULL;
+        const uint32_t at = d->batch.n_points;
         const int ticket = tg_guard_enter(guard);
         enum tg_code code =
             tg_log_reader_read(d->reader, &d->batch, max - d->batch.n_points, &read, &dict, err);
         tg_guard_exit(guard, ticket);
-        if (code == TG_OK && keep_dict(d, dict) != TG_OK) {
+        if (code == TG_OK &&
+            (keep_dict(d, dict) != TG_OK || keep_numbers(d, at, read.first_point_no) != TG_OK)) {
             tg_delivery_restart_batch(d); /* points whose series nothing holds */
             return tg_fail(err, TG_ERR_NOMEM, "out of memory (limits.memory)");
         }
@@ -411,15 +447,24 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
     const struct tg_log_stats log = tg_log_stats(g->log);
     /* What the log does not have any more will not come again, wherever the cursor stands. */
-    const struct tg_backend_open how = {c->name, &c->options, d->loop,
-                                        s.pos > log.start_pos ? s.pos : log.start_pos, log.end_pos};
+    const struct tg_backend_open how = {
+        .name = c->name,
+        .options = &c->options,
+        .loop = d->loop,
+        .cursor_pos = s.pos > log.start_pos ? s.pos : log.start_pos,
+        .log_end_pos = log.end_pos,
+        .log_id = tg_log_id(g->log),
+        .epoch = s.epoch,
+    };
+    d->epoch = s.epoch;
     struct tg_err detail = {.msg = ""};
     const enum tg_code code = c->ops->open(&how, &d->backend, &detail);
     if (code != TG_OK) return tg_fail(err, code, "backends.%s: %s", c->name, detail.msg);
     g->preparers[index] = (struct tg_preparer){c->ops->prepare, d->backend};
     TG_TRY(tg_log_reader_open(g->log, s.pos, &d->reader, err));
     tg_log_reader_expect(d->reader, s.point_no);
-    d->span = (struct tg_log_read){s.pos, s.pos, s.point_no, s.point_no, 0, 0};
+    d->span = (struct tg_log_read){
+        .from_pos = s.pos, .to_pos = s.pos, .from_point_no = s.point_no, .to_point_no = s.point_no};
     d->saved_pos = s.pos;
     atomic_store(&d->confirmed_pos, s.pos);
     return TG_OK;
@@ -487,6 +532,7 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_decider_deinit(&d->decider);
     tg_batch_deinit(&d->batch);
     tg_free(d->dicts);
+    tg_free(d->numbers);
     tg_free(d->points);
     tg_free(d->origin);
     tg_free(d->unprepared);

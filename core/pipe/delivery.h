@@ -62,6 +62,13 @@ struct tg_delivery_loop {
     struct tg_log_dict **dicts;
     uint32_t n_dicts, cap_dicts;
     struct tg_log_read span; /* what the batch covers */
+    /* Which numbers its points have: from index `at` on they count up from `no`. */
+    struct tg_numbering {
+        uint32_t at;
+        uint64_t no;
+    } * numbers;
+    uint32_t n_numbers, cap_numbers;
+    uint64_t epoch; /* of the cursor */
     struct tg_delivery_counts done;
     bool replay;    /* `span` goes by the rules in force: see delivery.c, Routing */
     bool has_batch; /* `span` is under way: not to be read again */
@@ -174,6 +181,8 @@ void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message); /*
 void tg_delivery_pump(struct tg_delivery_loop *d);
 /* Takes the next range; ends with a write under way, a wait, or the range complete or split. */
 void tg_delivery_attempt(struct tg_delivery_loop *d);
+/* The number of the batch's point i; of its end for i = n_points. */
+uint64_t tg_delivery_point_no(const struct tg_delivery_loop *d, uint32_t i);
 /* Back to where the span begins: what was read since is read again, under the rules then in force.
  */
 void tg_delivery_restart_batch(struct tg_delivery_loop *d);

@@ -525,6 +525,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     out->start_ns = g->start_ns;
     out->generation = tg_rules_generation(g->rules);
     out->log = tg_log_stats(g->log);
+    out->log_id = tg_log_id(g->log);
     out->table = tg_table_stats(g->table);
     out->rules = tg_rules_stats(g->rules);
     out->memory_bytes = tg_mem_used();
@@ -543,6 +544,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
         struct tg_backend_status *b = &out->backends[i];
         tg_delivery_status(&g->deliveries[i], b);
         b->cursor_pos = c->pos;
+        b->epoch = c->epoch;
         const int64_t first =
             (int64_t)c->first_point_no; /* below zero: rewound further than it ever was */
         b->ledger = (struct tg_ledger){

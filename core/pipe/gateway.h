@@ -99,6 +99,7 @@ struct tg_backend_status {
     const char *name, *type;
     struct tg_ledger ledger;
     uint64_t cursor_pos;
+    uint64_t epoch; /* of the cursor */
     enum tg_delivery_state state;
     bool healthy;
     uint64_t n_writes, n_retries;
@@ -119,6 +120,7 @@ struct tg_gateway_status {
     uint64_t n_requests; /* since start */
     uint64_t n_waiting_acks;
     struct tg_log_stats log;
+    const char *log_id; /* valid as long as the gateway */
     struct tg_table_stats table;
     struct tg_rules_stats rules;
     uint64_t memory_bytes;

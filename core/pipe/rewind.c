@@ -81,6 +81,17 @@ static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_curso
     return code;
 }
 
+/* The next deliveries are of a new epoch. On disk before the backend hears of it, and never taken
+ * back: an epoch that was handed out must not come twice. */
+static enum tg_code raise_epoch(struct tg_delivery_loop *d, struct tg_cursor_state *now,
+                                struct tg_err *err)
+{
+    now->epoch++;
+    TG_TRY(tg_log_cursor_set(d->cursor, now, true, err));
+    d->epoch = now->epoch;
+    return TG_OK;
+}
+
 static enum tg_code ask_backend(struct tg_delivery_loop *d, const struct tg_cursor_state *before,
                                 struct tg_cursor_state *to, struct tg_err *err)
 {
@@ -90,6 +101,7 @@ static enum tg_code ask_backend(struct tg_delivery_loop *d, const struct tg_curs
         .from_pos = before->pos,
         .oldest_pos = tg_log_stats(d->gateway->log).start_pos,
         .comes_again = before->point_no < before->again_until_no,
+        .epoch = before->epoch,
     };
     struct tg_err why = {.msg = ""};
     const enum tg_code code = d->config->ops->rewound(d->backend, &how, &pos, &why);
@@ -101,16 +113,21 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
                               struct tg_cursor_state *now, struct tg_err *err)
 {
     struct tg_log *log = d->gateway->log;
-    const struct tg_cursor_state before = tg_log_cursor_get(d->cursor);
-    struct tg_cursor_state to;
+    struct tg_cursor_state before = tg_log_cursor_get(d->cursor), to;
+    bool is_raised = false;
     /* Until the cursor stands there, nothing keeps the log from deleting what was just found; once
      * it does, nothing more goes, so that this ends. */
     do {
         TG_TRY(find_rewind(d, q, &to, err));
+        if (!is_raised) TG_TRY(raise_epoch(d, &before, err));
+        is_raised = true;
         TG_TRY(ask_backend(d, &before, &to, err));
         TG_TRY(put_cursor(d, &before, &to, err));
     } while (to.pos < tg_log_stats(log).start_pos);
-    d->span = (struct tg_log_read){to.pos, to.pos, to.point_no, to.point_no, 0, 0};
+    d->span = (struct tg_log_read){.from_pos = to.pos,
+                                   .to_pos = to.pos,
+                                   .from_point_no = to.point_no,
+                                   .to_point_no = to.point_no};
     tg_delivery_restart_batch(d);
     /* Whoever waits for points in the log by now may have some among the skipped ones. Before the
      * position that would confirm them. */

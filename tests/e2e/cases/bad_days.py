@@ -18,6 +18,42 @@ def times(fake):
     return [int(line.rsplit(" ", 1)[1]) for line in fake.lines()]
 
 
+class WipedLog(unittest.TestCase):
+    def test_parquet_keeps_the_files_of_the_former_log(self):
+        """The log's folder is wiped, the Parquet folder is not: the new log has the same positions, and its own points."""
+        archive = 'archive = { type = "parquet", dir = "pq", linger = "0s" }'
+        sink = Fake(self)
+        g = Gateway(self, archive).start()
+        base = int(time.time()) * 10**9
+        n = 0
+        for _ in range(3):
+            self.assertEqual(g.influx("\n".join(f"m v={i}i {base + i}" for i in range(n, n + 50))).status, 204)
+            n += 50
+            g.wait_delivered("archive", n)
+        first = g.status()["log"]["id"]
+        g.stop()
+        shutil.rmtree(os.path.join(g.dir, "log"))
+        # the new log has passed the former one's positions when the archive is put back
+        with open(g.config) as f:
+            text = f.read()
+        with open(g.config, "w") as f:
+            f.write(text.replace(archive, influx_backend(sink.port)))
+        g.start()
+        self.assertNotEqual(g.status()["log"]["id"], first)
+        for _ in range(9):
+            self.assertEqual(g.influx("\n".join(f"m v={i}i {base + i}" for i in range(n, n + 50))).status, 204)
+            n += 50
+        g.stop()
+        with open(g.config, "w") as f:
+            f.write(text)
+        g.start()
+        g.wait_delivered("archive", 450)
+        got = g.cli("query", "--since", "1h", "--limit", "5000", "--json", "--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(got.returncode, 0, got.stderr)
+        values = sorted(row["value"] for row in json.loads(got.stdout)["rows"])
+        self.assertEqual(values, list(range(n)))
+
+
 class RandomKill(unittest.TestCase):
     def test_kill_9_loses_nothing_acknowledged(self):
         """Senders write while the gateway is killed again and again; each acknowledged point reaches the sink."""

@@ -354,6 +354,11 @@ static void test_status(void **state)
     assert_int_equal(json_integer_value(json_object_get(ledger, "waiting")), received);
     assert_int_equal(integer(o, "series", "live"), 2);
     assert_int_equal(integer(o, "log", "max_bytes"), 16 << 20);
+    const char *id = json_string_value(json_object_get(json_object_get(o, "log"), "id"));
+    assert_non_null(id);
+    assert_int_equal(strlen(id), 36);
+    assert_true(json_integer_value(json_object_get(
+                    json_array_get(json_object_get(o, "backends"), 0), "epoch")) > 0);
     json_decref(o);
 }
 

@@ -36,6 +36,8 @@ struct bench { /* what a test works with */
     struct tg_options options;
     struct tg_backend *b;
     struct tg_write_result result;
+    const char *log_id;
+    uint64_t epoch;
     unsigned n_results, n_rows, n_ends, stop_after;
     enum tg_code end_code, health_code;
     char end_message[256];
@@ -50,7 +52,9 @@ static enum tg_code open_at(struct bench *t, uint64_t cursor, uint64_t log_end, 
                                         .options = &t->options,
                                         .loop = t->loop,
                                         .cursor_pos = cursor,
-                                        .log_end_pos = log_end};
+                                        .log_end_pos = log_end,
+                                        .log_id = t->log_id,
+                                        .epoch = t->epoch};
     t->b = NULL;
     return ops->open(&how, &t->b, err);
 }
@@ -268,7 +272,13 @@ static void test_file_names(void **state)
 {
     (void)state;
     static const struct tg_parquet_name good[] = {
-        {0, 1, 0}, {7, UINT64_MAX, 0}, {UINT64_MAX, UINT64_MAX, UINT32_MAX}, {5, 6, 2}};
+        {0, 1, 0},
+        {7, UINT64_MAX, 0},
+        {UINT64_MAX, UINT64_MAX, UINT32_MAX},
+        {5, 6, 2},
+        {5, 6, 0, "0123456789abcdef0123456789abcdef"},
+        {5, 6, 2, "00000000000000000000000000000001"},
+        {UINT64_MAX, UINT64_MAX, UINT32_MAX, "11111111111111111111111111111111"}};
     static const char *const bad[] = {
         "",
         "x.parquet",
@@ -278,13 +288,19 @@ static void test_file_names(void **state)
         "99999999999999999999-00000000000000000001.parquet",
         "log1-00000000000000000000-00000000000000000001.parquet",
         "00000000000000000000-00000000000000000001.parquet.damaged",
+        "00000000000000000000-00000000000000000001-0123456789abcdef0123456789abcde.parquet",
+        "00000000000000000000-00000000000000000001-0123456789abcdef0123456789abcdef0.parquet",
+        "00000000000000000000-00000000000000000001-0123456789ABCDEF0123456789abcdef.parquet",
+        "00000000000000000000-00000000000000000001-0-0123456789abcdef0123456789abcdef.parquet",
+        "00000000000000000000-00000000000000000001-2-3.parquet",
     };
     for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
-        char name[64];
+        char name[TG_PARQUET_NAME_MAX];
         struct tg_parquet_name n;
         tg_parquet_file_name(&good[i], name);
         assert_true(tg_parquet_file_parse(name, &n));
         assert_true(n.from == good[i].from && n.to == good[i].to && n.part == good[i].part);
+        assert_string_equal(n.log, good[i].log);
     }
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         struct tg_parquet_name n;
@@ -466,6 +482,72 @@ static void test_log_replaced(void **state)
     end(&t);
 }
 
+/* Positions are those of one log: the folder outlives a log that was wiped. */
+static void test_files_of_another_log(void **state)
+{
+    (void)state;
+    static struct bench t;
+    struct tg_err err = {.msg = ""};
+    start(&t, NULL);
+    t.log_id = "11111111-2222-4333-8444-555555555555";
+    t.epoch = 1000;
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    write_range(&t, 10, 20, TG_WRITE_OK);
+    write_range(&t, 20, 30, TG_WRITE_OK);
+    assert_int_equal(n_files(&t, "-00000000000000000020-11111111222243338444555555555555.parquet"),
+                     1);
+    /* another log, which reaches past the old files by now; its cursor is before them */
+    t.log_id = "aaaaaaaa-2222-4333-8444-555555555555";
+    reopen(&t, 5, 100);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.n_rows, 30);
+    write_range(&t, 10, 20, TG_WRITE_OK); /* the very positions */
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.n_rows, 40);
+    /* a rewind into the middle of an old file need not mind it, nor remove one */
+    const struct tg_backend_rewind how = {.from_pos = 20};
+    uint64_t pos = 5;
+    assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
+    assert_int_equal(pos, 5);
+    write_range(&t, 5, 25, TG_WRITE_OK); /* its own file goes, which comes again */
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.n_rows, 50);
+    assert_int_equal(n_files(&t, ".parquet"), 4);
+    /* the log that was there first goes on: its last delivery was not confirmed */
+    t.log_id = "11111111-2222-4333-8444-555555555555";
+    reopen(&t, 20, 30);
+    assert_int_equal(n_files(&t, ".parquet"), 3);
+    write_range(&t, 20, 30, TG_WRITE_OK);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.n_rows, 50);
+    end(&t);
+}
+
+/* A log that had no id wrote files without: they are its own, and only its own. */
+static void test_files_without_an_id(void **state)
+{
+    (void)state;
+    for (unsigned adopts = 0; adopts < 2; adopts++) {
+        static struct bench t;
+        start(&t, NULL);
+        must_open(&t, 0, 0);
+        write_range(&t, 0, 10, TG_WRITE_OK);
+        write_range(&t, 10, 20, TG_WRITE_OK);
+        write_range(&t, 20, 30, TG_WRITE_OK);
+        t.log_id = "11111111-2222-4333-8444-555555555555";
+        t.epoch = adopts ? 0 : 1000; /* a cursor of that time, or one that was made since */
+        reopen(&t, 10, 25);
+        /* as its own: the second comes again, the third is of data that the log lost */
+        assert_int_equal(n_files(&t, ".parquet"), adopts ? 2 : 3);
+        assert_int_equal(n_files(&t, "-11111111222243338444555555555555.parquet"), adopts ? 2 : 0);
+        write_range(&t, 10, 25, TG_WRITE_OK);
+        query(&t, (struct tg_query){.start_ns = INT64_MIN});
+        assert_int_equal(t.n_rows, adopts ? 35 : 45);
+        end(&t);
+    }
+}
+
 static void test_rewind(void **state)
 {
     (void)state;
@@ -482,7 +564,7 @@ static void test_rewind(void **state)
         start(&t, NULL);
         must_open(&t, 0, 0);
         for (uint64_t at = 0; at < 30; at += 10) write_range(&t, at, at + 10, TG_WRITE_OK);
-        const struct tg_backend_rewind how = {30, cases[i].oldest, false};
+        const struct tg_backend_rewind how = {.from_pos = 30, .oldest_pos = cases[i].oldest};
         assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
         assert_int_equal(pos, cases[i].want);
         expect_range(&t, 0, 30); /* nothing is gone before it comes again */
@@ -507,7 +589,7 @@ static void test_rewind_that_failed(void **state)
     must_open(&t, 0, 0);
     write_range(&t, 0, 10, TG_WRITE_OK);
     write_range(&t, 10, 20, TG_WRITE_OK);
-    const struct tg_backend_rewind how = {20, 0, false};
+    const struct tg_backend_rewind how = {.from_pos = 20};
     assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
     write_range(&t, 20, 30, TG_WRITE_OK);
     expect_range(&t, 0, 30);
@@ -525,10 +607,10 @@ static void test_forward_while_data_comes_again(void **state)
     start(&t, NULL);
     must_open(&t, 0, 0);
     for (uint64_t at = 0; at < 30; at += 10) write_range(&t, at, at + 10, TG_WRITE_OK);
-    struct tg_backend_rewind how = {30, 0, false};
+    struct tg_backend_rewind how = {.from_pos = 30};
     assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
     write_range(&t, 0, 4, TG_WRITE_OK);
-    how = (struct tg_backend_rewind){4, 0, true};
+    how = (struct tg_backend_rewind){.from_pos = 4, .comes_again = true};
     for (int twice = 0; twice < 2; twice++) {
         pos = 30;
         assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_ERR_INVALID);
@@ -538,7 +620,7 @@ static void test_forward_while_data_comes_again(void **state)
     assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
     for (uint64_t at = 0; at < 30; at += 6) write_range(&t, at, at + 6, TG_WRITE_OK);
     expect_range(&t, 0, 30);
-    how = (struct tg_backend_rewind){30, 0, false};
+    how = (struct tg_backend_rewind){.from_pos = 30};
     pos = 40;
     assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
     assert_int_equal(pos, 40);
@@ -960,6 +1042,8 @@ int main(void)
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_log_replaced),
+        cmocka_unit_test(test_files_of_another_log),
+        cmocka_unit_test(test_files_without_an_id),
         cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_rewind_that_failed),
         cmocka_unit_test(test_forward_while_data_comes_again),

@@ -185,6 +185,38 @@ static void test_cursor_file_of_version_2(void **state)
     rig_free(r);
 }
 
+static void test_cursor_file_of_version_3(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(100, 0, 0);
+    struct tg_log_cursor *c;
+    char text[512];
+    for (unsigned i = 0; i < 5; i++) assert_int_equal(commit(r, 90, false, NULL), TG_OK);
+    const uint64_t end_pos = tg_log_stats(r->log).end_pos;
+    int n = snprintf(text, sizeof(text),
+                     "tidegate cursor 3\npos %llu\npoint_no 450\nfirst_point_no 0\n"
+                     "replay_until_no 20\ndelivered 437\nelsewhere 4\ndead 3\nlost 3\n"
+                     "again_until_no 10\nskipped 3\ninexpressible 8\n",
+                     (unsigned long long)end_pos);
+    n += snprintf(text + n, sizeof(text) - (size_t)n, "crc32c %08x\n",
+                  tg_crc32c(0, text, (size_t)n));
+    assert_true(sim_fs_put(r->sim, "/data/log/cursors/old.cur", text, (size_t)n));
+    for (uint64_t more = 0; more < 2; more++) { /* as it was, and as it is written now */
+        rig_reopen(r);
+        assert_int_equal(tg_log_stats(r->log).n_damaged_records, 0);
+        assert_int_equal(tg_log_cursor_open(r->log, "old", true, &c, NULL), TG_OK);
+        struct tg_cursor_state s = tg_log_cursor_get(c);
+        assert_int_equal(s.pos, end_pos);
+        assert_int_equal(s.n_delivered, 437);
+        assert_int_equal(s.n_inexpressible, 8);
+        assert_int_equal(s.epoch, more * 7);
+        s.epoch += 7;
+        assert_int_equal(tg_log_cursor_set(c, &s, true, NULL), TG_OK);
+        tg_log_cursor_close(c);
+    }
+    rig_free(r);
+}
+
 static void test_cursor_file_of_version_1(void **state)
 {
     (void)state;
@@ -428,7 +460,7 @@ static void test_targets_follow_names(void **state)
         char path[256];
         size_t len;
         assert_true(sim_fs_nth(r->sim, ".seg", 0, path));
-        sim_fs_bytes(r->sim, path, &len)[96 + 14] ^= 1;
+        sim_fs_bytes(r->sim, path, &len)[96 + 28 + 14] ^= 1; /* after the log's id */
         rig_reopen(r);
     }
     rig_free(r);
@@ -509,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_cursors),
         cmocka_unit_test(test_cursor_file_of_version_1),
         cmocka_unit_test(test_cursor_file_of_version_2),
+        cmocka_unit_test(test_cursor_file_of_version_3),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_delivered_segments_stay_for_keep_ms),
         cmocka_unit_test(test_segment_closed_by_age),

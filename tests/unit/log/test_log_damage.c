@@ -121,14 +121,14 @@ static void test_damaged_series_record(void **state)
 {
     (void)state;
     struct rig *r = rig_new(100, 0, 0);
-    r->config.n_targets = 0; /* then the first record is one of series */
+    r->config.n_targets = 0; /* then the record after the log's id is one of series */
     r->f.routed = false;
     rig_reopen(r);
     for (unsigned i = 0; i < 200; i++) assert_int_equal(commit(r, 100, false, NULL), TG_OK);
     char path[256];
     size_t len;
     assert_true(sim_fs_nth(r->sim, ".seg", 0, path));
-    sim_fs_bytes(r->sim, path, &len)[96 + 20] ^= 1;
+    sim_fs_bytes(r->sim, path, &len)[96 + 28 + 20] ^= 1;
     sim_fs_settle(r->sim, path);
     rig_reopen(r);
     struct tg_log_reader *reader;

@@ -40,6 +40,13 @@ struct sink {
     uint16_t seen[MAX_TS];
     unsigned n_points, n_writes;
     uint64_t opened_at; /* what open was told */
+    char log_id[40];
+    uint64_t opened_epoch;
+    struct wrote { /* the writes that went well */
+        uint64_t epoch, from_no, to_no;
+        int64_t first_ts, last_ts;
+    } wrote[1024];
+    unsigned n_wrote;
     _Atomic bool down;
     _Atomic bool blocks;    /* writes do not return until it is no longer so */
     _Atomic bool is_silent; /* answers to writes wait until it is no longer so */
@@ -74,6 +81,8 @@ static inline enum tg_code fake_open(const struct tg_backend_open *how, struct t
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory");
     b->sink = &sinks[how->name[0] == 'b'];
     b->sink->opened_at = how->cursor_pos;
+    (void)snprintf(b->sink->log_id, sizeof(b->sink->log_id), "%s", how->log_id);
+    b->sink->opened_epoch = how->epoch;
     b->loop = how->loop;
     *out = b;
     return TG_OK;
@@ -165,6 +174,10 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
             s->seen[ts]++;
         }
         s->n_points += d->n_points;
+        if (s->n_wrote < sizeof(s->wrote) / sizeof(s->wrote[0]))
+            s->wrote[s->n_wrote++] =
+                (struct wrote){d->epoch, d->from_point_no, d->to_point_no,
+                               d->points[0].point->ts_ns, d->points[d->n_points - 1].point->ts_ns};
     }
     (void)pthread_mutex_unlock(&s->lock);
     b->item = (struct tg_loop_item){.fn = answer, .arg = b};
