@@ -164,60 +164,75 @@ static enum tg_code read_begun_ns(struct tg_log_reader *r, const char *path, str
     return TG_OK;
 }
 
-/* Whether the file that was opened is the segment's. */
-static enum tg_code check_file(struct tg_log *log, struct tg_log_segment *seg, int fd,
-                               const char *path, struct tg_err *err)
+/* Whether another file than the one that was written will do for a closed segment. */
+static enum tg_code adopt(struct tg_log *log, struct tg_log_segment *seg, int fd,
+                          const struct tg_fs_stat *st, const char *path, struct tg_err *err)
 {
-    struct tg_fs_stat st;
-    const int rc = log->fs->fstat(log->fs->self, fd, &st);
-    if (rc < 0) return tg_fail_errno(err, -rc, "cannot look at %s", path);
-    pthread_mutex_lock(&log->mu);
-    const bool same = st.device == seg->device && st.inode == seg->inode;
-    pthread_mutex_unlock(&log->mu);
-    if (same) return TG_OK;
-    if (!atomic_load(&seg->sealed) || atomic_load(&seg->waits)) {
-        tg_log_wake_look(log);
-        return tg_fail(err, TG_ERR_IO, "%s was replaced while the gateway runs: its points wait",
-                       path);
-    }
-    /* another file with its contents will do */
     uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
     struct tg_segment_header h;
     size_t n;
     TG_TRY(tg_fs_read_all(log->fs, fd, bytes, sizeof(bytes), 0, &n, path, err));
     if (!tg_segment_header_get(bytes, n, &h) || h.start_pos != seg->start_pos ||
-        st.size < atomic_load(&seg->end_pos) - seg->start_pos)
+        st->size < atomic_load(&seg->end_pos) - seg->start_pos)
         return tg_fail(err, TG_ERR_IO,
                        "%s was replaced by a file that is not that segment, or not all of it: put "
                        "the segment back, or remove the file to give its points up",
                        path);
     pthread_mutex_lock(&log->mu);
-    seg->device = st.device;
-    seg->inode = st.inode;
+    seg->device = st->device;
+    seg->inode = st->inode;
     pthread_mutex_unlock(&log->mu);
     tg_warn("log", "%s was replaced while the gateway runs: it is read all the same", path);
     return TG_OK;
+}
+
+/* Whether what is under the segment's name stays: the writer has nothing to do with it any more. */
+static bool is_settled(struct tg_log_segment *seg)
+{
+    return atomic_load(&seg->sealed) && !atomic_load(&seg->waits);
+}
+
+static enum tg_code open_once(struct tg_log *log, struct tg_log_segment *seg, const char *path,
+                              bool settled, int *fd, struct tg_err *err)
+{
+    struct tg_fs_stat st;
+    *fd = log->fs->open(log->fs->self, path, TG_FS_READ);
+    if (*fd < 0 && *fd != -ENOENT)
+        return tg_fail_errno(err, -*fd, "cannot open %s: its points wait", path);
+    if (*fd < 0) {
+        TG_TRY(tg_log_check_folder(log, err)); /* it may come back */
+        if (settled) return TG_OK;
+        return tg_fail(err, TG_ERR_NOT_FOUND,
+                       "%s was removed while the gateway runs: its points wait", path);
+    }
+    const int r = log->fs->fstat(log->fs->self, *fd, &st);
+    if (r < 0) return tg_fail_errno(err, -r, "cannot look at %s", path);
+    pthread_mutex_lock(&log->mu);
+    const bool same = st.device == seg->device && st.inode == seg->inode;
+    pthread_mutex_unlock(&log->mu);
+    if (same) return TG_OK;
+    if (settled) return adopt(log, seg, *fd, &st, path, err);
+    return tg_fail(err, TG_ERR_NOT_FOUND, "%s was replaced while the gateway runs: its points wait",
+                   path);
 }
 
 /* Opens the segment's file. *fd -1: there is none any more, or TG_ERR_IO. */
 static enum tg_code open_file(struct tg_log *log, struct tg_log_segment *seg, const char *path,
                               int *fd, struct tg_err *err)
 {
-    *fd = log->fs->open(log->fs->self, path, TG_FS_READ);
-    if (*fd >= 0) {
-        const enum tg_code code = check_file(log, seg, *fd, path, err);
-        if (code == TG_OK) return TG_OK;
-        (void)log->fs->close(log->fs->self, *fd);
-        *fd = -1;
-        return code;
+    for (;;) {
+        /* asked before: what was found then is neither what is about to be replaced nor the place
+         * that is about to be filled */
+        const bool settled = is_settled(seg);
+        enum tg_code code = open_once(log, seg, path, settled, fd, err);
+        if (code != TG_OK && *fd >= 0) (void)log->fs->close(log->fs->self, *fd);
+        if (code != TG_OK || *fd < 0) *fd = -1;
+        if (code != TG_ERR_NOT_FOUND) return code;
+        if (is_settled(seg)) continue; /* at most once: it stays so */
+        tg_log_wake_look(log);
+        if (err) err->code = TG_ERR_IO;
+        return TG_ERR_IO;
     }
-    const int e = -*fd;
-    *fd = -1;
-    if (e != ENOENT) return tg_fail_errno(err, e, "cannot open %s: its points wait", path);
-    TG_TRY(tg_log_check_folder(log, err)); /* it may come back */
-    if (atomic_load(&seg->sealed) && !atomic_load(&seg->waits)) return TG_OK;
-    tg_log_wake_look(log);
-    return tg_fail(err, TG_ERR_IO, "%s was removed while the gateway runs: its points wait", path);
 }
 
 /* Enters `seg` (takes its reference) and brings the decoding state to r->pos. */

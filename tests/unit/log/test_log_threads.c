@@ -53,6 +53,7 @@ struct stage {
     struct gate committing;
     _Atomic uint64_t n_committed; /* points */
     _Atomic bool done;
+    bool is_vandalised; /* some commits fail, and reads have to wait */
 };
 
 struct submission {
@@ -130,7 +131,8 @@ static void *follow(void *arg)
     struct tg_log_cursor *cursor;
     char name[16];
     (void)snprintf(name, sizeof(name), "reader%u", me->who);
-    if (tg_log_cursor_open(s->log, name, true, &cursor, NULL) != TG_OK) abort();
+    while (tg_log_cursor_open(s->log, name, true, &cursor, NULL) != TG_OK)
+        if (!s->is_vandalised) abort();
     if (tg_log_reader_open(s->log, 0, &reader, NULL) != TG_OK) abort();
     unsigned next[N_SERIES] = {0}; /* in order per series */
     for (;;) {
@@ -139,14 +141,19 @@ static void *follow(void *arg)
         struct tg_log_read rd;
         struct tg_log_dict *dict;
         tg_batch_init(&b, tg_table_guard(s->f.table), 0, 0);
-        if (tg_log_reader_read(reader, &b, 500, &rd, &dict, NULL) != TG_OK) abort();
+        if (tg_log_reader_read(reader, &b, 500, &rd, &dict, NULL) != TG_OK) {
+            if (!s->is_vandalised) abort();
+            tg_batch_deinit(&b);
+            (void)usleep(100);
+            continue;
+        }
         if (rd.n_lost) abort();
         for (uint32_t i = 0; i < b.n_points; i++) {
             const unsigned k = (unsigned)(b.points[i].value.i64 / 1000000);
             const unsigned n = (unsigned)(b.points[i].value.i64 % 1000000);
-            if (b.points[i].series != s->f.series[k] || n != next[k] || b.points[i].ts_ns != n)
-                abort();
-            next[k]++;
+            if (b.points[i].series != s->f.series[k] || b.points[i].ts_ns != n) abort();
+            if (s->is_vandalised ? n < next[k] : n != next[k]) abort();
+            next[k] = n + 1;
         }
         me->n_points += b.n_points;
         struct tg_cursor_state st = tg_log_cursor_get(cursor);
@@ -177,14 +184,50 @@ static void *follow(void *arg)
     return NULL;
 }
 
-static void run_all(enum tg_log_sync sync, uint64_t max_bytes)
+static void find_last(void *arg, const char *name, const struct tg_fs_stat *st)
 {
-    struct stage s = {0};
+    char *last = arg;
+    (void)st;
+    if (strstr(name, ".seg") && strcmp(name, last) > 0) (void)snprintf(last, 64, "%s", name);
+}
+
+/* `cp S x; mv x S`, or `rm S`, with each segment once it is there. */
+static void *vandalise(void *arg)
+{
+    struct stage *s = arg;
+    const struct tg_fs *fs = &s->sim->fs;
+    char done[64] = "";
+    for (unsigned n = 0; !atomic_load(&s->done);) {
+        char last[64] = "", path[80];
+        uint8_t buf[8192];
+        (void)usleep(500);
+        if (fs->list(fs->self, "/log", find_last, last) < 0 || strcmp(last, done) <= 0) continue;
+        (void)snprintf(done, sizeof(done), "%s", last);
+        (void)snprintf(path, sizeof(path), "/log/%s", last);
+        const int from = fs->open(fs->self, path, TG_FS_READ);
+        const int to = fs->open(fs->self, "/log/x", TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
+        if (to < 0) abort();
+        const int64_t len = from < 0 ? 0 : fs->pread(fs->self, from, buf, sizeof(buf), 0);
+        if (len > 0) (void)fs->pwrite(fs->self, to, buf, (size_t)len, 0);
+        if (from >= 0) (void)fs->close(fs->self, from);
+        (void)fs->close(fs->self, to);
+        if (n++ % 4)
+            (void)fs->rename(fs->self, "/log/x", path);
+        else
+            (void)fs->unlink(fs->self, path);
+    }
+    return NULL;
+}
+
+static void run_all(enum tg_log_sync sync, uint64_t max_bytes, bool is_vandalised)
+{
+    struct stage s = {.is_vandalised = is_vandalised};
     lf_init(&s.f, N_SERIES, 1);
     s.sim = sim_fs_new(1);
     gate_init(&s.committing, 0);
     const struct tg_log_config config = {.dir = "/log",
-                                         .segment_bytes = 3000,
+                                         /* vandalised, each is given up soon enough */
+                                         .segment_bytes = is_vandalised ? 0 : 3000,
                                          .max_bytes = max_bytes,
                                          .sync = sync,
                                          .sync_interval_ms = 5,
@@ -208,9 +251,12 @@ static void run_all(enum tg_log_sync sync, uint64_t max_bytes)
         assert_int_equal(pthread_create(&threads[N_READERS + i], NULL, submit_all, &submitters[i]),
                          0);
     }
+    pthread_t vandal;
+    if (is_vandalised) assert_int_equal(pthread_create(&vandal, NULL, vandalise, &s), 0);
     for (unsigned i = 0; i < N_SUBMITTERS; i++) (void)pthread_join(threads[N_READERS + i], NULL);
     gate_wait_zero(&s.committing);
     atomic_store(&s.done, true);
+    if (is_vandalised) (void)pthread_join(vandal, NULL);
     for (unsigned i = 0; i < N_READERS; i++) (void)pthread_join(threads[i], NULL);
     for (unsigned i = 0; i < N_READERS; i++)
         assert_int_equal(followers[i].n_points, atomic_load(&s.n_committed));
@@ -218,8 +264,11 @@ static void run_all(enum tg_log_sync sync, uint64_t max_bytes)
     assert_int_equal(st.end_point_no, atomic_load(&s.n_committed));
     assert_int_equal(st.n_queued_batches, 0);
     assert_int_equal(st.n_queued_points, 0);
-    assert_true(atomic_load(&s.n_committed) ==
-                (uint64_t)N_SUBMITTERS * N_BATCHES * PER_BATCH); /* full ones were sent again */
+    if (is_vandalised)
+        assert_true(st.n_replaced > 0);
+    else
+        assert_true(atomic_load(&s.n_committed) ==
+                    (uint64_t)N_SUBMITTERS * N_BATCHES * PER_BATCH); /* full ones were sent again */
     tg_log_close(s.log);
     sim_fs_free(s.sim);
     lf_deinit(&s.f);
@@ -228,12 +277,21 @@ static void run_all(enum tg_log_sync sync, uint64_t max_bytes)
 static void test_always(void **state)
 {
     (void)state;
-    run_all(TG_SYNC_ALWAYS, 0);
+    run_all(TG_SYNC_ALWAYS, 0, false);
 }
 static void test_interval(void **state)
 {
     (void)state;
-    run_all(TG_SYNC_INTERVAL, 0);
+    run_all(TG_SYNC_INTERVAL, 0, false);
+}
+
+static void test_segments_replaced_meanwhile(void **state)
+{
+    (void)state;
+    tg_log_set_level((enum tg_log_level)(TG_LOG_ERROR + 1));
+    run_all(TG_SYNC_ALWAYS, 0, true);
+    run_all(TG_SYNC_INTERVAL, 0, true);
+    tg_log_set_level(TG_LOG_ERROR);
 }
 
 static void test_submit_limits(void **state)
@@ -378,6 +436,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_always),
         cmocka_unit_test(test_interval),
+        cmocka_unit_test(test_segments_replaced_meanwhile),
         cmocka_unit_test(test_submit_limits),
         cmocka_unit_test(test_full_and_back),
         cmocka_unit_test(test_going_back_while_saved),
