@@ -1,6 +1,5 @@
 #include "core/app/config.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/app/config_loader.h"
+#include "core/base/fs.h"
 #include "core/base/logger.h"
 
 enum { MAX_FILE_BYTES = 1 << 20, MIN_MEMORY_BYTES = 16 << 20 };
@@ -279,27 +279,25 @@ void tg_config_fill(struct tg_config_loader *l, struct tg_options *o, struct tg_
 
 static enum tg_code read_file(struct tg_config_loader *l, size_t *len)
 {
-    FILE *f = fopen(l->path, "re");
-    if (!f) {
-        tg_config_add_error(l, NULL,
-                            "cannot be read: %s; name the configuration with --config FILE",
-                            strerror(errno));
+    const struct tg_fs *fs = tg_fs_real();
+    struct tg_err err = {.msg = ""};
+    char *text = tg_arena_alloc(l->arena, MAX_FILE_BYTES + 1);
+    if (!text) return TG_ERR_NOMEM;
+    const int fd = fs->open(fs->self, l->path, TG_FS_READ); /* no FIFO or device */
+    if (fd < 0) {
+        (void)tg_fail_errno(&err, -fd, "cannot be read");
+        tg_config_add_error(l, NULL, "%s; name the configuration with --config FILE", err.msg);
         return TG_ERR_IO;
     }
-    char *text = tg_arena_alloc(l->arena, MAX_FILE_BYTES + 1);
-    if (!text) {
-        (void)fclose(f);
-        return TG_ERR_NOMEM;
-    }
-    *len = fread(text, 1, MAX_FILE_BYTES, f);
-    const int why = errno;
-    const bool failed = ferror(f) != 0;
+    const bool failed =
+        tg_fs_read_all(fs, fd, text, MAX_FILE_BYTES, 0, len, l->path, &err) != TG_OK;
     const bool too_large = !failed && *len == MAX_FILE_BYTES;
-    (void)fclose(f);
+    (void)fs->close(fs->self, fd);
+    if (failed) *len = 0;
     text[*len] = '\0';
     l->text = text;
     if (failed)
-        tg_config_add_error(l, NULL, "cannot be read: %s", strerror(why));
+        tg_config_add_error(l, NULL, "%s", err.msg);
     else if (too_large)
         tg_config_add_error(l, NULL, "not smaller than %d bytes", MAX_FILE_BYTES);
     return failed || too_large ? TG_ERR_IO : TG_OK;

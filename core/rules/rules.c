@@ -1,22 +1,22 @@
 #include "core/rules/rules.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/rules/breaker.h"
 #include "core/rules/names.h"
+#include "core/rules/source.h"
 #include "core/rules/vm.h"
 
 /* For all scripts and all VMs of one load together. */
 static const uint64_t LOAD_NS = UINT64_C(20) * 1000000000;
+enum { READ_MS = 5000 }; /* for the files of one load */
 
 /* The texts of one loaded set, shared by the VMs made from it. */
 struct generation {
@@ -42,6 +42,7 @@ struct slot {
 struct tg_rules {
     struct tg_rules_config config; /* limits resolved; paths owned */
     char *paths[TG_RULES];
+    struct tg_sources sources;
     _Atomic uint64_t generation;
     _Atomic uint64_t load_until_ns; /* monotonic: of the load under way; 0 = canceled */
     _Atomic bool is_canceled;       /* no load begins any more */
@@ -58,7 +59,10 @@ struct tg_rules {
 static void generation_unref(struct generation *g)
 {
     if (!g || atomic_fetch_sub(&g->refs, 1) != 1) return;
-    for (unsigned i = 0; i < TG_RULES; i++) tg_free(g->texts[i].text);
+    for (unsigned i = 0; i < TG_RULES; i++) {
+        tg_free(g->texts[i].text);
+        tg_free(g->texts[i].code);
+    }
     tg_free(g);
 }
 
@@ -70,42 +74,8 @@ static void slot_vm_free(struct slot_vm *s)
     tg_free(s);
 }
 
-static enum tg_code read_text(const char *path, struct tg_rule_text *t, struct tg_err *err)
-{
-    FILE *f = fopen(path, "rbe");
-    if (!f) return tg_fail(err, TG_ERR_INVALID, "%s: cannot be read: %s", path, strerror(errno));
-    enum tg_code code = TG_ERR_NOMEM;
-    struct stat st;
-    if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) {
-        code = tg_fail(err, TG_ERR_INVALID, "%s: is a folder, not a script", path);
-        goto done;
-    }
-    t->text = tg_malloc(TG_RULE_MAX_TEXT_BYTES + 1);
-    if (!t->text) {
-        (void)tg_fail(err, code, "out of memory while reading %s", path);
-        goto done;
-    }
-    t->len = fread(t->text, 1, TG_RULE_MAX_TEXT_BYTES + 1, f);
-    if (ferror(f)) {
-        code = tg_fail(err, TG_ERR_INVALID, "%s: cannot be read: %s", path, strerror(errno));
-        goto done;
-    }
-    if (t->len > TG_RULE_MAX_TEXT_BYTES) {
-        code = tg_fail(err, TG_ERR_INVALID, "%s: is larger than %d bytes", path,
-                       (int)TG_RULE_MAX_TEXT_BYTES);
-        goto done;
-    }
-    char *fitted = tg_realloc(t->text, t->len + 1);
-    if (fitted) t->text = fitted;
-    t->text[t->len] = '\0';
-    code = TG_OK;
-done:
-    (void)fclose(f);
-    return code;
-}
-
-static enum tg_code generation_load(const struct tg_rules *r, uint64_t number,
-                                    struct generation **out, struct tg_err *err)
+static enum tg_code generation_load(struct tg_rules *r, uint64_t number, struct generation **out,
+                                    struct tg_err *err)
 {
     struct generation *g = tg_calloc(1, sizeof(*g));
     *out = NULL;
@@ -115,18 +85,18 @@ static enum tg_code generation_load(const struct tg_rules *r, uint64_t number,
     tg_breaker_init(&g->breaker);
     for (unsigned i = 0; i < TG_RULES; i++) {
         const char *path = r->paths[i];
-        if (!path) {
+        const char *slash = path ? strrchr(path, '/') : NULL;
+        if (path)
+            (void)snprintf(g->texts[i].name, sizeof(g->texts[i].name), "%s",
+                           slash ? slash + 1 : path);
+        else
             (void)snprintf(g->texts[i].name, sizeof(g->texts[i].name), "(no %s.lua)",
                            tg_rule_names[i]);
-            continue;
-        }
-        const char *slash = strrchr(path, '/');
-        (void)snprintf(g->texts[i].name, sizeof(g->texts[i].name), "%s", slash ? slash + 1 : path);
-        const enum tg_code code = read_text(path, &g->texts[i], err);
-        if (code != TG_OK) {
-            generation_unref(g);
-            return code;
-        }
+    }
+    const enum tg_code code = tg_sources_read(&r->sources, g->texts, err);
+    if (code != TG_OK) {
+        generation_unref(g);
+        return code;
     }
     *out = g;
     return TG_OK;
@@ -284,8 +254,9 @@ static enum tg_code load(struct tg_rules *r, const struct tg_rules_reload_how *h
 {
     struct generation *g = NULL;
     TG_TRY(allow(r, LOAD_NS, err));
-    TG_TRY(generation_load(r, atomic_load(&r->generation) + 1, &g, err));
-    enum tg_code code = make_generation(r, g, how, report, err);
+    enum tg_code code = generation_load(r, atomic_load(&r->generation) + 1, &g, err);
+    if (code == TG_ERR_TIMEOUT && !atomic_load(&r->is_canceled)) return TG_ERR_IO;
+    if (code == TG_OK) code = make_generation(r, g, how, report, err);
     if (code == TG_ERR_TIMEOUT && atomic_load(&r->is_canceled))
         code =
             tg_fail(err, TG_ERR_CANCELED, "the loading of the rules was cut short: shutting down");
@@ -324,6 +295,10 @@ static enum tg_code make(const struct tg_rules_config *config, struct tg_rules *
     if (r->config.max_instructions > INT64_MAX / 64) r->config.max_instructions = INT64_MAX / 64;
     if (r->config.max_ms == 0) r->config.max_ms = 50;
     if (r->config.max_bytes == 0) r->config.max_bytes = (uint64_t)32 << 20;
+    r->sources = (struct tg_sources){.fs = config->fs ? config->fs : tg_fs_real(),
+                                     .paths = (const char *const *)r->paths,
+                                     .until_ns = &r->load_until_ns,
+                                     .max_ms = config->read_ms ? config->read_ms : READ_MS};
     const char *const paths[TG_RULES] = {config->tags_path, config->routing_path,
                                          config->strategy_path, config->retention_path};
     for (unsigned i = 0; i < TG_RULES; i++) {
@@ -396,6 +371,7 @@ void tg_rules_free(struct tg_rules *r)
         slot_vm_free(r->slots[i].current);
     }
     tg_free(r->slots);
+    tg_sources_deinit(&r->sources);
     for (unsigned i = 0; i < TG_RULES; i++) tg_free(r->paths[i]);
     pthread_mutex_destroy(&r->error_lock);
     tg_free(r);

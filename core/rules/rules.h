@@ -21,6 +21,7 @@
 #include "core/model/series.h"
 
 struct tg_rules;
+struct tg_fs;
 struct lua_State;
 
 struct tg_rules_config {
@@ -36,6 +37,8 @@ struct tg_rules_config {
     uint32_t max_ms;           /* per call; 0 = 50 */
     uint64_t max_bytes;        /* per VM; 0 = 32 MiB */
     uint32_t trial_ms;         /* for the trial of a reload; 0 = none */
+    uint32_t read_ms;          /* for reading the files of one load; 0 = 5000 */
+    const struct tg_fs *fs;    /* NULL = the real one; borrowed for the life of the process */
 };
 
 /* What a look at the scripts found. */

@@ -11,6 +11,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/rules/compile.h"
 
 enum {
     BOOT_BYTES = 24 << 10, /* lua_newstate takes about half of it */
@@ -269,7 +270,7 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
 
 struct setup {
     struct tg_vm *vm;
-    const struct tg_rule_text *texts;
+    struct tg_rule_text *texts;
     enum tg_code code;
 };
 
@@ -281,21 +282,10 @@ static void open_library(lua_State *L, lua_CFunction open, const char *name)
 }
 
 /* Loads one script with the environment on top; leaves the stack as it was. */
-static enum tg_code load_rule(lua_State *L, struct tg_vm *vm, const struct tg_rule_text *t)
+static enum tg_code load_rule(lua_State *L, struct tg_vm *vm, struct tg_rule_text *t)
 {
-    if (t->len > 0 && t->text[0] == LUA_SIGNATURE[0]) {
-        tg_vm_set_error(vm, 0, "holds compiled Lua, which is refused; give the source text");
-        return TG_ERR_INVALID;
-    }
-    char chunk[sizeof(t->name) + 1];
-    (void)snprintf(chunk, sizeof(chunk), "@%s", t->name);
-    const int rc = luaL_loadbufferx(L, t->text, t->len, chunk, "t");
-    if (rc == LUA_ERRMEM) return TG_ERR_NOMEM;
-    if (rc != 0) {
-        (void)snprintf(vm->error, sizeof(vm->error), "%s", lua_tostring(L, -1));
-        lua_pop(L, 1);
-        return TG_ERR_INVALID;
-    }
+    const enum tg_code code = tgl_compile(L, vm, t);
+    if (code != TG_OK) return code;
     lua_pushvalue(L, -2);
     lua_setfenv(L, -2);
     if (!tg_vm_call(vm, 0, 1)) {
@@ -344,7 +334,7 @@ static int setup(lua_State *L)
 }
 
 enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation,
-                       const struct tg_rule_text texts[TG_RULES], const _Atomic uint64_t *until_ns,
+                       struct tg_rule_text texts[TG_RULES], const _Atomic uint64_t *until_ns,
                        struct tg_vm **out, struct tg_err *err)
 {
     static const char no_memory[] = "out of memory while loading the rules (a VM may hold %llu "

@@ -43,11 +43,13 @@ enum {
 enum tg_rule_no { TG_RULE_TAGS, TG_RULE_ROUTING, TG_RULE_STRATEGY, TG_RULE_RETENTION, TG_RULES };
 extern const char *const tg_rule_names[TG_RULES]; /* "tags", ... */
 
-/* The texts of one generation, shared by its VMs. Immutable. */
+/* The texts of one generation, shared by its VMs. Immutable once the first VM has loaded them. */
 struct tg_rule_text {
     char name[96]; /* file name relative to its folder: "tags.lua" */
     char *text;    /* owned by the generation; NULL = no such rule */
     size_t len;
+    char *code; /* what it was compiled to, owned by the generation; NULL = not yet */
+    size_t code_len;
 };
 
 enum tg_overrun {
@@ -108,10 +110,10 @@ struct tg_vm {
 };
 
 /* Makes a VM with the scripts loaded. TG_ERR_INVALID with "file:line: why", TG_ERR_NOMEM;
- * TG_ERR_TIMEOUT when *until_ns (monotonic, borrowed for the VM's life or until it is set anew) has
- * passed. */
+ * Texts without code are compiled and get it. TG_ERR_TIMEOUT when *until_ns (monotonic, borrowed
+ * for the VM's life or until it is set anew) has passed. */
 TG_MUST_CHECK enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation,
-                                     const struct tg_rule_text texts[TG_RULES],
+                                     struct tg_rule_text texts[TG_RULES],
                                      const _Atomic uint64_t *until_ns, struct tg_vm **out,
                                      struct tg_err *err);
 void tg_vm_free(struct tg_vm *vm); /* NULL accepted */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -294,6 +295,12 @@ static void test_unreadable(void **state)
     assert_non_null(strstr(errors.items[0], "No such file"));
     assert_int_equal(tg_config_load("/tmp", &arena, &c, &errors), TG_ERR_IO);
     assert_int_equal(errors.n, 1);
+    (void)unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0); /* nobody writes: it would wait for ever */
+    assert_int_equal(tg_config_load(path, &arena, &c, &errors), TG_ERR_IO);
+    assert_int_equal(errors.n, 1);
+    assert_non_null(strstr(errors.items[0], "cannot be read: "));
+    (void)unlink(path);
     tg_arena_deinit(&arena);
 }
 

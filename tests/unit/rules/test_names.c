@@ -260,7 +260,7 @@ static void test_the_page_names_all_that_rules_have(void **state)
                                            .max_instructions = 1000000,
                                            .max_ms = 60000,
                                            .max_bytes = 32 << 20};
-    const struct tg_rule_text texts[TG_RULES] = {
+    struct tg_rule_text texts[TG_RULES] = {
         [TG_RULE_ROUTING] = {.name = "routing.lua", .text = text, .len = sizeof(text) - 1}};
     struct tg_vm *vm = NULL;
     struct tg_err err;
@@ -276,6 +276,7 @@ static void test_the_page_names_all_that_rules_have(void **state)
     lua_getfield(L, -1, "__index");
     assert_true(expect_all_named(page, L) > 80);
     tg_vm_free(vm);
+    tg_free(texts[TG_RULE_ROUTING].code);
 }
 
 int main(void)
