@@ -67,6 +67,14 @@ static void try_rules(const struct tg_config *config, struct tg_arena *arena, un
                       "'NAME{TAG=\"VALUE\"}'\n",
                       tg_rules_stats(rules).last_error);
     }
+    const struct tg_rules_stats stats = rules ? tg_rules_stats(rules) : (struct tg_rules_stats){0};
+    if (stats.stray[0]) {
+        (*n_warnings)++;
+        (void)fprintf(stderr,
+                      "warning: %s\n  it is put back after each series: a rule keeps nothing "
+                      "between series\n",
+                      stats.stray);
+    }
     tg_rules_free(rules);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/rules/outside.h"
 #include "core/rules/vm.h"
 
 enum { GC_EVERY = 16 }; /* decisions between two steps of the collector */
@@ -93,7 +94,9 @@ static bool call_once(lua_State *L, struct decide *d, enum tg_rule_no rule)
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->ref_rules[rule]);
     tgl_series_push(L, vm, rule == TG_RULE_TAGS);
     if (rule == TG_RULE_STRATEGY) push_targets(L, vm);
-    return tg_vm_call(vm, rule == TG_RULE_STRATEGY ? 2 : 1, 1);
+    const bool ok = tg_vm_call(vm, rule == TG_RULE_STRATEGY ? 2 : 1, 1);
+    tgl_outside_restore(L, vm);
+    return ok;
 }
 
 /* Runs one rule; fills *verdict (not for tags). false: it failed and vm->error says why. */

@@ -24,6 +24,7 @@ struct generation {
     uint64_t number;
     struct tg_rule_text texts[TG_RULES];
     struct tg_breaker breaker;
+    _Atomic bool has_strayed;
 };
 
 /* A VM on its way to, or in the hands of, the thread of a slot. */
@@ -53,7 +54,8 @@ struct tg_rules {
     _Atomic uint64_t n_not_run;
     _Atomic uint64_t broken_generation; /* whose breaker opened last; 0 = it has closed again */
     pthread_mutex_t error_lock;
-    char last_error[256]; /* under error_lock */
+    char last_error[256]; /* under error_lock, as the next */
+    char stray[192];      /* of the generation in force */
 };
 
 static void generation_unref(struct generation *g)
@@ -191,6 +193,7 @@ static enum tg_code try_candidate(struct tg_rules *r, struct tg_rules_candidate 
             return tg_fail(err, TG_ERR_NOMEM, "out of memory while the new rules were tried");
         TG_TRY(allow(r, LOAD_NS, err));
     }
+    if (c->vm && c->vm->stray[0]) tg_rules_report_add(report, false, c->vm->stray);
     if (how->is_forced) return TG_OK;
     if (report->n_errors) return refuse(report, true, err);
     return how->is_strict && report->n_warnings ? refuse(report, false, err) : TG_OK;
@@ -231,6 +234,9 @@ static enum tg_code make_generation(struct tg_rules *r, struct generation *g,
         for (unsigned i = 0; i < r->config.n_slots; i++)
             slot_vm_free(atomic_exchange(&r->slots[i].next, made[i])); /* one never adopted */
         atomic_store(&r->generation, g->number);
+        pthread_mutex_lock(&r->error_lock);
+        r->stray[0] = '\0';
+        pthread_mutex_unlock(&r->error_lock);
     } else {
         for (unsigned i = 0; i < r->config.n_slots; i++) slot_vm_free(made[i]);
     }
@@ -459,6 +465,20 @@ static void report(struct tg_rules *r, const struct tg_vm *vm, const struct tg_s
             vm->error, tg_quote(name, sizeof(name), series->name, series->name_len));
 }
 
+/* Once a generation. */
+static void note_stray(struct tg_rules *r, struct generation *g, struct tg_vm *vm)
+{
+    if (!vm->stray[0] || vm->stray_said) return;
+    vm->stray_said = true; /* it stays in vm->stray, so that the VM notes no other */
+    if (g->number != atomic_load(&r->generation) || atomic_exchange(&g->has_strayed, true)) return;
+    pthread_mutex_lock(&r->error_lock);
+    (void)snprintf(r->stray, sizeof(r->stray), "%s", vm->stray);
+    pthread_mutex_unlock(&r->error_lock);
+    tg_warn("rules",
+            "%s; it is put back after each series, for a rule keeps nothing between series",
+            vm->stray);
+}
+
 /* What a decision says of the scripts as a whole. */
 static void note_run(struct tg_rules *r, struct generation *g, const struct tg_vm *vm)
 {
@@ -551,6 +571,7 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
     if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_CANCELED;
     if (ok && failed != TG_RULES) report(r, vm, series);
     if (ok && !trace) note_run(r, g, vm);
+    note_stray(r, g, vm);
     keep_fit(r, s);
     return ok ? TG_OK : TG_ERR_NOMEM;
 }
@@ -582,6 +603,7 @@ struct tg_rules_stats tg_rules_stats(const struct tg_rules *r)
     };
     pthread_mutex_lock(&w->error_lock);
     memcpy(s.last_error, w->last_error, sizeof(s.last_error));
+    memcpy(s.stray, w->stray, sizeof(s.stray));
     pthread_mutex_unlock(&w->error_lock);
     return s;
 }

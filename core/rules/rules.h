@@ -128,6 +128,8 @@ struct tg_rules_stats {
     uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
     uint64_t n_not_run;   /* decisions without the rules, for the breaker was open */
     bool is_breaker_open; /* of the generation in force */
+    char stray[192]; /* what a rule in force changed outside of its function, "" = nothing: it is
+                        put back after each series */
     char last_error[256]; /* "routing.lua:12: ..."; "" since a reload that went well */
 };
 struct tg_rules_stats tg_rules_stats(const struct tg_rules *r); /* any thread */

@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "core/base/option.h"
+#include "core/rules/iterate.h"
+#include "core/rules/outside.h"
 #include "core/rules/sha256.h"
 #include "core/rules/vm.h"
 
@@ -112,7 +114,7 @@ static int tgl_tostring(lua_State *L)
         (void)lua_tostring(L, 1);
         return 1;
     case LUA_TBOOLEAN: lua_pushstring(L, lua_toboolean(L, 1) ? "true" : "false"); return 1;
-    default: lua_pushstring(L, luaL_typename(L, 1)); return 1;
+    default: lua_pushstring(L, tgl_type_name(L, 1)); return 1;
     }
 }
 
@@ -138,48 +140,6 @@ static int tgl_hash(lua_State *L)
     }
     lua_pushlstring(L, text, (size_t)n);
     return 1;
-}
-
-/* table.insert(list, [pos,] value). LuaJIT's own takes any position and shifts from there, which
- * for a very low one is a loop of 2^31 steps inside one call. */
-static int tgl_table_insert(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
-    const size_t n = lua_objlen(L, 1);
-    if (lua_gettop(L) == 2) {
-        lua_rawseti(L, 1, (int)n + 1);
-        return 0;
-    }
-    if (lua_gettop(L) != 3) return tgl_error(L, "table.insert takes two or three arguments");
-    const lua_Number pos = luaL_checknumber(L, 2);
-    if (!(pos >= 1 && pos <= (lua_Number)n + 1))
-        return tgl_error(L, "table.insert: position %g is outside 1 to %zu", pos, n + 1);
-    tgl_charge(L, tgl_vm(L), (n - (size_t)pos + 1) / 8);
-    for (size_t i = n; i >= (size_t)pos; i--) {
-        lua_rawgeti(L, 1, (int)i);
-        lua_rawseti(L, 1, (int)i + 1);
-    }
-    lua_settop(L, 3);
-    lua_rawseti(L, 1, (int)pos);
-    return 0;
-}
-
-/* table.sort(list [, less]): LuaJIT's own, for lists of a bounded length. */
-static int tgl_table_sort(lua_State *L)
-{
-    enum { MAX = 10000 };
-    struct tg_vm *vm = tgl_vm(L);
-    luaL_checktype(L, 1, LUA_TTABLE);
-    const size_t n = lua_objlen(L, 1);
-    if (n > MAX) return tgl_error(L, "table.sort takes at most %d items, not %zu", (int)MAX, n);
-    uint64_t cost = 1;
-    for (size_t k = n; k > 0; k >>= 1) cost += n;
-    tgl_charge(L, vm, cost);
-    lua_settop(L, 2);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    if (tgl_call_back(L, vm, 2, 0) != 0) lua_error(L);
-    return 0;
 }
 
 /* pcall(f, ...). It passes on what a rule may not catch: a used-up budget, want of memory, and a
@@ -253,11 +213,10 @@ static void clear_table(lua_State *L, int index)
 
 void tgl_sandbox_push_env(lua_State *L)
 {
-    static const char *const base[] = {"assert", "error",  "ipairs",   "pcall", "select",
-                                       "type",   "unpack", "tonumber", NULL};
-    static const char *const string[] = {"byte", "char",    "format", "len",   "lower",
-                                         "rep",  "reverse", "sub",    "upper", NULL};
-    static const char *const table[] = {"concat", "remove", "maxn", NULL};
+    static const char *const base[] = {"assert", "error", "select", "tonumber", NULL};
+    static const char *const string[] = {"byte",    "char", "len",   "lower", "rep",
+                                         "reverse", "sub",  "upper", NULL};
+    static const char *const table[] = {NULL};
     static const char *const math[] = {
         "abs",   "acos", "asin",  "atan", "atan2", "ceil", "cos",   "cosh", "deg", "exp",
         "floor", "fmod", "frexp", "huge", "ldexp", "log",  "log10", "max",  "min", "modf",
@@ -272,10 +231,13 @@ void tgl_sandbox_push_env(lua_State *L)
     copy_fields(L, globals, allowed, base);
     lua_pushcfunction(L, tgl_pcall);
     lua_setfield(L, allowed, "pcall");
-    lua_pushcfunction(L, tgl_series_next);
+    lua_pushcfunction(L, tgl_next);
     lua_setfield(L, allowed, "next");
-    lua_pushcfunction(L, tgl_series_pairs);
+    lua_pushcfunction(L, tgl_pairs);
     lua_setfield(L, allowed, "pairs");
+    lua_pushcfunction(L, tgl_ipairs);
+    lua_setfield(L, allowed, "ipairs");
+    tgl_table_register_globals(L, globals);
     lua_pushcfunction(L, tgl_tostring);
     lua_setfield(L, allowed, "tostring");
     lua_pushcfunction(L, tgl_hash);
@@ -291,18 +253,14 @@ void tgl_sandbox_push_env(lua_State *L)
         lua_newtable(L);
         copy_fields(L, lua_gettop(L) - 1, lua_gettop(L), libraries[i].functions);
         if (i == 0) {
-            tgl_string_register(L);
+            tgl_string_register(L, lua_gettop(L) - 1);
             lua_pushliteral(L, ""); /* ("x"):find() looks here */
             (void)lua_getmetatable(L, -1);
             lua_pushvalue(L, -3);
             lua_setfield(L, -2, "__index");
             lua_pop(L, 2);
         } else if (i == 1) {
-            lua_pushcfunction(L, tgl_table_insert);
-            lua_setfield(L, -2, "insert");
-            lua_getfield(L, -2, "sort");
-            lua_pushcclosure(L, tgl_table_sort, 1);
-            lua_setfield(L, -2, "sort");
+            tgl_table_register(L, lua_gettop(L) - 1);
         }
         lua_remove(L, -2); /* LuaJIT's own table of the library */
         seal_library(L, libraries[i].name);

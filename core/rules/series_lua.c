@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/base/option.h"
+#include "core/rules/outside.h"
 #include "core/rules/vm.h"
 
 static const char fields_key[2] = "", series_key[2] = "", view_key = 0, view_meta_key = 0,
@@ -114,9 +115,12 @@ static int tgl_trace_assign(lua_State *L)
     return 0;
 }
 
-/* Pushes the table behind `index`: a table itself, or what a tags object stands for. */
-static void push_table_behind(lua_State *L, int index)
+void tgl_push_table_behind(lua_State *L, int index)
 {
+    if (tgl_is_stand_in(L, index)) {
+        lua_getfenv(L, index);
+        return;
+    }
     if (lua_type(L, index) == LUA_TUSERDATA && lua_getmetatable(L, index)) {
         reg_get(L, &view_meta_key);
         reg_get(L, &trace_meta_key);
@@ -131,30 +135,6 @@ static void push_table_behind(lua_State *L, int index)
     }
     luaL_checktype(L, index, LUA_TTABLE);
     lua_pushvalue(L, index);
-}
-
-int tgl_series_next(lua_State *L)
-{
-    lua_settop(L, 2);
-    push_table_behind(L, 1);
-    lua_insert(L, 2);
-    if (lua_next(L, 2)) return 2;
-    lua_pushnil(L);
-    return 1;
-}
-
-int tgl_series_pairs(lua_State *L)
-{
-    luaL_checkany(L, 1);
-    lua_settop(L, 1);
-    if (lua_type(L, 1) != LUA_TTABLE) {
-        push_table_behind(L, 1);
-        lua_pop(L, 1);
-    }
-    lua_pushcfunction(L, tgl_series_next);
-    lua_insert(L, 1);
-    lua_pushnil(L);
-    return 3;
 }
 
 void tgl_series_register(lua_State *L)
@@ -287,7 +267,7 @@ static bool read_tag(lua_State *L, struct tg_vm *vm, int rule_line, struct tg_ar
     case LUA_TSTRING: value = lua_tolstring(L, -1, &value_len); break;
     default:
         tg_vm_set_error(vm, rule_line, "series.tags[%s] is a %s; tag values are texts",
-                        tg_quote(q, sizeof(q), key, key_len), luaL_typename(L, -1));
+                        tg_quote(q, sizeof(q), key, key_len), tgl_type_name(L, -1));
         return false;
     }
     const struct tg_series_limits *lim = &tg_series_limits_default;

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "core/rules/outside.h"
 #include "core/rules/pattern.h"
 #include "core/rules/vm.h"
 
@@ -111,7 +112,7 @@ static int tgl_string_match(lua_State *L)
 }
 
 /* Upvalues: subject, pattern, offset of the next try. */
-static int tgl_string_gmatch_next(lua_State *L)
+int tgl_string_gmatch_next(lua_State *L)
 {
     struct tg_vm *vm = tgl_vm(L);
     size_t len;
@@ -203,6 +204,7 @@ static int tgl_string_gsub(lua_State *L)
     size_t pattern_len;
     const char *s = luaL_checklstring(L, 1, &len);
     const char *text = luaL_checklstring(L, 2, &pattern_len);
+    tgl_see_through(L, 3, false);
     const int type = lua_type(L, 3);
     luaL_argcheck(L,
                   type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TFUNCTION ||
@@ -241,7 +243,37 @@ static int tgl_string_gsub(lua_State *L)
     return 2;
 }
 
-void tgl_string_register(lua_State *L)
+/* string.format: LuaJIT's own (upvalue 1), but no value is written by where it lies in memory. */
+static int tgl_string_format(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    const int top = lua_gettop(L);
+    int arg = 1;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] != '%') continue;
+        i++;
+        if (i < len && text[i] == '%') continue;
+        while (i < len && text[i] && strchr("-+ #0123456789.", text[i])) i++;
+        const char c = i < len ? text[i] : '\0';
+        if (c == 'p')
+            return tgl_error(L, "string.format: %%p is not available in rules: where a value lies "
+                                "differs from thread to thread");
+        if (++arg > top || c != 's') continue;
+        const int type = lua_type(L, arg);
+        if (type != LUA_TTABLE && type != LUA_TFUNCTION && type != LUA_TUSERDATA &&
+            type != LUA_TLIGHTUSERDATA && type != LUA_TTHREAD)
+            continue;
+        lua_pushstring(L, tgl_type_name(L, arg));
+        lua_replace(L, arg);
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, top, 1);
+    return 1;
+}
+
+void tgl_string_register(lua_State *L, int theirs)
 {
     static const luaL_Reg functions[] = {
         {"find", tgl_string_find},
@@ -254,4 +286,7 @@ void tgl_string_register(lua_State *L)
         lua_pushcfunction(L, f->func);
         lua_setfield(L, -2, f->name);
     }
+    lua_getfield(L, theirs, "format");
+    lua_pushcclosure(L, tgl_string_format, 1);
+    lua_setfield(L, -2, "format");
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/base/option.h"
+#include "core/rules/outside.h"
 #include "core/rules/vm.h"
 
 static const char meta_key = 0;
@@ -48,7 +49,7 @@ static unsigned backend_at(lua_State *L, int index, const char *function)
 {
     const struct tg_rules_config *c = tgl_vm(L)->config;
     if (lua_type(L, index) != LUA_TSTRING)
-        tgl_error(L, "%s() takes names of backends, not a %s", function, luaL_typename(L, index));
+        tgl_error(L, "%s() takes names of backends, not a %s", function, tgl_type_name(L, index));
     size_t len;
     const char *name = lua_tolstring(L, index, &len);
     for (unsigned i = 0; i < c->n_backends; i++)
@@ -73,6 +74,7 @@ static unsigned backend_at(lua_State *L, int index, const char *function)
 static int tgl_to(lua_State *L)
 {
     int n = lua_gettop(L);
+    if (n == 1) tgl_see_through(L, 1, false);
     if (n == 1 && lua_istable(L, 1)) {
         const size_t len = lua_objlen(L, 1);
         if (len > TG_MAX_BACKENDS)
@@ -198,6 +200,7 @@ static int tgl_keep(lua_State *L)
         return tgl_error(L, "keep() takes a duration such as \"90d\"; nil keeps for ever");
     r.keep_ms = duration_at(L, 1, "the duration");
     if (!lua_isnoneornil(L, 2)) {
+        tgl_see_through(L, 2, false);
         if (!lua_istable(L, 2))
             return tgl_error(L, "keep(): rollups are a table such as { [\"5m\"] = \"180d\" }");
         for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
@@ -239,7 +242,7 @@ const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int ind
         lua_pop(L, 2);
     }
     static const char *const kinds[] = {"", "a to()", "a drop()", "a strategy", "a keep()"};
-    const char *got = v ? kinds[v->kind] : luaL_typename(L, -1);
+    const char *got = v ? kinds[v->kind] : tgl_type_name(L, -1);
     const bool fits =
         v &&
         ((rule == TG_RULE_ROUTING && (v->kind == TG_VERDICT_TO || v->kind == TG_VERDICT_DROP)) ||

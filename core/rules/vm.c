@@ -8,10 +8,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/rules/compile.h"
+#include "core/rules/outside.h"
 
 enum {
     BOOT_BYTES = 24 << 10, /* lua_newstate takes about half of it */
@@ -134,6 +136,24 @@ void tg_vm_arm(struct tg_vm *vm)
     arm(vm->L, vm, TG_VM_HOOK_EVERY);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec t;
+    if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) != 0) return 0;
+    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+/* Asked when as much time has passed; when the thread did not run all of it, what is left is added.
+ */
+static bool is_cpu_used_up(struct tg_vm *vm, uint64_t now_ns)
+{
+    const uint64_t max_ns = (uint64_t)vm->config->max_ms * vm->budget_factor * 1000000;
+    const uint64_t used_ns = thread_cpu_ns() - vm->cpu_start_ns;
+    if (used_ns >= max_ns) return true;
+    vm->deadline_ns = now_ns + (max_ns - used_ns);
+    return false;
+}
+
 /* Raises when a budget is used up, again and again until the call has been left. */
 static void check_budget(lua_State *L, struct tg_vm *vm)
 {
@@ -157,7 +177,7 @@ static void check_budget(lua_State *L, struct tg_vm *vm)
             if (now_ns > atomic_load_explicit(vm->until_ns, memory_order_relaxed)) {
                 vm->overrun = TG_OVERRUN_CUT;
                 tg_vm_set_error(vm, current_line(L, vm), "stopped here: there is no time left");
-            } else if (now_ns > vm->deadline_ns) {
+            } else if (now_ns > vm->deadline_ns && is_cpu_used_up(vm, now_ns)) {
                 vm->overrun = TG_OVERRUN_TIME;
                 tg_vm_set_error(vm, current_line(L, vm), "stopped after %llu ms, its budget",
                                 c->max_ms * factor);
@@ -225,7 +245,7 @@ static int on_error(lua_State *L)
     } else {
         tg_vm_set_error(vm, current_line(L, vm),
                         "error() was given a %s; give it a text that says what is wrong",
-                        luaL_typename(L, 1));
+                        tgl_type_name(L, 1));
     }
     return 1;
 }
@@ -239,6 +259,7 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
     vm->steps_left = (int64_t)(vm->config->max_instructions * vm->budget_factor);
     vm->deadline_ns =
         tg_clock_mono_ns() + (uint64_t)vm->config->max_ms * vm->budget_factor * 1000000;
+    vm->cpu_start_ns = thread_cpu_ns();
     vm->overrun = TG_OVERRUN_NONE;
     vm->refused = false;
     vm->nesting = 0;
@@ -316,6 +337,7 @@ static int setup(lua_State *L)
     lua_pushcfunction(L, on_error);
     vm->ref_on_error = luaL_ref(L, LUA_REGISTRYINDEX);
     tgl_series_register(L);
+    tgl_outside_register(L);
     tgl_sandbox_push_env(L);
     arm(L, vm, TG_VM_HOOK_EVERY);
     vm->budget_factor = TG_RULE_LOAD_FACTOR;
@@ -324,6 +346,7 @@ static int setup(lua_State *L)
         vm->rule = (enum tg_rule_no)i;
         if (s->texts[i].text) s->code = load_rule(L, vm, &s->texts[i]);
     }
+    if (s->code == TG_OK) s->code = tgl_outside_seal(L, vm);
     vm->budget_factor = 1;
     vm->tracing = false;
     arm(L, vm, TG_VM_HOOK_EVERY);

@@ -5,7 +5,8 @@
  * Private to core/rules. Three guards hold for every call into operator code:
  *   - instructions: a count hook every TG_VM_HOOK_EVERY of them. Library functions that work in
  *     proportion to their input (patterns, sort) and values over 4 KiB are charged to the same sum.
- *   - milliseconds: looked at in the same hook.
+ *   - milliseconds of the thread's processor: looked at in the same hook. On a busy machine a
+ * thread may stand still for longer than that, which is not the rule's doing.
  *   - bytes: the allocator refuses beyond max_bytes, and during a call any single object over
  *     TG_VM_MAX_OBJECT_BYTES, which bounds the time one C function can take.
  *
@@ -78,7 +79,8 @@ struct tg_vm {
     /* budget of the call in progress */
     const _Atomic uint64_t *until_ns; /* borrows: monotonic; beyond it every call is cut */
     int64_t steps_left;
-    uint64_t deadline_ns;
+    uint64_t deadline_ns;  /* monotonic: before it, max_ms cannot be used up */
+    uint64_t cpu_start_ns; /* of the thread, when the call began */
     uint32_t budget_factor;
     enum tg_overrun overrun;
     unsigned nesting;
@@ -102,6 +104,12 @@ struct tg_vm {
         int line;
     } tag_lines[TG_VM_MAX_TAG_LINES]; /* who assigned what, while tracing tags.lua */
     uint32_t n_tag_lines;
+
+    /* outside.h */
+    int vars_end[TG_RULES]; /* of each script, in the list of variables */
+    int n_touched;          /* tables to be put back */
+    bool stray_said;
+    char stray[192]; /* what a rule changed that was put back; "" = nothing yet */
 
     char names[TG_RULES][96]; /* file names, relative to their folders */
     int ref_rules[TG_RULES];  /* registry references; LUA_NOREF = no such rule */
@@ -146,8 +154,13 @@ int tgl_error(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 
 
 /* sandbox.c: pushes the table in which global names of a rule are looked up. */
 void tgl_sandbox_push_env(lua_State *L);
-/* string_lua.c: sets find, match, gmatch, gsub in the table on top. */
-void tgl_string_register(lua_State *L);
+/* string_lua.c: sets find, match, gmatch, gsub, format in the table on top; LuaJIT's own functions
+ * are in the table at `theirs`. */
+void tgl_string_register(lua_State *L, int theirs);
+int tgl_string_gmatch_next(lua_State *L);
+/* table_lua.c: as above, for the table functions; and for unpack and type. */
+void tgl_table_register(lua_State *L, int theirs);
+void tgl_table_register_globals(lua_State *L, int theirs);
 /* verdict.c: sets to, drop, all, ... in the table on top. */
 void tgl_verdict_register(lua_State *L);
 /* series_lua.c: makes the objects that stand for a series; once per VM. */
@@ -163,9 +176,9 @@ bool tgl_series_read_tags(lua_State *L, struct tg_vm *vm, struct tg_arena *arena
  */
 int tgl_series_note(const struct tg_vm *vm, const struct tg_series_desc *mapped, char *note,
                     size_t note_cap);
-/* next() and pairs() that know the read-only tags as well as tables. */
-int tgl_series_next(lua_State *L);
-int tgl_series_pairs(lua_State *L);
+/* Pushes the table behind `index`: a table itself, or what tags or a stand-in stand for; raises for
+ * anything else. Not for the hands of a rule. */
+void tgl_push_table_behind(lua_State *L, int index);
 /* Index of the function at `index` as defined in its file, for messages; 0 for C functions. */
 int tgl_function_line(lua_State *L, int index);
 
