@@ -80,7 +80,7 @@ struct tg_vm {
     const _Atomic uint64_t *until_ns; /* borrows: monotonic; beyond it every call is cut */
     int64_t steps_left;
     uint64_t deadline_ns;  /* monotonic: before it, max_ms cannot be used up */
-    uint64_t cpu_start_ns; /* of the thread, when the call began */
+    uint64_t cpu_start_ns; /* of the thread, when half of the time had passed; 0 = not yet */
     uint32_t budget_factor;
     enum tg_overrun overrun;
     unsigned nesting;

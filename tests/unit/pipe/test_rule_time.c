@@ -118,6 +118,14 @@ static void test_an_endless_rule_is_given_up(void **state)
     assert_false(tg_gateway_rules_are_broken(f->g));
 }
 
+static unsigned n_writes(struct sink *s)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    const unsigned n = s->n_writes;
+    (void)pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 /* A reload leaves a batch of series to be decided anew on the delivery thread: the loop looks at
  * other things meanwhile. */
 static void test_a_delivery_lets_others_through(void **state)
@@ -135,7 +143,7 @@ static void test_a_delivery_lets_others_through(void **state)
     char *lines = lines_of_new_series(1, N);
     assert_int_equal(post(f, lines), 204);
     free(lines);
-    while (sinks[0].n_writes == 0) (void)usleep(1000);
+    while (n_writes(&sinks[0]) == 0) (void)usleep(1000);
     write_file(f->routing, "return function(s)\n"
                            "  local n = 0 for i = 1, 1000000 do n = n + i end\n"
                            "end\n");
