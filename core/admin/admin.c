@@ -41,7 +41,7 @@ static void healthz(struct tg_admin *a, struct tg_http_request *req)
 
 static void readyz(struct tg_admin *a, struct tg_http_request *req)
 {
-    char buf[256];
+    char buf[256], but[160];
     const char *why = a->gateway ? tg_gateway_not_ready(a->gateway, buf, sizeof(buf)) : "draining";
     if (why)
         tg_http_reply_text(req, 503, "not ready: %s", why);
@@ -49,8 +49,8 @@ static void readyz(struct tg_admin *a, struct tg_http_request *req)
         tg_http_reply_text(req, 200,
                            "ready, but the rules are not run: they overran their budgets too often "
                            "(see /api/status)");
-    else
-        tg_http_reply_text(req, 200, "ready");
+    else /* traffic is welcome all the same: the log keeps it */
+        tg_http_reply_text(req, 200, "ready%s", tg_gateway_stuck(a->gateway, but, sizeof(but)));
 }
 
 static void metrics(struct tg_admin *a, struct tg_http_request *req)
@@ -111,10 +111,12 @@ static void on_request(struct tg_http_request *req, void *arg)
     for (size_t i = 0; i < sizeof(endpoints) / sizeof(endpoints[0]); i++) {
         const struct endpoint *e = &endpoints[i];
         if (strcmp(e->path, path) != 0) continue;
-        if (strcmp(e->method, method) != 0) {
+        const bool takes_get = strcmp(e->method, "GET") == 0;
+        /* The server leaves the body of an answer to HEAD out (RFC 9110, 9.3.2). */
+        if (strcmp(e->method, method) != 0 && !(takes_get && strcmp(method, "HEAD") == 0)) {
             const int n = snprintf(text, sizeof(text), "{\"error\":\"%s takes %s only\"}\n",
                                    e->path, e->method);
-            const struct tg_http_header_pair allow = {"Allow", e->method};
+            const struct tg_http_header_pair allow = {"Allow", takes_get ? "GET, HEAD" : e->method};
             tg_http_reply(req, 405, "application/json", text, (size_t)n, &allow, 1);
         } else if (e->is_private && (why = refuse_site(a, req, text, sizeof(text)))) {
             tg_admin_reply_error(req, 403, "%s", why);

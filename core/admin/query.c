@@ -5,8 +5,11 @@
 
 #include "core/admin/internal.h"
 #include "core/admin/json.h"
+#include "core/admin/query_note.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+
+enum { END_BYTES = 16 << 10 }; /* of an answer's text after the rows, at most */
 
 /* One query or rewind under way.
  *
@@ -21,8 +24,14 @@ struct job {
     struct tg_query
         query; /* of one row more than `limit`: that it is there says that rows are cut */
     uint32_t limit;
-    const char *backend;
+    struct tg_selector selector; /* what `query` was made of */
+    /* Backends are asked one after the other, until one has rows; those after it are only asked
+     * whether they have any, too. */
+    const char *backend; /* asked now */
     unsigned backend_no;
+    uint32_t to_ask, asked, also, failed; /* bits of backends */
+    unsigned shown_no;                    /* the one whose rows are given */
+    struct tg_err first_failure;
     struct tg_query_stop stop;
     struct tg_timer *timer; /* at the deadline, for a query that has not begun by then */
     uint64_t n_rows;
@@ -32,6 +41,8 @@ struct job {
     struct tg_cursor_state state; /* rewind */
     bool is_rewind;
 };
+
+static const char time_is_over[] = "time";
 
 static void job_free(struct job *j)
 {
@@ -62,24 +73,81 @@ static struct job *job_new(struct tg_admin *a, struct tg_http_request *req)
     return j;
 }
 
-/* What is still to be delivered is missing from the rows; saying so spares people a search. */
+static enum tg_code put_names(struct job *j, const char *field, uint32_t mask)
+{
+    const struct tg_config *c = j->admin->config.config;
+    bool any = false;
+    TG_TRY(tg_buf_printf(&j->out, ",\"%s\":[", field));
+    for (unsigned i = 0; i < c->n_backends; i++) {
+        if (!(mask >> i & 1)) continue;
+        TG_TRY(tg_buf_printf(&j->out, "%s\"%s\"", any ? "," : "", c->backends[i].name));
+        any = true;
+    }
+    return tg_buf_append(&j->out, "]", 1);
+}
+
+/* What is still to be delivered is missing from the rows, and where there are none there is a
+ * reason: saying so spares people a search. */
 static enum tg_code end_answer(struct job *j)
 {
     struct tg_admin *a = j->admin;
     uint64_t n_waiting = 0;
+    char note[1024] = "";
     if (a->gateway) {
         tg_gateway_status(a->gateway, &a->status);
-        n_waiting = a->status.backends[j->backend_no].ledger.waiting;
+        n_waiting = a->status.backends[j->shown_no].ledger.waiting;
+        if (j->n_rows == 0 && !j->cut)
+            tg_admin_query_note(a->gateway, a->config.config, &a->status, &j->selector, j->asked,
+                                note, sizeof(note));
     }
-    return tg_buf_printf(
-        &j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s,\"waiting\":%" PRIu64 "}\n", j->n_rows,
-        j->cut ? "\"" : "", j->cut ? j->cut : "null", j->cut ? "\"" : "", n_waiting);
+    TG_TRY(tg_buf_printf(&j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s,\"waiting\":%" PRIu64,
+                         j->n_rows, j->cut ? "\"" : "", j->cut ? j->cut : "null",
+                         j->cut ? "\"" : "", n_waiting));
+    TG_TRY(put_names(j, "asked", j->asked));
+    TG_TRY(put_names(j, "also_in", j->also));
+    TG_TRY(put_names(j, "failed", j->failed));
+    TG_TRY(tg_buf_append(&j->out, ",\"failure\":", 11));
+    TG_TRY(j->failed ? tg_json_string(&j->out, j->first_failure.msg, strlen(j->first_failure.msg))
+                     : tg_buf_append(&j->out, "null", 4));
+    TG_TRY(tg_buf_append(&j->out, ",\"note\":", 8));
+    TG_TRY(note[0] ? tg_json_string(&j->out, note, strlen(note))
+                   : tg_buf_append(&j->out, "null", 4));
+    return tg_buf_append(&j->out, "}\n", 2);
+}
+
+static enum tg_code ask_next(struct job *j, struct tg_err *err);
+
+static void note_failure(struct job *j, enum tg_code code, const char *message)
+{
+    if (!j->failed)
+        (void)tg_fail(&j->first_failure, code, "%.64s: %.180s", j->backend,
+                      message[0] ? message : "out of memory");
+    j->failed |= UINT32_C(1) << j->backend_no;
+}
+
+/* Whether there is another backend to ask, and it is being asked. */
+static bool goes_on(struct job *j)
+{
+    if (j->is_rewind || j->code == TG_ERR_CANCELED) return false;
+    if (j->code != TG_OK) note_failure(j, j->code, j->err.msg);
+    while (j->to_ask && j->cut != time_is_over && j->admin->gateway) {
+        struct tg_err err = {.msg = ""};
+        const enum tg_code code = ask_next(j, &err);
+        if (code == TG_OK) return true;
+        note_failure(j, code, err.msg);
+    }
+    if (j->failed != j->asked) j->code = TG_OK;
+    return false;
 }
 
 static void finish(void *arg) /* on the loop's thread */
 {
     struct job *j = arg;
-    if (j->code != TG_OK) {
+    if (goes_on(j)) return;
+    if (j->code != TG_OK && j->failed) {
+        tg_admin_reply_error(j->req, tg_code_http_status(j->first_failure.code), "%s",
+                             j->first_failure.msg);
+    } else if (j->code != TG_OK) {
         tg_admin_reply_error(j->req, tg_code_http_status(j->code), "%s: %s", j->backend,
                              j->err.msg[0] ? j->err.msg : "out of memory");
     } else if (j->is_rewind) {
@@ -107,6 +175,10 @@ static void hand_back(struct job *j)
 static bool on_row(void *arg, const struct tg_query_row *row)
 {
     struct job *j = arg;
+    if (j->backend_no != j->shown_no) { /* one is enough to know */
+        j->also |= UINT32_C(1) << j->backend_no;
+        return false;
+    }
     if (j->n_rows == j->limit) {
         j->cut = "limit";
         return false;
@@ -115,7 +187,7 @@ static bool on_row(void *arg, const struct tg_query_row *row)
     enum tg_code code = j->n_rows ? tg_buf_append(&j->out, ",\n", 2) : TG_OK;
     if (code == TG_OK) code = tg_json_row(&j->out, row);
     /* Room for the end of the text is kept, so that a cut answer is whole JSON. */
-    if (code == TG_OK) code = tg_buf_reserve(&j->out, 128);
+    if (code == TG_OK) code = tg_buf_reserve(&j->out, END_BYTES);
     if (code != TG_OK) {
         j->out.len = before;
         j->cut = "size";
@@ -132,7 +204,8 @@ static void on_end(void *arg, enum tg_code code, const struct tg_err *err)
     if (code != TG_OK && err) j->err = *err;
     if (code == TG_ERR_CANCELED && atomic_load(&j->stop.reason) == TG_QUERY_OUT_OF_TIME) {
         j->code = TG_OK;
-        j->cut = "time";
+        if (j->backend_no == j->shown_no) j->cut = time_is_over;
+        j->to_ask = 0;
     }
     hand_back(j);
 }
@@ -151,24 +224,34 @@ static void on_peer_close(void *arg)
     if (g) tg_gateway_query_cancel(g, &j->stop, TG_QUERY_CLIENT_GONE);
 }
 
-/* The backend to ask: the one named, else the first that can be queried. -1 = replied. */
-static int pick_backend(struct tg_admin *a, struct tg_http_request *req)
+/* The backend that is named. -1 = replied. */
+static int named_backend(struct tg_admin *a, struct tg_http_request *req)
 {
     const struct tg_config *c = a->config.config;
     const char *name = tg_http_query(req, "backend", 0);
-    for (unsigned i = 0; i < c->n_backends; i++) {
-        if (name ? strcmp(c->backends[i].name, name) == 0 : c->backends[i].ops->query_range != NULL)
-            return (int)i;
-    }
-    if (!name) {
-        tg_admin_reply_error(req, 400,
-                             "no configured backend can be queried; a parquet backend can");
-        return -1;
-    }
+    for (unsigned i = 0; i < c->n_backends; i++)
+        if (strcmp(c->backends[i].name, name) == 0) return (int)i;
     const char *near = tg_nearest_name(name, c->rules.backends, c->n_backends);
     tg_admin_reply_error(req, 404, "there is no backend \"%.64s\"%s%s%s", name,
                          near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     return -1;
+}
+
+/* Bits of the backends to ask: the one named, else all that can be queried. 0 = replied. */
+static uint32_t pick_backends(struct tg_admin *a, struct tg_http_request *req)
+{
+    const struct tg_config *c = a->config.config;
+    uint32_t mask = 0;
+    if (tg_http_query(req, "backend", 0)) {
+        const int i = named_backend(a, req);
+        return i < 0 ? 0 : UINT32_C(1) << i;
+    }
+    for (unsigned i = 0; i < c->n_backends; i++)
+        if (c->backends[i].ops->query_range) mask |= UINT32_C(1) << i;
+    if (!mask)
+        tg_admin_reply_error(req, 400,
+                             "no configured backend can be queried; a parquet backend can");
+    return mask;
 }
 
 static enum tg_code time_param(struct tg_http_request *req, const char *name, int64_t now_ns,
@@ -212,6 +295,7 @@ static enum tg_code parse_query(struct job *j, struct tg_err *err)
             return tg_fail(err, TG_ERR_INVALID, "limit: expected a number from 1 to 1000000");
         limit = (uint32_t)v;
     }
+    j->selector = s;
     j->query = (struct tg_query){.name = s.name,
                                  .tags = s.tags,
                                  .n_tags = s.n_tags,
@@ -222,23 +306,38 @@ static enum tg_code parse_query(struct job *j, struct tg_err *err)
     return TG_OK;
 }
 
+/* The next backend: for its rows, or when there are some already for whether it has any. */
+static enum tg_code ask_next(struct job *j, struct tg_err *err)
+{
+    struct tg_admin *a = j->admin;
+    j->backend_no = (unsigned)__builtin_ctz(j->to_ask);
+    j->backend = a->config.config->backends[j->backend_no].name;
+    j->to_ask &= j->to_ask - 1;
+    j->asked |= UINT32_C(1) << j->backend_no;
+    if (j->n_rows == 0) {
+        j->shown_no = j->backend_no;
+        tg_buf_reset(&j->out);
+        TG_TRY(tg_buf_printf(&j->out, "{\"backend\":\"%s\",\"rows\":[", j->backend));
+    } else {
+        j->query.max_rows = 1;
+    }
+    return tg_gateway_query(a->gateway, j->backend_no, &j->query, on_row, on_end, j, err);
+}
+
 void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
 {
-    const int backend = pick_backend(a, req);
-    if (backend < 0) return;
+    const uint32_t backends = pick_backends(a, req);
+    if (!backends) return;
     struct job *j = job_new(a, req);
     if (!j) return;
-    j->backend = a->config.config->backends[backend].name;
-    j->backend_no = (unsigned)backend;
     struct tg_err err = {.msg = ""};
     enum tg_code code = parse_query(j, &err);
+    j->to_ask = backends;
     j->stop.deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
     j->query.stop = &j->stop;
     j->timer = tg_timer_new(a->config.loop, on_deadline, j);
     if (code == TG_OK && !j->timer) code = TG_ERR_NOMEM;
-    if (code == TG_OK) code = tg_buf_printf(&j->out, "{\"backend\":\"%s\",\"rows\":[", j->backend);
-    if (code == TG_OK)
-        code = tg_gateway_query(a->gateway, (unsigned)backend, &j->query, on_row, on_end, j, &err);
+    if (code == TG_OK) code = ask_next(j, &err);
     if (code == TG_OK) { /* the callbacks answer */
         tg_timer_start(j->timer, TG_ADMIN_MAX_QUERY_MS);
         tg_http_on_peer_close(req, on_peer_close, j);
@@ -299,7 +398,7 @@ void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req)
                              "say what and where to: ?backend=NAME&to=start|end|TIME|pos:N");
         return;
     }
-    const int backend = pick_backend(a, req);
+    const int backend = named_backend(a, req);
     if (backend < 0) return;
     enum tg_rewind_to to = TG_REWIND_START;
     int64_t value = 0;

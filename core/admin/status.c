@@ -57,6 +57,7 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(o, ok, "last_error", text(b->last_error));
     put(o, ok, "last_error_age_ms",
         b->last_error[0] ? json_integer(age_ms(b->last_error_ns)) : json_null());
+    put(o, ok, "well_age_ms", b->well_ns ? json_integer(age_ms(b->well_ns)) : json_null());
     json_t *j = json_object();
     put(j, ok, "received", num(l->received));
     put(j, ok, "rewound", num(l->rewound));
@@ -76,7 +77,7 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
 
 static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_status *s, bool *ok)
 {
-    char why[256];
+    char why[256], but[160];
     const char *not_ready = tg_gateway_not_ready(a->gateway, why, sizeof(why));
     json_t *o = json_object();
     put(o, ok, "version", text(TG_VERSION));
@@ -84,12 +85,15 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     put(o, ok, "now_ns", json_integer(tg_clock_wall_ns()));
     put(o, ok, "ready", json_boolean(not_ready == NULL));
     put(o, ok, "not_ready", not_ready ? text(not_ready) : json_null());
+    const char *stuck = tg_gateway_stuck(a->gateway, but, sizeof(but));
+    put(o, ok, "stuck", stuck[0] ? text(stuck + 2) : json_null());
     put(o, ok, "generation", num(s->generation));
     put(o, ok, "memory_bytes", num(s->memory_bytes));
     put(o, ok, "memory_limit_bytes", num(a->config.config->limits.max_memory_bytes));
 
     json_t *j = json_object();
     put(j, ok, "received", num(s->n_received));
+    put(j, ok, "accepted", num(s->n_accepted));
     put(j, ok, "logged", num(s->n_logged));
     put(j, ok, "dropped", num(s->n_dropped));
     put(j, ok, "rejected", num(s->n_rejected));
@@ -228,13 +232,31 @@ static void add_fact(struct page *p, const char *name, uint64_t v)
     add(p, "</b><span>%s</span></div>", name);
 }
 
-static void add_problem(struct page *p, const char *where, const char *what)
+/* "40 s", "12 min", "3 h", "9 d". */
+static void age_text(char *out, size_t cap, int64_t wall_ns)
 {
-    add(p, "<li><b>");
+    const int64_t s = age_ms(wall_ns) / 1000;
+    const int64_t n = s < 120 ? s : s < 7200 ? s / 60 : s < 172800 ? s / 3600 : s / 86400;
+    (void)snprintf(out, cap, "%" PRId64 " %s", n,
+                   s < 120      ? "s"
+                   : s < 7200   ? "min"
+                   : s < 172800 ? "h"
+                                : "d");
+}
+
+static void add_problem_text(struct page *p, const char *where, const char *what)
+{
+    add(p, "<b>");
     add_escaped(p, where);
     add(p, "</b> ");
     add_escaped(p, what);
     add(p, "</li>");
+}
+
+static void add_problem(struct page *p, const char *where, const char *what)
+{
+    add(p, "<li>");
+    add_problem_text(p, where, what);
 }
 
 static void add_problems(struct page *p, const struct tg_gateway_status *s)
@@ -270,9 +292,18 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
     for (unsigned i = 0; i < s->n_backends; i++) {
         const struct tg_backend_status *b = &s->backends[i];
         if (!b->last_error[0]) continue;
-        (void)snprintf(msg, sizeof(msg), "%.100s, %.0f s ago:", b->name,
-                       (double)age_ms(b->last_error_ns) / 1000.0);
-        add_problem(p, msg, b->last_error);
+        char ago[32], well[32];
+        age_text(ago, sizeof(ago), b->last_error_ns);
+        if (b->well_ns) {
+            age_text(well, sizeof(well), b->well_ns);
+            add(p, "<li class=s>");
+            (void)snprintf(msg, sizeof(msg), "%.60s, %s ago, well again for %s:", b->name, ago,
+                           well);
+        } else {
+            add(p, "<li class=bad>");
+            (void)snprintf(msg, sizeof(msg), "%.60s, %s ago:", b->name, ago);
+        }
+        add_problem_text(p, msg, b->last_error);
     }
     add(p, "</ul>");
 }
@@ -280,10 +311,9 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
 static void add_backends(struct page *p, const struct tg_gateway_status *s)
 {
     add(p, "<h2>Backends</h2><div class=w><table><tr><th>name<th>type<th>state<th class=n>delivered"
-           "<th class=n>waiting<th class=n>inexpressible<th class=n>dead letters"
-           "<th class=n>elsewhere<th class=n>dropped"
-           "<th class=n>lost<th class=n>skipped<th class=n>before<th class=n>rewound<th "
-           "class=n>lag<th>ledger</tr>");
+           "<th class=n>waiting<th class=n>lag<th class=n>dead letters<th>ledger"
+           "<th class=n>inexpressible<th class=n>elsewhere<th class=n>dropped"
+           "<th class=n>lost<th class=n>skipped<th class=n>before<th class=n>rewound</tr>");
     for (unsigned i = 0; i < s->n_backends; i++) {
         const struct tg_backend_status *b = &s->backends[i];
         add(p, "<tr><td>");
@@ -294,21 +324,22 @@ static void add_backends(struct page *p, const struct tg_gateway_status *s)
             b->healthy ? "" : ", unhealthy");
         add_cell(p, b->ledger.delivered, "");
         add_cell(p, b->ledger.waiting, "");
-        add_cell(p, b->ledger.inexpressible, "");
+        add(p, "<td class=n>%.1f s", (double)b->lag_ms / 1000);
         add_cell(p, b->ledger.dead_lettered, "bad");
+        add(p, "<td class=%s>%s", is_balanced(&b->ledger) ? "ok" : "bad",
+            is_balanced(&b->ledger) ? "balanced" : "NOT balanced");
+        add_cell(p, b->ledger.inexpressible, "");
         add_cell(p, b->ledger.elsewhere, "");
         add_cell(p, b->ledger.dropped, "");
         add_cell(p, b->ledger.lost, "bad");
         add_cell(p, b->ledger.skipped, "");
         add_cell(p, b->ledger.before, "");
         add_cell(p, b->ledger.rewound, "");
-        add(p, "<td class=n>%.1f s<td class=%s>%s</tr>", (double)b->lag_ms / 1000,
-            is_balanced(&b->ledger) ? "ok" : "bad",
-            is_balanced(&b->ledger) ? "balanced" : "NOT balanced");
+        add(p, "</tr>");
     }
     add(p, "</table></div><p class=s>received + rewound = before + delivered + waiting + "
            "inexpressible + dead letters + dropped + elsewhere + lost + skipped, for every "
-           "backend</p>");
+           "backend. All since the backend's cursor was made; dropped since this start.</p>");
 }
 
 void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
@@ -344,16 +375,19 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
         add_escaped(&p, not_ready);
         add(&p, "</p>");
     } else {
-        add(&p, "<p class=ok>Ready for traffic on port %u.</p>",
+        char but[160];
+        const char *stuck = tg_gateway_stuck(a->gateway, but, sizeof(but));
+        add(&p, "<p class=%s>Ready for traffic on port %u", stuck[0] ? "bad" : "ok",
             (unsigned)tg_gateway_http_port(a->gateway));
+        add_escaped(&p, stuck);
+        add(&p, stuck[0] ? "; what comes in waits in the log.</p>" : ".</p>");
     }
-    add(&p, "<h2>Points</h2><div class=f>");
-    add_fact(&p, "received", s->n_received);
-    add_fact(&p, "logged", s->n_logged);
-    add_fact(&p, "dropped by rule", s->n_dropped);
+    add(&p, "<h2>Points since this start</h2><div class=f>");
+    add_fact(&p, "accepted", s->n_accepted);
+    add_fact(&p, "dropped by rule, of these", s->n_dropped);
     add_fact(&p, "rejected", s->n_rejected);
     add_fact(&p, "requests", s->n_requests);
-    add_fact(&p, "waiting for acknowledgement", s->n_waiting_acks);
+    add_fact(&p, "requests wait for an acknowledgement", s->n_waiting_acks);
     add(&p, "</div>");
     add_backends(&p, s);
 
@@ -363,7 +397,9 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add_bytes(&p, s->log.bytes);
     add(&p, " of ");
     add_bytes(&p, max);
-    add(&p, " in %" PRIu64 " segments%s</p>", s->log.n_segments,
+    add(&p, " in %" PRIu64 " segments; ", s->log.n_segments);
+    add_number(&p, s->n_logged);
+    add(&p, " points since it began%s</p>",
         s->log.full ? ", <b class=bad>full: new data is refused</b>" : "");
     add(&p, "<h2>Rules</h2><p>Generation %" PRIu64 ", ", s->generation);
     add_number(&p, s->rules.n_decisions);

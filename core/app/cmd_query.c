@@ -121,6 +121,29 @@ static void print_common(const json_t *common)
     tg_buf_deinit(&text);
 }
 
+/* "archive, influx" */
+static const char *names_text(char *out, size_t cap, const json_t *names)
+{
+    size_t i, len = 0;
+    json_t *name;
+    out[0] = '\0';
+    json_array_foreach(names, i, name)
+    {
+        const int n = snprintf(out + len, cap - len, "%s%s", i ? ", " : "",
+                               json_string_value(name) ? json_string_value(name) : "?");
+        if (n < 0 || (size_t)n >= cap - len) break;
+        len += (size_t)n;
+    }
+    return out;
+}
+
+/* What was asked, too, and could not answer. */
+static void print_failed(const json_t *answer)
+{
+    const char *failure = json_string_value(json_object_get(answer, "failure"));
+    if (failure) (void)printf("not all could be asked: %s\n", failure);
+}
+
 static void print_waiting(const json_t *answer)
 {
     const double waiting = number(json_object_get(answer, "waiting"));
@@ -136,10 +159,18 @@ static void print_table(const struct tg_args *args, const json_t *answer)
     const size_t n = json_array_size(rows);
     if (n == 0) {
         const bool asked = tg_args_has(args, "since") || tg_args_has(args, "start");
+        char names[512];
+        const char *note = json_string_value(json_object_get(answer, "note"));
+        if (json_array_size(json_object_get(answer, "asked")) > 0)
+            backend = names_text(names, sizeof(names), json_object_get(answer, "asked"));
         (void)printf("no rows in %s%s\n", backend,
                      asked ? " for that time"
                            : " in the last hour (--since 1d or --start TIME look further back)");
-        print_waiting(answer);
+        if (note)
+            (void)printf("%s\n", note);
+        else
+            print_waiting(answer);
+        print_failed(answer);
         return;
     }
     json_t *common = common_tags(rows);
@@ -171,7 +202,12 @@ static void print_table(const struct tg_args *args, const json_t *answer)
     const char *cut = json_string_value(json_object_get(answer, "cut"));
     (void)printf("\n%zu rows from %s%s%s%s\n", n, backend, cut ? "; there are more, cut by " : "",
                  cut ? cut : "", cut && strcmp(cut, "limit") == 0 ? " (see --limit)" : "");
+    char names[512];
+    if (json_array_size(json_object_get(answer, "also_in")) > 0)
+        (void)printf("rows of this are in %s, too (--backend NAME shows them)\n",
+                     names_text(names, sizeof(names), json_object_get(answer, "also_in")));
     print_waiting(answer);
+    print_failed(answer);
     tg_buf_deinit(&shown);
     tg_buf_deinit(&text);
     json_decref(common);
@@ -243,7 +279,7 @@ static const struct tg_flag flags[] = {
     {"start", 0, "TIME", "from this time on (2026-01-31T12:00:00Z, 2026-01-31, or 5m ago)"},
     {"end", 0, "TIME", "until before this time"},
     {"limit", 'l', "N", "most rows (1000)"},
-    {"backend", 'b', "NAME", "backend to ask; else the first that can be queried"},
+    {"backend", 'b', "NAME", "backend to ask; else all that can be queried, until one has rows"},
     {"json", 'j', NULL, "print the gateway's JSON"},
     {"admin", 'a', "ADDR", "admin address of the gateway (127.0.0.1:4320, or $TIDEGATE_ADMIN)"},
     {"config", 'c', "FILE", "take the admin address from this configuration"},

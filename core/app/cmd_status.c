@@ -8,11 +8,13 @@
 #include "core/app/cmd.h"
 #include "core/base/clock.h"
 
+enum { MAX_NAME_WIDTH = 20 };
+
 /* What the previous look saw, for rates. */
 struct last {
     bool is_set;
     uint64_t at_ms;
-    double received;
+    double accepted;
     double delivered[TG_MAX_BACKENDS];
 };
 
@@ -46,13 +48,39 @@ static void print_duration(char *out, size_t cap, double s)
         (void)snprintf(out, cap, "%.0fh", s / 3600);
 }
 
+/* What is rarely other than zero stands below its backend when it is. */
+static void print_rest(const json_t *ledger)
+{
+    static const struct {
+        const char *name, *label;
+    } rest[] = {
+        {"elsewhere", "elsewhere"}, {"inexpressible", "inexpressible"},
+        {"lost", "lost"},           {"skipped", "skipped"},
+        {"before", "before"},       {"rewound", "rewound"},
+    };
+    bool any = false;
+    for (size_t i = 0; i < sizeof(rest) / sizeof(*rest); i++) {
+        const double n = field(ledger, rest[i].name);
+        if (n <= 0) continue;
+        (void)printf("%s%.0f %s", any ? ", " : "  and ", n, rest[i].label);
+        any = true;
+    }
+    if (any) (void)printf("\n");
+}
+
+/* At most 80 columns, while numbers are. */
 static void print_backends(const json_t *status, struct last *last, double elapsed_s)
 {
-    (void)printf("\n%-16s %-11s %-9s %12s %9s %9s %7s %7s %9s %9s %5s  %s\n", "BACKEND", "TYPE",
-                 "STATE", "DELIVERED", "PER S", "WAITING", "NO FORM", "DEAD", "ELSEWHERE", "LAG",
-                 "LOST", "LEDGER");
+    int width = 7;
     size_t i;
     json_t *b;
+    json_array_foreach(json_object_get(status, "backends"), i, b)
+    {
+        const int len = (int)strlen(word(b, "name"));
+        if (len > width) width = len < MAX_NAME_WIDTH ? len : MAX_NAME_WIDTH;
+    }
+    (void)printf("\n%-*s %-7s %11s %7s %8s %6s %6s %s\n", width, "BACKEND", "STATE", "DELIVERED",
+                 "PER S", "WAITING", "LAG", "DEAD", "LEDGER");
     json_array_foreach(json_object_get(status, "backends"), i, b)
     {
         const json_t *l = json_object_get(b, "ledger");
@@ -62,20 +90,24 @@ static void print_backends(const json_t *status, struct last *last, double elaps
             (void)tg_format_count(rate, sizeof(rate), (delivered - last->delivered[i]) / elapsed_s);
         if (i < TG_MAX_BACKENDS) last->delivered[i] = delivered;
         print_duration(lag, sizeof(lag), field(b, "lag_ms") / 1000);
-        (void)printf("%-16s %-11s %-9s %12.0f %9s %9.0f %7.0f %7.0f %9.0f %9s %5.0f  %s\n",
-                     word(b, "name"), word(b, "type"), word(b, "state"), delivered, rate,
-                     field(l, "waiting"), field(l, "inexpressible"), field(l, "dead_lettered"),
-                     field(l, "elsewhere"), lag, field(l, "lost"),
+        (void)printf("%-*.*s %-7s %11.0f %7s %8.0f %6s %6.0f %s\n", width, width, word(b, "name"),
+                     word(b, "state"), delivered, rate, field(l, "waiting"), lag,
+                     field(l, "dead_lettered"),
                      json_is_true(json_object_get(l, "balanced")) ? "balanced" : "NOT BALANCED");
+        print_rest(l);
     }
     json_array_foreach(json_object_get(status, "backends"), i, b)
     {
-        if (word(b, "last_error")[0]) {
-            char age[32];
-            print_duration(age, sizeof(age), field(b, "last_error_age_ms") / 1000);
+        if (!word(b, "last_error")[0]) continue;
+        char age[32], well[32];
+        const json_t *well_age = json_object_get(b, "well_age_ms");
+        print_duration(age, sizeof(age), field(b, "last_error_age_ms") / 1000);
+        print_duration(well, sizeof(well), json_number_value(well_age) / 1000);
+        if (json_is_number(well_age))
+            (void)printf("\n%s, %s ago, well again for %s: ", word(b, "name"), age, well);
+        else
             (void)printf("\n%s, %s ago: ", word(b, "name"), age);
-            print_message(word(b, "last_error"));
-        }
+        print_message(word(b, "last_error"));
     }
 }
 
@@ -93,21 +125,22 @@ static void print_status(const json_t *s, struct last *last)
         char n[32];
         (void)snprintf(rate, sizeof(rate), " (%s/s)",
                        tg_format_count(n, sizeof(n),
-                                       (field(points, "received") - last->received) / elapsed_s));
+                                       (field(points, "accepted") - last->accepted) / elapsed_s));
     }
-    last->received = field(points, "received");
+    last->accepted = field(points, "accepted");
     const char *not_ready = word(s, "not_ready");
     (void)printf("tidegate %s, up %s, %s%s\n", word(s, "version"), up,
                  not_ready[0] ? "NOT READY: " : "ready", not_ready);
-    (void)printf("points    %.0f received%s, %.0f dropped by rule, %.0f rejected; %.0f requests, "
-                 "%.0f wait for an acknowledgement\n",
-                 field(points, "received"), rate, field(points, "dropped"),
+    if (word(s, "stuck")[0]) (void)printf("          %s\n", word(s, "stuck"));
+    (void)printf("points    since start: %.0f accepted%s, %.0f of them dropped by rule,\n"
+                 "          %.0f rejected, in %.0f requests; %.0f wait for an acknowledgement\n",
+                 field(points, "accepted"), rate, field(points, "dropped"),
                  field(points, "rejected"), field(points, "requests"),
                  field(points, "waiting_acks"));
-    (void)printf("log       %s of %s in %.0f segments%s\n",
+    (void)printf("log       %s of %s in %.0f segments, %.0f points since it began%s\n",
                  tg_format_bytes(used, sizeof(used), (uint64_t)field(log, "bytes")),
                  tg_format_bytes(max, sizeof(max), (uint64_t)field(log, "max_bytes")),
-                 field(log, "segments"),
+                 field(log, "segments"), field(points, "logged"),
                  json_is_true(json_object_get(log, "full")) ? ", FULL: new data is refused" : "");
     (void)printf("series    %.0f live of %.0f", field(series, "live"), field(series, "max"));
     if (field(series, "refused") > 0)

@@ -365,7 +365,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
             tg_info("delivery", "%s: writes succeed again, after %u that failed", d->config->name,
                     d->n_failed_writes);
         d->n_failed_writes = 0;
-        atomic_store(&d->healthy, true);
+        tg_delivery_note_well(d);
         complete_write(d, r);
         break;
     case TG_WRITE_RETRY:

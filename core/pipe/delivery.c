@@ -28,6 +28,15 @@ void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message)
     (void)pthread_mutex_lock(&d->error_lock);
     (void)snprintf(d->last_error, sizeof(d->last_error), "%s", message);
     d->last_error_ns = tg_clock_wall_ns();
+    d->well_ns = 0;
+    (void)pthread_mutex_unlock(&d->error_lock);
+}
+
+void tg_delivery_note_well(struct tg_delivery_loop *d)
+{
+    atomic_store(&d->healthy, true);
+    (void)pthread_mutex_lock(&d->error_lock);
+    if (d->last_error[0] && !d->well_ns) d->well_ns = tg_clock_wall_ns();
     (void)pthread_mutex_unlock(&d->error_lock);
 }
 
@@ -354,8 +363,13 @@ static void on_health(void *arg, enum tg_code code, const char *message)
     d->health_pending = false;
     const bool ok = code == TG_OK;
     if (!ok && message && *message) tg_delivery_note_error(d, message);
-    /* A backend in backoff is unhealthy whatever its health page says. */
-    if (tg_delivery_get_state(d) != TG_DELIVERY_BACKOFF) atomic_store(&d->healthy, ok);
+    /* A backend that takes nothing is unhealthy whatever its health page says. */
+    const enum tg_delivery_state state = tg_delivery_get_state(d);
+    if (state == TG_DELIVERY_BACKOFF || state == TG_DELIVERY_STALLED) return;
+    if (ok)
+        tg_delivery_note_well(d);
+    else
+        atomic_store(&d->healthy, false);
 }
 
 static void on_tick(void *arg)
@@ -566,5 +580,6 @@ void tg_delivery_status(struct tg_delivery_loop *d, struct tg_backend_status *ou
     (void)pthread_mutex_lock(&d->error_lock);
     (void)snprintf(out->last_error, sizeof(out->last_error), "%s", d->last_error);
     out->last_error_ns = d->last_error_ns;
+    out->well_ns = d->well_ns;
     (void)pthread_mutex_unlock(&d->error_lock);
 }

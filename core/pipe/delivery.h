@@ -137,6 +137,7 @@ struct tg_delivery_loop {
     pthread_mutex_t error_lock;
     char last_error[256];
     int64_t last_error_ns; /* wall clock */
+    int64_t well_ns;       /* since when all went well after it; 0 = not yet */
     struct tg_metric metrics[8];
     struct tg_metric *delivered, *dead, *retries;
     struct tg_metric inexpressible_metrics[TG_INEXPRESSIBLE_KINDS];
@@ -176,7 +177,9 @@ static inline void tg_delivery_push_range(struct tg_delivery_loop *d, uint32_t l
     if (lo < hi) d->ranges[d->n_ranges++] = (struct tg_range){lo, hi};
 }
 
-void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message); /* for the status */
+/* For the status: what went wrong, and that it is over. */
+void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message);
+void tg_delivery_note_well(struct tg_delivery_loop *d);
 /* Goes on with what is due, until there is a wait or nothing more. */
 void tg_delivery_pump(struct tg_delivery_loop *d);
 /* Takes the next range; ends with a write under way, a wait, or the range complete or split. */

@@ -493,6 +493,29 @@ bool tg_gateway_rules_are_broken(const struct tg_gateway *g)
     return tg_rules_stats(g->rules).is_breaker_open;
 }
 
+const char *tg_gateway_stuck(const struct tg_gateway *g, char *buf, size_t cap)
+{
+    char names[96] = "";
+    size_t len = 0;
+    unsigned n = 0;
+    for (unsigned i = 0; i < g->n_deliveries; i++) {
+        const struct tg_delivery_loop *d = &g->deliveries[i];
+        if (tg_delivery_get_state(d) != TG_DELIVERY_STALLED && atomic_load(&d->healthy)) continue;
+        const int wrote =
+            snprintf(names + len, sizeof(names) - len, "%s%s", n ? ", " : "", d->config->name);
+        if (wrote > 0 && (size_t)wrote < sizeof(names) - len)
+            len += (size_t)wrote;
+        else
+            names[len] = '\0'; /* those that fit */
+        n++;
+    }
+    if (cap) buf[0] = '\0';
+    if (n)
+        (void)snprintf(buf, cap, ", but %u of %u backends %s nothing now: %s", n, g->n_deliveries,
+                       n == 1 ? "takes" : "take", names);
+    return buf;
+}
+
 enum tg_code tg_gateway_reload(struct tg_gateway *g, unsigned flags, tg_on_reload on_reload,
                                void *arg, struct tg_err *err)
 {
@@ -533,6 +556,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     out->n_dropped = tg_metric_get(&g->dropped);
     out->n_received = out->n_logged + out->n_dropped;
     for (int i = 0; i < TG_PROTOCOLS; i++) {
+        out->n_accepted += tg_metric_get(&tg_receive_metrics.points[i]);
         out->n_rejected += tg_metric_get(&tg_receive_metrics.rejected[i]);
         out->n_requests += tg_metric_get(&tg_receive_metrics.requests[i]);
     }

@@ -50,6 +50,10 @@ const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t c
 /* Whether the rules are not run, for their breaker is open (core/rules/breaker.h). Any thread. */
 bool tg_gateway_rules_are_broken(const struct tg_gateway *g);
 
+/* "", or ", but 2 of 3 backends take nothing now: a, b": those whose last write or health check
+ * failed, or which are stalled. Any thread. */
+const char *tg_gateway_stuck(const struct tg_gateway *g, char *buf, size_t cap);
+
 struct tg_reload_result {
     enum tg_code code;   /* TG_ERR_INVALID: a script does not load; TG_ERR_CANCELED: stopping */
     struct tg_err err;   /* "file:line: why"; the old rules stay in force */
@@ -107,13 +111,15 @@ struct tg_backend_status {
                              none waits */
     char last_error[256]; /* empty = none so far */
     int64_t last_error_ns; /* wall clock */
+    int64_t well_ns;       /* since when all went well after it, wall clock; 0 = not yet */
 };
 
 struct tg_gateway_status {
     int64_t start_ns; /* wall clock */
     uint64_t generation;
-    uint64_t n_received; /* points accepted from senders: logged since the log began + dropped by
-                            rule since start */
+    uint64_t
+        n_received; /* the ledger's: logged since the log began + dropped by rule since start */
+    uint64_t n_accepted; /* points accepted from senders, dropped ones too, since start */
     uint64_t n_logged;   /* points in the log since it began */
     uint64_t n_dropped;  /* by rule at ingest, since start */
     uint64_t n_rejected; /* points refused as bad input or over a limit, since start */

@@ -107,13 +107,13 @@ static const char *v3_body(const struct tg_ingest *in, bool stored_rest, struct 
 }
 
 /* As InfluxDB: good lines are stored, and a request with bad ones answers 400 "partial write". */
-static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
+static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
 {
     const struct tg_decode *d = &in->decode;
     char text[sizeof(err->msg) + 96];
     if (code == TG_OK && d->n_rejected == 0) {
         tg_http_reply(in->req, 204, NULL, NULL, 0, NULL, 0);
-        return;
+        return 204;
     }
     struct tg_buf out;
     tg_buf_init(&out, 16384);
@@ -134,6 +134,7 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
     tg_http_reply(in->req, status, type, out.data, type ? out.len : 0, &header,
                   retry_after ? 1 : 0);
     tg_buf_deinit(&out);
+    return status;
 }
 
 static const char *const paths[] = {"/write", "/api/v2/write", "/api/v3/write_lp", NULL};

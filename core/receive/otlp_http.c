@@ -60,7 +60,7 @@ static const char *error_body(const struct tg_http_request *req, int status, con
 
 /* "OTLP/HTTP Response": success is an ExportMetricsServiceResponse, with partial_success when
  * points were rejected; failure carries a google.rpc.Status. */
-static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
+static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
 {
     struct tg_buf body;
     tg_buf_init(&body, 4096);
@@ -79,9 +79,10 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
     }
     const char *retry_after = tg_receive_retry_after(in, code);
     const struct tg_http_header_pair header = {"Retry-After", retry_after};
-    tg_http_reply(in->req, tg_code_http_status(code), type, body.data, body.len, &header,
-                  retry_after ? 1 : 0);
+    const int status = tg_code_http_status(code);
+    tg_http_reply(in->req, status, type, body.data, body.len, &header, retry_after ? 1 : 0);
     tg_buf_deinit(&body);
+    return status;
 }
 
 static const char *const paths[] = {"/v1/metrics", NULL};

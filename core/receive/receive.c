@@ -59,8 +59,8 @@ void tg_receive_metrics_register(void)
         for (int c = TG_CLASS_INPUT; c <= TG_CLASS_FATAL; c++)
             tg_metric_register(
                 &m->refused[i][c - 1], TG_METRIC_COUNTER, "tidegate_receive_requests_refused_total",
-                "Requests answered with an error, by class.", "protocol=\"%s\",class=\"%s\"", name,
-                tg_class_name((enum tg_class)c));
+                "Requests answered with an error (4xx or 5xx), by class.",
+                "protocol=\"%s\",class=\"%s\"", name, tg_class_name((enum tg_class)c));
     }
     tg_metric_register(&m->misses, TG_METRIC_COUNTER, "tidegate_receive_raw_key_misses_total",
                        "Points whose raw key was not known: labels had to be decoded.", NULL);
@@ -86,6 +86,19 @@ static size_t protocol_index(const struct tg_protocol *p)
     size_t i = 0;
     while (i + 1 < TG_PROTOCOLS && protocols[i] != p) i++;
     return i;
+}
+
+static void count_refused(const struct tg_protocol *p, enum tg_class cls)
+{
+    tg_metric_add(&tg_receive_metrics.refused[protocol_index(p)][cls - 1], 1);
+}
+
+/* Of an answer that no code of ours stands behind. */
+static enum tg_class class_of_status(int status)
+{
+    return status >= 500 || status == 429 ? TG_CLASS_FULL
+           : status == 413                ? TG_CLASS_TOO_LARGE
+                                          : TG_CLASS_INPUT;
 }
 
 struct tg_receiver *tg_receiver_new(const struct tg_receiver_config *config)
@@ -220,6 +233,7 @@ const char *tg_receiver_refusal(const struct tg_http_request *req, int status, c
                                 struct tg_buf *out)
 {
     const struct tg_protocol *p = find_protocol(tg_http_path(req));
+    if (p) count_refused(p, class_of_status(status));
     return p ? p->error_body(req, status, text, out) : NULL;
 }
 
@@ -228,6 +242,7 @@ void tg_receive_reply_error(const struct tg_protocol *p, struct tg_http_request 
 {
     struct tg_buf out;
     tg_buf_init(&out, 8192);
+    if (p) count_refused(p, class_of_status(status));
     const char *type = p ? p->error_body(req, status, text, &out) : NULL;
     if (type)
         tg_http_reply(req, status, type, out.data, out.len, NULL, 0);
@@ -357,9 +372,10 @@ const char *tg_receive_retry_after(const struct tg_ingest *in, enum tg_code code
 void tg_ingest_reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
 {
     const enum tg_class cls = tg_code_class(code);
-    if (cls != TG_CLASS_OK)
-        tg_metric_add(&tg_receive_metrics.refused[protocol_index(in->protocol)][cls - 1], 1);
     static const struct tg_err none = {.offset = TG_NO_OFFSET, .msg = ""};
-    in->protocol->reply(in, code, err ? err : &none);
+    const struct tg_protocol *p = in->protocol;
+    const int status = p->reply(in, code, err ? err : &none);
+    /* Also of a request whose good points were taken: its sender was told of an error. */
+    if (status >= 400) count_refused(p, cls != TG_CLASS_OK ? cls : class_of_status(status));
     give_back_ingest(in->receiver, in);
 }

@@ -32,9 +32,9 @@ struct tg_protocol {
     /* Appends to in->batch through in->decode. A failure refuses the whole request. */
     enum tg_code (*decode)(struct tg_ingest *in, const uint8_t *body, size_t len,
                            struct tg_err *err);
-    /* Answers. code TG_OK: the accepted points are as safe as their strategies ask; rejected ones
-     * are in in->decode. */
-    void (*reply)(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
+    /* Answers; the HTTP status. code TG_OK: the accepted points are as safe as their strategies
+     * ask; rejected ones are in in->decode. */
+    int (*reply)(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
     /* Appends the body of an answer with this HTTP status, in the form that the path's clients
      * read, and returns its media type; NULL = plain text (also when out of memory). */
     const char *(*error_body)(const struct tg_http_request *req, int status, const char *text,

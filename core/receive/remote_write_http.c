@@ -20,12 +20,12 @@ static const char *error_body(const struct tg_http_request *req, int status, con
 
 /* 2xx: all taken. 4xx: not retried by the sender, so also the answer to a partly bad request whose
  * good part was kept. 5xx: retried. */
-static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
+static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
 {
     const struct tg_decode *d = &in->decode;
     if (code == TG_OK && d->n_rejected == 0) {
         tg_http_reply(in->req, 204, NULL, NULL, 0, NULL, 0);
-        return;
+        return 204;
     }
     if (code == TG_OK) {
         tg_http_reply_text(
@@ -33,14 +33,16 @@ static void reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *
             "%llu of %llu samples were refused, the others were stored; the first: %s",
             (unsigned long long)d->n_rejected, (unsigned long long)(d->n_rejected + d->n_accepted),
             d->first_reject.msg);
-        return;
+        return 400;
     }
     const char *retry_after = tg_receive_retry_after(in, code);
     const struct tg_http_header_pair header = {"Retry-After", retry_after};
     char text[sizeof(err->msg) + 64];
     tg_receive_error_text(text, sizeof(text), err);
-    tg_http_reply(in->req, tg_code_http_status(code), "text/plain; charset=utf-8", text,
-                  strlen(text), &header, retry_after ? 1 : 0);
+    const int status = tg_code_http_status(code);
+    tg_http_reply(in->req, status, "text/plain; charset=utf-8", text, strlen(text), &header,
+                  retry_after ? 1 : 0);
+    return status;
 }
 
 static const char *const paths[] = {"/api/v1/write", NULL};

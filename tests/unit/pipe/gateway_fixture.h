@@ -54,6 +54,7 @@ struct sink {
     _Atomic bool is_limited;
     _Atomic unsigned n_answers;
     _Atomic unsigned fail_every;
+    _Atomic bool has_no_rows, fails_queries;
     unsigned max_points_per_write; /* more are too large; 0 = no bound */
     bool skips_negative;           /* instead of refusing them */
     /* Of the last rewind; as the Parquet backend, it refuses to go forward while data comes again.
@@ -198,9 +199,16 @@ static inline void fake_health(struct tg_backend *b, tg_on_health on_health, voi
 static inline void fake_query_range(struct tg_backend *b, const struct tg_query *q,
                                     tg_on_row on_row, tg_on_query_end on_end, void *arg)
 {
-    (void)b;
+    struct tg_err err;
+    if (atomic_load(&b->sink->fails_queries)) {
+        on_end(arg, tg_fail(&err, TG_ERR_UNAVAILABLE, "scripted failure"), &err);
+        return;
+    }
+    if (atomic_load(&b->sink->has_no_rows)) {
+        on_end(arg, TG_OK, NULL);
+        return;
+    }
     if (q->name && strcmp(q->name, "endless") == 0) {
-        struct tg_err err;
         while (!tg_query_must_stop(q->stop)) (void)usleep(1000);
         on_end(arg, tg_fail(&err, TG_ERR_CANCELED, "given up"), &err);
         return;

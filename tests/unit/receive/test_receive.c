@@ -109,6 +109,30 @@ static const char *exchange(struct fixture *f, const void *bytes, size_t len)
     return f->answer;
 }
 
+/* tidegate_receive_requests_refused_total over all protocols and classes. */
+static uint64_t n_refused(void)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < TG_PROTOCOLS; i++)
+        for (int c = 0; c < 6; c++) n += tg_metric_get(&tg_receive_metrics.refused[i][c]);
+    return n;
+}
+
+/* Every answer that tells a sender of an error counts, once, and no other does. */
+static void assert_counted(const char *name, const char *target, int status, uint64_t before)
+{
+    static const char *const paths[] = {"/v1/metrics", "/api/v1/write", "/write", "/api/v2/write",
+                                        "/api/v3/write_lp"};
+    bool is_ours = false;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++)
+        is_ours |= strncmp(target, paths[i], strlen(paths[i])) == 0 &&
+                   (target[strlen(paths[i])] == '\0' || target[strlen(paths[i])] == '?');
+    const uint64_t want = before + (is_ours && status >= 400);
+    if (n_refused() != want)
+        fail_msg("%s: %llu refused, want %llu", name, (unsigned long long)n_refused(),
+                 (unsigned long long)want);
+}
+
 struct row {
     const char *name, *method, *target, *headers, *body;
     int status;
@@ -126,10 +150,12 @@ static void run(struct fixture *f, const struct row *r)
                  r->method, r->target, r->headers ? r->headers : "",
                  "Content-Length: ", r->body ? strlen(r->body) : 0, r->body ? r->body : "");
     f->n_points = 0;
+    const uint64_t refused = n_refused();
     const char *answer = exchange(f, bytes, (size_t)n);
     int status = 0;
     if (sscanf(answer, "HTTP/1.1 %3d", &status) != 1 || status != r->status)
         fail_msg("%s: status %d, want %d:\n%s", r->name, status, r->status, answer);
+    assert_counted(r->name, r->target, status, refused);
     if (!strstr(answer, "\r\nDate: ")) fail_msg("%s: no Date:\n%s", r->name, answer);
     for (const char *p = r->has; p && *p;) {
         char want[256];
@@ -222,8 +248,10 @@ static void test_refusals_of_the_server(void **state)
         const int n = snprintf(bytes, sizeof(bytes),
                                "POST %s HTTP/1.1\r\nHost: h\r\n%sContent-Length: %d\r\n\r\n",
                                rows[i].target, rows[i].headers, rows[i].length);
+        const uint64_t refused = n_refused();
         const char *answer = exchange(&f, bytes, (size_t)n);
         if (!strstr(answer, rows[i].status)) fail_msg("%s: %s", rows[i].target, answer);
+        assert_counted(rows[i].target, rows[i].target, 400, refused);
         for (const char *p = rows[i].has; *p;) {
             char want[128];
             const size_t len = strcspn(p, "~");

@@ -1,0 +1,20 @@
+/* query_note.h: why a query found nothing, as far as the rules tell: the series is dropped, goes
+ * elsewhere, or still waits.
+ *
+ * Threading: the main thread.
+ */
+#ifndef TG_ADMIN_QUERY_NOTE_H
+#define TG_ADMIN_QUERY_NOTE_H
+
+#include "core/admin/selector.h"
+#include "core/pipe/gateway.h"
+
+/* One line into out; "" when there is nothing to say (a selector without a name, a rule that
+ * fails). `asked` has a bit for every backend that was asked. The series is the live one that has
+ * the name and tags as a sender gave them (core/pipe/explain.h); without one, the rules in force
+ * decide about such a series. Sorts the selector's tags. */
+void tg_admin_query_note(struct tg_gateway *g, const struct tg_config *config,
+                         const struct tg_gateway_status *status, const struct tg_selector *selector,
+                         uint32_t asked, char *out, size_t cap);
+
+#endif
