@@ -141,7 +141,7 @@ static void answer_statements(struct tg_http_request *req, const char *q)
     char text[240], quoted[60];
     for (const char *p = q; p < end;) {
         const char *stop = statement_end(p, end);
-        const char *word;
+        const char *word = NULL;
         size_t len;
         json_t *result = id < MAX_STATEMENTS ? result_of(p, stop, id, &word, &len) : NULL;
         if (id == MAX_STATEMENTS) {

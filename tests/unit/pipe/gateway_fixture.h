@@ -38,7 +38,8 @@ enum { MAX_TS = 1 << 16 };
 struct sink {
     pthread_mutex_t lock;
     uint16_t seen[MAX_TS];
-    unsigned n_points, n_writes;
+    unsigned n_points;
+    _Atomic unsigned n_writes;
     uint64_t opened_at; /* what open was told */
     char log_id[40];
     uint64_t opened_epoch;
