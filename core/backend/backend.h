@@ -93,6 +93,10 @@ struct tg_backend_open {              /* what open is given */
      * the backend's life; NULL = not known. */
     const char *log_id;
     uint64_t epoch; /* of the cursor; 0: made by a version without epochs, and not moved since */
+    /* Whether the gateway has no more time: then what takes long on the backend's thread (upkeep, a
+     * write of many files) ends as it is. Any thread; NULL = never. */
+    bool (*is_overdue)(void *arg);
+    void *overdue_arg;
 };
 
 struct tg_backend_rewind { /* what rewound is given */

@@ -41,6 +41,8 @@ struct tg_backend {
     int32_t made_day;                 /* its folder is known to be there */
     bool has_made_day;
 
+    bool (*is_overdue)(void *arg); /* NULL = never */
+    void *overdue_arg;
     struct tg_loop_item item; /* hands the result over */
     struct tg_write_result result;
     tg_on_write on_write;
@@ -103,6 +105,8 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     (void)pthread_mutex_init(&b->names_lock, NULL);
     b->name = how->name;
+    b->is_overdue = how->is_overdue;
+    b->overdue_arg = how->overdue_arg;
     b->loop = how->loop;
     b->fs = test_fs ? test_fs : tg_fs_real();
     b->pieces = tg_pieces_new();
@@ -299,6 +303,12 @@ static void remove_day(struct tg_backend *b, const struct tg_delivery *d, int32_
     if (len > 0 && (size_t)len < sizeof(path)) (void)b->fs->unlink(b->fs->self, path);
 }
 
+static bool is_overdue(void *backend)
+{
+    const struct tg_backend *b = backend;
+    return b->is_overdue && b->is_overdue(b->overdue_arg);
+}
+
 /* Day by day, so that one file is open at a time, however many days there are. */
 static enum tg_code write_days(struct tg_backend *b, const struct tg_delivery *d,
                                struct tg_err *err)
@@ -314,7 +324,10 @@ static enum tg_code write_days(struct tg_backend *b, const struct tg_delivery *d
     uint32_t lo = 0;
     while (lo < d->n_points && code == TG_OK) {
         const uint32_t hi = end_of_day(b, d, lo);
-        code = write_day(b, d, day_at(b, lo), lo, hi, err);
+        if (lo > 0 && is_overdue(b))
+            code = tg_fail(err, TG_ERR_CANCELED, "the gateway is shutting down");
+        else
+            code = write_day(b, d, day_at(b, lo), lo, hi, err);
         lo = hi;
     }
     /* Nothing of a failed attempt stays: the next one may be of other days, when the rules changed.
@@ -575,6 +588,7 @@ static int64_t file_expiry(void *arg, const char *path)
     const struct tg_fs *fs = u->b->fs;
     struct tg_fs_stat st;
     int64_t ns = INT64_MAX; /* what cannot be read is kept */
+    if (is_overdue(u->b)) return INT64_MIN;
     const int fd = fs->open(fs->self, path, TG_FS_READ);
     if (fd < 0) return ns;
     if (fs->fstat(fs->self, fd, &st) == 0 &&
@@ -601,7 +615,7 @@ static enum tg_code apply_retention(struct tg_backend *b, int64_t now_ns, struct
     }
     tg_parquet_reader_free(u.reader);
     tg_buf_deinit(&u.tail);
-    return code;
+    return code == TG_ERR_CANCELED ? TG_OK : code; /* the rest is for the next start */
 }
 
 static enum tg_code rewound(struct tg_backend *b, const struct tg_backend_rewind *how,

@@ -502,6 +502,10 @@ static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t no
         const char *file = (const char *)files.data + at;
         at += strlen(file) + 1;
         const int64_t ns = expiry(arg, file);
+        if (ns == INT64_MIN) {
+            code = tg_fail(err, TG_ERR_CANCELED, "the gateway is shutting down");
+            break;
+        }
         ++*n_looked;
         if (ns == INT64_MAX || ns > now_ns) {
             first = ns < first ? ns : first;
@@ -512,8 +516,8 @@ static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t no
         n++;
     }
     tg_buf_deinit(&files);
-    TG_TRY(code);
     *n_removed += n;
+    TG_TRY(code);
     set_due(d, day, first);
     if (n == 0) return TG_OK;
     /* fails, harmlessly, while anything is in it */

@@ -97,11 +97,11 @@ TG_MUST_CHECK enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, 
 
 /* A file that expires at ns (INT64_MAX = never) came to the day's folder. */
 void tg_parquet_dir_note_due(struct tg_parquet_dir *d, int32_t day, int64_t ns);
-/* When the file expires; INT64_MAX when never or not known. */
+/* When the file expires; INT64_MAX when never or not known; INT64_MIN: look no further now. */
 typedef int64_t (*tg_parquet_expiry_fn)(void *arg, const char *path);
 /* Removes expired files, and days that became empty. A day is looked into when its first file is
  * due, or when nothing is known of it yet; what one call does not get to is for the next.
- * *n_removed counts files. */
+ * *n_removed counts files. TG_ERR_CANCELED when `expiry` said so. */
 TG_MUST_CHECK enum tg_code tg_parquet_dir_expire(struct tg_parquet_dir *d, int64_t now_ns,
                                                  tg_parquet_expiry_fn expiry, void *arg,
                                                  uint64_t *n_removed, struct tg_err *err);

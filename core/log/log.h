@@ -207,6 +207,9 @@ TG_MUST_CHECK enum tg_code tg_log_cursor_set(struct tg_log_cursor *c,
  * oldest kept), with pos, point_no and first_point_no set and the counts zero. */
 TG_MUST_CHECK enum tg_code tg_log_find_time(struct tg_log *log, int64_t ts_ns,
                                             struct tg_cursor_state *out, struct tg_err *err);
+/* A search for a time that is under way, and every later one, ends with TG_ERR_CANCELED: for a
+ * stop, as it may read the whole log. Any thread. */
+void tg_log_end_searches(struct tg_log *log);
 /* From now on cursors that are not open (of backends that are configured no more) hold no segments,
  * so that none of them can fill the log; their files stay, for the day when they are opened again.
  * Says so in a warning for each. */

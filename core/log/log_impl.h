@@ -136,6 +136,7 @@ struct tg_log {
     _Atomic bool full;
     _Atomic uint64_t failed_at_ms; /* mono, of the newest failure while not full; 0 = none since */
     _Atomic uint64_t n_refused;
+    _Atomic bool no_searches; /* tg_log_find_time ends */
 
     pthread_mutex_t mu;
     struct tg_log_segment *first, *last;

@@ -483,6 +483,11 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
 
 /* --- by time --- */
 
+void tg_log_end_searches(struct tg_log *log)
+{
+    atomic_store(&log->no_searches, true);
+}
+
 static enum tg_code find_in(struct tg_log *log, struct tg_log_segment *seg, int64_t ts_ns,
                             struct tg_cursor_state *out, bool *found, struct tg_err *err)
 {
@@ -499,6 +504,10 @@ static enum tg_code find_in(struct tg_log *log, struct tg_log_segment *seg, int6
     enum tg_code code;
     while ((code = tg_segment_walk_next(&w, end, &rec, err)) == TG_OK && rec.type) {
         struct tg_block_info info;
+        if (atomic_load_explicit(&log->no_searches, memory_order_relaxed)) {
+            code = tg_fail(err, TG_ERR_CANCELED, "the gateway is shutting down");
+            break;
+        }
         if (rec.type == TG_RECORD_BLOCK && tg_block_peek(rec.payload, rec.len, &info) == TG_OK &&
             !is_void(seg, &info) && (ts_ns == 0 || info.max_ts_ns >= ts_ns)) {
             out->pos = rec.damaged_bytes ? rec.pos : from;

@@ -41,8 +41,9 @@ void tg_delivery_note_well(struct tg_delivery_loop *d)
 }
 
 /* The stop that was asked for is over, whether or not the loop has heard of it. */
-static bool is_overdue(struct tg_delivery_loop *d)
+static bool is_overdue(void *delivery_loop)
 {
+    struct tg_delivery_loop *d = delivery_loop;
     const uint64_t deadline_ms = atomic_load_explicit(&d->stop_deadline_ms, memory_order_relaxed);
     return deadline_ms != UINT64_MAX && tg_clock_mono_ms() >= deadline_ms;
 }
@@ -469,6 +470,8 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
         .log_end_pos = log.end_pos,
         .log_id = tg_log_id(g->log),
         .epoch = s.epoch,
+        .is_overdue = is_overdue,
+        .overdue_arg = d,
     };
     d->epoch = s.epoch;
     struct tg_err detail = {.msg = ""};

@@ -428,6 +428,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     const uint64_t deadline_ms = tg_clock_mono_ms() + drain_ms;
     atomic_store(&g->draining, true);
     tg_query_desk_stop(g->queries);
+    if (g->log) tg_log_end_searches(g->log); /* of rewinds */
     say_stage(p, "a reload of the rules", NULL);
     tg_reloader_stop(g->reloader);
     if (g->rules) tg_rules_stop_at(g->rules, deadline_ms * 1000000);

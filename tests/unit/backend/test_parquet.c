@@ -35,6 +35,7 @@ struct bench { /* what a test works with */
     struct tg_arena arena;
     struct tg_options options;
     struct tg_backend *b;
+    bool is_overdue;
     struct tg_write_result result;
     const char *log_id;
     uint64_t epoch;
@@ -46,9 +47,16 @@ struct bench { /* what a test works with */
     char names[256];
 };
 
+static bool is_overdue(void *bench)
+{
+    return ((struct bench *)bench)->is_overdue;
+}
+
 static enum tg_code open_at(struct bench *t, uint64_t cursor, uint64_t log_end, struct tg_err *err)
 {
     const struct tg_backend_open how = {.name = "archive",
+                                        .is_overdue = is_overdue,
+                                        .overdue_arg = t,
                                         .options = &t->options,
                                         .loop = t->loop,
                                         .cursor_pos = cursor,
@@ -803,6 +811,42 @@ static void test_only_the_damaged_file_is_set_aside(void **state)
     end(&t);
 }
 
+/* ---- without time ---- */
+
+/* A write of many files ends between two of them, as one to be made again, and leaves none; upkeep
+ * ends where it is. */
+static void test_no_more_time(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct points p;
+    struct tg_err err = {.msg = ""};
+    struct tg_plan *plan = calloc(1, sizeof(*plan));
+    plan->keep_ms = 1000;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    points_init(&p);
+    for (int day = 0; day < 3; day++) points_add(&p, "m", T0 + day * DAY_NS, day);
+    struct tg_delivery d = delivery(&p, 0, 3, 0, plan);
+    t.is_overdue = true;
+    write_delivery(&t, &d);
+    assert_int_equal(t.result.outcome, TG_WRITE_RETRY);
+    assert_int_equal(n_files(&t, ".parquet"), 0);
+    t.is_overdue = false;
+    write_delivery(&t, &d);
+    assert_int_equal(t.result.outcome, TG_WRITE_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 3);
+    t.is_overdue = true;
+    assert_int_equal(ops->apply_retention(t.b, T0 + 10 * DAY_NS, &err), TG_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 3);
+    t.is_overdue = false;
+    assert_int_equal(ops->apply_retention(t.b, T0 + 10 * DAY_NS, &err), TG_OK);
+    assert_int_equal(n_files(&t, ".parquet"), 0);
+    points_deinit(&p);
+    end(&t);
+    free(plan);
+}
+
 /* ---- queries beside the rest ---- */
 
 static void test_query_is_told_to_end(void **state)
@@ -1053,6 +1097,7 @@ int main(void)
         cmocka_unit_test(test_open_cleans_up),
         cmocka_unit_test(test_damaged_file_is_set_aside),
         cmocka_unit_test(test_only_the_damaged_file_is_set_aside),
+        cmocka_unit_test(test_no_more_time),
         cmocka_unit_test(test_query_is_told_to_end),
         cmocka_unit_test(test_queries_beside_writes_rewinds_and_retention),
         cmocka_unit_test(test_retention),

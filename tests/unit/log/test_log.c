@@ -91,6 +91,23 @@ static void test_when_points_were_accepted(void **state)
     }
 }
 
+/* A search that a stop ends, or that comes after it, gives no place. */
+static void test_searches_end(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(100, 4096, 0);
+    struct tg_cursor_state s;
+    struct tg_err err;
+    for (unsigned i = 0; i < 40; i++) assert_int_equal(commit(r, 50, false, NULL), TG_OK);
+    assert_int_equal(tg_log_find_time(r->log, 30 * SECOND, &s, &err), TG_OK);
+    assert_true(s.pos > 0);
+    tg_log_end_searches(r->log);
+    for (int twice = 0; twice < 2; twice++)
+        assert_int_equal(tg_log_find_time(r->log, 30 * SECOND, &s, &err), TG_ERR_CANCELED);
+    read_all(r, 1000);
+    rig_free(r);
+}
+
 static void test_rotation_and_restart(void **state)
 {
     (void)state;
@@ -535,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_group),
         cmocka_unit_test(test_when_points_were_accepted),
+        cmocka_unit_test(test_searches_end),
         cmocka_unit_test(test_rotation_and_restart),
         cmocka_unit_test(test_reader_follows),
         cmocka_unit_test(test_seek),
