@@ -137,11 +137,21 @@ static const char *names_text(char *out, size_t cap, const json_t *names)
     return out;
 }
 
+/* Words of rules and of servers: control bytes shown, not sent. */
+static void print_words(const char *before, const char *words)
+{
+    struct tg_buf shown;
+    tg_buf_init(&shown, 1 << 20);
+    if (tg_cmd_put_text(&shown, words, false) != TG_OK) shown.len = 0;
+    (void)printf("%s%.*s\n", before, (int)shown.len, shown.len ? (const char *)shown.data : "");
+    tg_buf_deinit(&shown);
+}
+
 /* What was asked, too, and could not answer. */
 static void print_failed(const json_t *answer)
 {
     const char *failure = json_string_value(json_object_get(answer, "failure"));
-    if (failure) (void)printf("not all could be asked: %s\n", failure);
+    if (failure) print_words("not all could be asked: ", failure);
 }
 
 static void print_waiting(const json_t *answer)
@@ -167,7 +177,7 @@ static void print_table(const struct tg_args *args, const json_t *answer)
                      asked ? " for that time"
                            : " in the last hour (--since 1d or --start TIME look further back)");
         if (note)
-            (void)printf("%s\n", note);
+            print_words("", note);
         else
             print_waiting(answer);
         print_failed(answer);

@@ -1,4 +1,5 @@
 """Stops: in time, whatever backends do; nothing that was acknowledged is lost by one."""
+import http.client
 import os
 import signal
 import socket
@@ -43,6 +44,21 @@ class Silent:
         self.listener.close()
         for c in self.open:
             c.close()
+
+
+def hanging_disk(g):
+    """A file and an environment: while the file is there, nothing gets onto the disk."""
+    hang, shim = os.path.join(g.dir, "hang"), os.path.join(g.dir, "shim.so")
+    with open(os.path.join(g.dir, "shim.c"), "w") as f:
+        f.write("""#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void hang(void) { while (access(getenv("HANG_WHEN"), F_OK) == 0) usleep(10000); }
+int fsync(int fd) { hang(); return (int)syscall(SYS_fsync, fd); }
+int fdatasync(int fd) { hang(); return (int)syscall(SYS_fdatasync, fd); }
+""")
+    subprocess.run([need("cc"), "-shared", "-fPIC", "-o", shim, os.path.join(g.dir, "shim.c")], check=True)
+    return hang, {"LD_PRELOAD": shim, "HANG_WHEN": hang, "ASAN_OPTIONS": "verify_asan_link_order=0"}
 
 
 def stop_in_time(case, g):
@@ -96,6 +112,73 @@ class Stops(unittest.TestCase):
             held.append(s)
         self.assertEqual(g.influx("m v=1i 1000000000").status, 204)
         stop_in_time(self, g)
+
+    def test_second_signal(self):
+        silent = Silent(self)
+        g = Gateway(self, f'flux = {{ type = "influxdb", url = "http://127.0.0.1:{silent.port}", database = "x" }}',
+                    limits='drain_timeout = "60s",').start()
+        self.assertEqual(g.influx("m v=1i 1000000000").status, 204)
+        wait_for("a write to be in flight", lambda: g.backend("flux")["state"] == "writing")
+        g.proc.send_signal(signal.SIGTERM)
+        wait_for("the drain", lambda: request("GET", g.admin, "/readyz").status == 503)
+        g.proc.send_signal(signal.SIGTERM)
+        self.assertEqual(g.proc.wait(5), 1)
+        g.proc = None
+
+    def test_a_disk_that_hangs(self):
+        """Nothing is acknowledged that is not on it, and the stop ends without it, saying so."""
+        sink = Fake(self)
+        g = Gateway(self, f'flux = {{ type = "influxdb", url = "http://127.0.0.1:{sink.port}", database = "x" }}',
+                    limits=f'drain_timeout = "{DRAIN_S:.0f}s",')
+        hang, env = hanging_disk(g)
+        g.start(env=env)
+        self.assertEqual(g.influx("m v=1i 1000000000").status, 204)
+        g.wait_delivered("flux", 1)
+        with open(hang, "w"):
+            pass
+        answers = []
+
+        def send():
+            try:
+                answers.append(g.influx("m v=2i 2000000000").status)
+            except (OSError, http.client.HTTPException):
+                answers.append(None)
+
+        t = threading.Thread(target=send)
+        t.start()
+        wait_for("the request to wait", lambda: g.metrics()['tidegate_receive_requests_total{protocol="influx"}'] >= 2)
+        began = time.monotonic()
+        self.assertEqual(g.stop(), 1)
+        self.assertLessEqual(time.monotonic() - began, DRAIN_S + SLACK_S)
+        self.assertIn("still waiting for", g.log_text())
+        t.join()
+        self.assertNotEqual(answers, [204])
+        os.unlink(hang)
+        g.start()
+        self.assertEqual(g.influx("m v=3i 3000000000").status, 204)
+        wait_for("the sink to have both", lambda: {"1000000000", "3000000000"} <=
+                 {line.rsplit(" ", 1)[1] for line in sink.lines()})
+        self.assertEqual(g.stop(), 0)
+
+    def test_a_start_that_hangs(self):
+        sink = Fake(self)
+        g = Gateway(self, f'flux = {{ type = "influxdb", url = "http://127.0.0.1:{sink.port}", database = "x" }}')
+        hang, env = hanging_disk(g)
+        with open(hang, "w"):
+            pass
+        with open(g.log_path, "ab") as log:
+            p = subprocess.Popen([os.environ["TIDEGATE_BINARY"], "run", "--config", g.config],
+                                 stdout=log, stderr=log, env={**os.environ, **env})
+        try:
+            wait_for("the log's folder", lambda: os.path.isdir(os.path.join(g.dir, "log")))
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(5), 0, g.log_text())
+        finally:
+            p.kill()
+        self.assertIn("while starting", g.log_text())
+        os.unlink(hang)
+        g.start()
+        self.assertEqual(g.stop(), 0)
 
     def test_while_starting(self):
         """A signal at any instant of the start ends it: by the signal itself, or with 0."""
