@@ -566,6 +566,9 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
 int64_t tg_delivery_lag_ms(const struct tg_delivery_loop *d)
 {
     const int64_t oldest_ns = atomic_load(&d->oldest_ns);
+    /* The cursor moves before the loop reads on and sees that nothing more is there. */
+    if (tg_log_cursor_get(d->cursor).point_no >= tg_log_stats(d->gateway->log).end_point_no)
+        return 0;
     const int64_t now_ns = tg_clock_wall_ns();
     /* Below zero: the clock was set back. */
     return oldest_ns && now_ns > oldest_ns ? (now_ns - oldest_ns) / 1000000 : 0;
