@@ -17,6 +17,7 @@ struct name {
     const char *text; /* NULL: a free slot */
     uint32_t len;
     uint32_t n_declared;  /* local, parameter or loop variable */
+    uint32_t n_first;     /* ... as the first parameter of a function */
     uint32_t declared_at; /* token of the last declaration */
     bool is_assigned;     /* after its declaration */
     bool is_tried;        /* as a global, or its value as an argument */
@@ -120,6 +121,7 @@ static void note_declaration(const struct check *c, uint32_t i)
     } else if (is(c, i, "function")) {
         uint32_t k = i + 1;
         while (k < c->tokens.n && !is(c, k, "(")) k++; /* the function's own name */
+        if (has_kind(c, k + 1, TG_TOKEN_NAME)) name_of(c, k + 1)->n_first++;
         (void)declare_list(c, k + 1);
     }
 }
@@ -156,6 +158,7 @@ struct trial {
     enum tg_rule_no rule;
     const char *code;
     size_t len;
+    bool wants_series; /* "..." is one without tags */
     bool is_out_of_memory;
 };
 
@@ -169,26 +172,33 @@ static int tgl_try(lua_State *L)
     lua_getfenv(L, -1);
     lua_setfenv(L, -3);
     lua_pop(L, 1);
-    lua_call(L, 0, 0);
+    if (t->wants_series) tgl_series_push(L, t->vm, false);
+    lua_call(L, t->wants_series ? 1 : 0, 0);
     return 0;
 }
 
-/* Runs "local _ = <call>": true, or false with the error's text in `why`. */
-static bool try_code(struct check *c, const char *code, size_t len, char *why, size_t cap)
+/* Runs "local _ = ...": true, or false with the error's text in `why`. */
+static bool try_code(struct check *c, const char *code, size_t len, bool wants_series, char *why,
+                     size_t cap)
 {
+    static const struct tg_series_desc example = {.name = "example", .name_len = 7, .unit = ""};
     struct tg_vm *vm = c->vm;
     const uint64_t hash = tg_hash64(code, len);
     uint64_t *known = &c->fine[hash % (sizeof(c->fine) / sizeof(c->fine[0]))];
     if (*known == hash) return true;
     lua_State *L = vm->L;
-    struct trial t = {.vm = vm, .rule = c->rule, .code = code, .len = len};
+    struct trial t = {
+        .vm = vm, .rule = c->rule, .code = code, .len = len, .wants_series = wants_series};
     const uint32_t targets = vm->targets;
     const enum tg_rule_no rule = vm->rule;
     vm->targets = UINT32_MAX; /* where a series goes is not the question */
     vm->rule = c->rule;
+    vm->desc = &example;
+    vm->series_filled = false;
     const int rc = lua_cpcall(L, tgl_try, &t);
     vm->targets = targets;
     vm->rule = rule;
+    vm->desc = NULL;
     const bool is_out_of_memory = rc == LUA_ERRMEM || t.is_out_of_memory;
     if (is_out_of_memory) c->is_out_of_memory = true;
     if (rc == 0 || is_out_of_memory) {
@@ -224,7 +234,7 @@ static void try_call(struct check *c, uint32_t function, uint32_t from, uint32_t
                            (int)(end - start), text + start);
     if (n < 0 || (size_t)n >= sizeof(code))
         return; /* no backend has such a name; left to run time */
-    if (!try_code(c, code, (size_t)n, why, sizeof(why)))
+    if (!try_code(c, code, (size_t)n, false, why, sizeof(why)))
         found(c, is_certain, c->tokens.items[from].line, why);
 }
 
@@ -352,8 +362,24 @@ static void try_global(struct check *c, uint32_t i, bool is_key)
                              is_field ? "." : "", is_field ? (int)field->len : 0,
                              c->tokens.text + field->start);
     if (len < 0 || (size_t)len >= sizeof(code)) return;
-    if (!try_code(c, code, (size_t)len, why, sizeof(why)))
+    if (!try_code(c, code, (size_t)len, false, why, sizeof(why)))
         found(c, false, c->tokens.items[i].line, why);
+}
+
+/* A field of the series that it does not have: series.tag. The name stands for the series when it
+ * is the first parameter of the functions that have it, and nothing else. */
+static void try_field(struct check *c, uint32_t i)
+{
+    char code[320];
+    char why[280];
+    const struct name *n = name_of(c, i);
+    if (!is(c, i, "series") || !is(c, i + 1, ".") || !has_kind(c, i + 2, TG_TOKEN_NAME)) return;
+    if (n->n_declared == 0 || n->n_declared != n->n_first || n->is_assigned) return;
+    const struct tg_token *field = &c->tokens.items[i + 2];
+    const int len = snprintf(code, sizeof(code), "local series = ... local _ = series.%.*s",
+                             (int)field->len, c->tokens.text + field->start);
+    if (len < 0 || (size_t)len >= sizeof(code)) return;
+    if (!try_code(c, code, (size_t)len, true, why, sizeof(why))) found(c, false, field->line, why);
 }
 
 static void walk(struct check *c)
@@ -368,6 +394,7 @@ static void walk(struct check *c)
         const bool is_key = depth < MAX_NESTING && in_table[depth] && is(c, i + 1, "=") &&
                             is_any(c, i - 1, separators);
         try_global(c, i, is_key);
+        try_field(c, i);
         if (!is_key && !(i > 0 && is(c, i - 1, "function"))) try_function(c, i);
     }
 }

@@ -4,7 +4,7 @@
  * series comes that takes it. So every constant given to to(), primary_only(),
  * primary_with_async_replication() and keep() is tried when the script loads, and so is every
  * global name. The script's text is cut into tokens; what is found is tried in a VM that has loaded
- * it, so the answer is the one that the rule would get.
+ * it, so the answer is the one that the rule would get. The same goes for the fields of the series.
  *
  * Found: literals (to("a"), to "a", to{"a"}, to(x and "a" or "b")), locals that are one literal and
  * never assigned (local main = "a" ... to(main)), and the texts in a local table that to() is given

@@ -132,6 +132,15 @@ static void test_globals_are_warnings(void **state)
          {"warning: routing.lua:3: \"fnd\" is not in the string functions"}},
         {RARE("team and drop(team) or team"), {"warning: routing.lua:3: there is no \"team\""}},
         {RARE("string.find(series.name, 'x', 1, true) and drop('x') or nil"), {NULL}},
+        {RARE("series.nmae == 'x' and drop('x') or nil"),
+         {"warning: routing.lua:3: a series has no \"nmae\"; did you mean series.name?"}},
+        {RARE("(series.measurement or series.field or series.kind .. series.unit) and drop('x') or "
+              "series.origin('x') and drop('y') or nil"),
+         {NULL}},
+        {"local function f(series) return series.nmae end\n"
+         "local function g(a, series) return a, series.nmae end\n" RARE(
+             "f(g) and drop('x') or nil"),
+         {NULL}},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         expect(FX_ROUTING, cases[i].text, cases[i].want);
