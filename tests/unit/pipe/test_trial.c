@@ -1,4 +1,7 @@
 /* New rules are tried on the live series before they are in force. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "core/pipe/trial.h"
 #include "core/pipe/decide.h"
 #include "tests/unit/rules/rules_fixture.h"
@@ -195,6 +198,58 @@ static void test_a_stop_ends_a_trial(void **state)
     rig_deinit(&r);
 }
 
+struct busy {
+    struct rig *r;
+    _Atomic bool *stop;
+};
+
+/* Series come and are decided, as an ingest worker has them do. */
+static void *make_and_decide(void *arg)
+{
+    struct busy *b = arg;
+    for (int n = 0; !atomic_load(b->stop); n++) {
+        char prefix[32];
+        (void)snprintf(prefix, sizeof(prefix), "n%d.", n % 50);
+        make_series(b->r, prefix, 20);
+    }
+    return NULL;
+}
+
+/* And leave. */
+static void *sweep_all(void *arg)
+{
+    struct busy *b = arg;
+    while (!atomic_load(b->stop)) (void)tg_table_sweep(b->r->table, tg_clock_coarse_s() + 100);
+    return NULL;
+}
+
+static void test_series_come_and_go_meanwhile(void **state)
+{
+    (void)state;
+    enum { RELOADS = 20 };
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    make_series(&r, "a.", 500);
+    _Atomic bool stop = false;
+    struct busy busy = {.r = &r, .stop = &stop};
+    pthread_t threads[2];
+    assert_int_equal(pthread_create(&threads[0], NULL, make_and_decide, &busy), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, sweep_all, &busy), 0);
+    for (int i = 0; i < RELOADS; i++) {
+        const enum tg_code code = reload(&r,
+                                         i % 2 ? R("return to('archive')")
+                                               : R("return to(series.name:sub(1, 1) == 'n' and "
+                                                   "'none' .. '' or 'influx')"),
+                                         i % 4 == 0, false);
+        /* Refused only by what fails: the series that come, while they are there. */
+        assert_true(code == TG_OK || (i % 4 == 2 && strstr(r.f.err.msg, "\"none\"")));
+        assert_true(report.n_decided == report.n_live);
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+    rig_deinit(&r);
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -223,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_a_trial_has_its_time),
         cmocka_unit_test(test_a_trial_that_grows_goes_on_in_a_fresh_vm),
         cmocka_unit_test(test_a_stop_ends_a_trial),
+        cmocka_unit_test(test_series_come_and_go_meanwhile),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
