@@ -370,7 +370,9 @@ static void write_it(struct tg_backend *b, const struct tg_delivery *d, tg_on_wr
         b->result.outcome =
             code == TG_ERR_CORRUPT || code == TG_ERR_TOO_LARGE || code == TG_ERR_INVALID
                 ? TG_WRITE_REFUSED
-                : TG_WRITE_RETRY;
+            /* in halves, but a point alone is not at fault either */
+            : code == TG_ERR_FILE_LIMIT && d->n_points > 1 ? TG_WRITE_TOO_LARGE
+                                                           : TG_WRITE_RETRY;
         (void)snprintf(b->result.message, sizeof(b->result.message), "%s", err.msg);
     }
     b->on_write = on_write;

@@ -43,6 +43,7 @@ enum tg_code tg_fail_at(struct tg_err *err, enum tg_code code, uint64_t offset, 
 enum tg_code tg_fail_errno(struct tg_err *err, int errnum, const char *fmt, ...)
 {
     const enum tg_code code = errnum == ENOSPC || errnum == EDQUOT ? TG_ERR_FULL
+                              : errnum == EFBIG                    ? TG_ERR_FILE_LIMIT
                               : errnum == ENOMEM                   ? TG_ERR_NOMEM
                                                                    : TG_ERR_IO;
     if (err) {
@@ -64,6 +65,7 @@ const char *tg_errno_text(int errnum, char *buf, size_t buf_cap)
     case TG_E_FIFO: return "it is a FIFO, not a regular file";
     case TG_E_SOCKET: return "it is a socket, not a regular file";
     case TG_E_DEVICE: return "it is a device, not a regular file";
+    case EFBIG: return "File too large (ulimit -f, or the most that the file system can hold)";
     default: return strerror_r(errnum, buf, buf_cap);
     }
 }

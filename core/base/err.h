@@ -31,6 +31,7 @@ enum tg_code {
     TG_ERR_FULL = 300, /* queue, log or table at its limit */
     TG_ERR_NOMEM,      /* the allocator refused */
     TG_ERR_TIMEOUT,    /* a deadline passed */
+    TG_ERR_FILE_LIMIT, /* this file may not grow: RLIMIT_FSIZE, or its file system's bound */
 
     /* transient: the other side or the machine; retry with backoff. */
     TG_ERR_UNAVAILABLE = 400,
@@ -82,7 +83,8 @@ enum {
 /* The words for an errno value or a TG_E_ one; may use buf. */
 const char *tg_errno_text(int errnum, char *buf, size_t buf_cap);
 
-/* As tg_fail with TG_ERR_IO (or TG_ERR_FULL for ENOSPC/EDQUOT): "what: why". `errnum` is an errno
+/* As tg_fail with TG_ERR_IO (or TG_ERR_FULL for ENOSPC and EDQUOT, TG_ERR_FILE_LIMIT for EFBIG,
+ * TG_ERR_NOMEM for ENOMEM): "what: why". `errnum` is an errno
  * value or a TG_E_ one. */
 enum tg_code tg_fail_errno(struct tg_err *err, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

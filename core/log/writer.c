@@ -468,8 +468,12 @@ static enum tg_code write_out(struct tg_log *log, struct tg_log_segment *fresh_s
         w->fd = -1;
         const bool gone = is_ours && fs->unlink(fs->self, path) == 0;
         tg_log_retire_active(log, synced && gone ? w->next_pos : w->next_pos + w->out.len);
-    } else if (!synced || code != TG_ERR_FULL || fs->truncate(fs->self, w->fd, off) < 0) {
+    } else if (!synced || (code != TG_ERR_FULL && code != TG_ERR_FILE_LIMIT) ||
+               fs->truncate(fs->self, w->fd, off) < 0) {
         abandon(log, w->next_pos + w->out.len);
+    } else if (code == TG_ERR_FILE_LIMIT) {
+        tg_warn("log", "%s; the log goes on in a new segment", err->msg);
+        tg_log_seal(log);
     }
     return code;
 }
@@ -600,6 +604,10 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
     if (code != TG_OK) {
         undo(w, &m);
         if (fresh_segment) tg_free(fresh_segment);
+        /* one more failing write, and none for the senders: a new segment has room, or fewer
+         * batches have */
+        if (code == TG_ERR_FILE_LIMIT && !fresh_segment) return tg_log_write(log, items, taken);
+        if (code == TG_ERR_FILE_LIMIT && taken > 1) return tg_log_write(log, items, taken / 2);
         /* only closed segments can be deleted once they are delivered */
         if (atomic_load(&log->full)) tg_log_seal(log);
         say_refusing(log, code, &err);

@@ -400,6 +400,11 @@ enum tg_code tg_dead_letters_commit(struct tg_dead_letters *d, struct tg_err *er
 {
     const enum tg_code code = d->pending.len ? write_pending(d, err) : TG_OK;
     tg_dead_letters_abort(d);
+    if (code == TG_ERR_FILE_LIMIT) /* as dead_letters.max_bytes, but not ours */
+        return tg_fail(err, TG_ERR_FULL,
+                       "%s cannot grow any more (ulimit -f, or the most that the file system can "
+                       "hold); move it away",
+                       d->path);
     if (code == TG_ERR_FULL) /* the disk, not the file: nothing for the operator to move away */
         return tg_fail(err, TG_ERR_IO, "no space left on the disk for %s", d->path);
     return code;

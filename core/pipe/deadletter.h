@@ -40,10 +40,10 @@ TG_MUST_CHECK enum tg_code tg_dead_letters_add(struct tg_dead_letters *d,
                                                struct tg_err *err);
 size_t tg_dead_letters_pending(const struct tg_dead_letters *d); /* bytes for the next commit */
 /* Writes and syncs what was added; it is a dead letter only when this says so. On failure
- * (TG_ERR_IO) none of it is: it is forgotten, and the file is cut back to where it ended before,
- * now or, when that fails too, before anything else is added. So lines are there twice only when
- * the process ends in between (what was not confirmed may have stayed), or before the cursor is
- * behind their points. */
+ * (TG_ERR_IO; TG_ERR_FULL: the file may not grow any more) none of it is: it is forgotten, and the
+ * file is cut back to where it ended before, now or, when that fails too, before anything else is
+ * added. So lines are there twice only when the process ends in between (what was not confirmed may
+ * have stayed), or before the cursor is behind their points. */
 TG_MUST_CHECK enum tg_code tg_dead_letters_commit(struct tg_dead_letters *d, struct tg_err *err);
 void tg_dead_letters_abort(struct tg_dead_letters *d); /* forgets what was added */
 

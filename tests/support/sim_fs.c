@@ -224,6 +224,10 @@ static int64_t sim_pwrite(void *self, int fd, const void *buf, size_t len, uint6
             LEAVE((int64_t)-ENOSPC);
         if (len == 0) LEAVE((int64_t)-ENOSPC);
     }
+    if (s->max_file && off + len > s->max_file) {
+        if (off >= s->max_file) LEAVE((int64_t)-EFBIG);
+        len = (size_t)(s->max_file - off);
+    }
     if (s->capacity && off + len > c->len) {
         const uint64_t room = s->capacity > used(s) ? s->capacity - used(s) : 0;
         const uint64_t grow = off + len - c->len;

@@ -10,6 +10,7 @@
  *   eio_sync_at the n-th sync of a file fails, and its dirty pages are dropped (as Linux does)
  *   full_at     that write stores half of its bytes; then writes get ENOSPC until `full_until`
  *   capacity    bytes in all files; over it ENOSPC
+ *   max_file    bytes in one file; over it EFBIG (RLIMIT_FSIZE)
  *
  * Threading: any; one lock.
  */
@@ -28,7 +29,7 @@ struct sim_fs {
     struct sim_handle *handles;
     int n_handles;
     uint64_t n_ops, n_syncs, n_writes;
-    uint64_t stop_at, eio_sync_at, full_at, full_until, capacity;
+    uint64_t stop_at, eio_sync_at, full_at, full_until, capacity, max_file;
     uint64_t rng;
     bool eio_reads;       /* every pread fails */
     bool eio_keeps_pages; /* a failed sync leaves the pages in the cache, never to be written */

@@ -1,6 +1,7 @@
 """What goes wrong: backends that fail, processes that die, bodies that are broken, logs that are full."""
 import os
 import random
+import resource
 import shutil
 import signal
 import threading
@@ -52,6 +53,35 @@ class WipedLog(unittest.TestCase):
         self.assertEqual(got.returncode, 0, got.stderr)
         values = sorted(row["value"] for row in json.loads(got.stdout)["rows"])
         self.assertEqual(values, list(range(n)))
+
+
+class FileSizeLimit(unittest.TestCase):
+    def test_ulimit_f_is_one_more_failing_write(self):
+        """With RLIMIT_FSIZE no signal kills the gateway: log and Parquet go on in smaller files, dead letters wait for room."""
+        refusing = Fake(self, lambda path, body: (400, {}, b'{"error":"not these"}'))
+        g = Gateway(self, 'archive = { type = "parquet", dir = "pq", linger = "0s" }, '
+                    + influx_backend(refusing.port, "refusing"))
+        g.start()
+        soft = 16_000
+        resource.prlimit(g.proc.pid, resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
+        rng = random.Random(7)
+        base = int(time.time()) * 10**9
+        n = 0
+        for _ in range(30):
+            text = "\n".join(f"m,k={i % 50} v={rng.random()} {base + i}" for i in range(n, n + 100))
+            self.assertEqual(g.influx(text).status, 204)
+            n += 100
+        g.wait_delivered("archive", n)
+        wait_for("the dead letters to be at their limit",
+                 lambda: "cannot grow any more (ulimit -f" in g.backend("refusing")["last_error"], 30)
+        self.assertGreater(g.status()["log"]["segments"], 1)
+        self.assertEqual(g.ledger("archive")["lost"], 0)
+        resource.prlimit(g.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        kept = g.ledger("refusing")["dead_lettered"]
+        wait_for("more dead letters", lambda: g.ledger("refusing")["dead_lettered"] > kept + 20, 60)
+        got = g.cli("query", "--since", "1h", "--limit", "100000", "--json", "--admin", f"127.0.0.1:{g.admin}",
+                    "--backend", "archive")
+        self.assertEqual(len(json.loads(got.stdout)["rows"]), n)
 
 
 class RandomKill(unittest.TestCase):

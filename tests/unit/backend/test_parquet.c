@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -1074,6 +1076,96 @@ static void test_without_memory(void **state)
     end(&t);
 }
 
+/* Files at their limit (ulimit -f): in halves, and a point alone is not at fault either. */
+static void test_file_size_limit(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    for (unsigned twice = 0; twice < 2; twice++) {
+        t.sim->max_file = 3000;
+        write_range(&t, 0, 4000, TG_WRITE_TOO_LARGE);
+        t.sim->max_file = 100;
+        write_range(&t, 0, 1, TG_WRITE_RETRY);
+        assert_non_null(strstr(t.result.message, "File too large"));
+        assert_int_equal(n_files(&t, ".parquet"), 0);
+        assert_int_equal(n_files(&t, ".tmp"), 0);
+    }
+    t.sim->max_file = 0;
+    write_range(&t, 0, 4000, TG_WRITE_OK);
+    end(&t);
+}
+
+static void start_real(struct bench *t, const char *dir)
+{
+    struct tg_err err = {.msg = ""};
+    memset(t, 0, sizeof(*t));
+    t->sim = sim_fs_new(7); /* not used */
+    tg_backend_parquet_set_fs(NULL);
+    t->loop = tg_loop_new();
+    tg_arena_init(&t->arena, 0);
+    assert_int_equal(tg_options_init(&t->options, ops->options, &t->arena), TG_OK);
+    assert_int_equal(tg_options_set(&t->options, "dir", dir, &t->arena, &err), TG_OK);
+    assert_int_equal(tg_options_complete(&t->options, &err), TG_OK);
+}
+
+static void test_what_is_no_file(void **state)
+{
+    (void)state;
+    static struct bench t;
+    char top[] = "/tmp/tidegate-test-parquet-XXXXXX", dir[80], aside[80], path[200], command[96];
+    struct tg_err err = {.msg = ""};
+    assert_non_null(mkdtemp(top));
+    (void)snprintf(dir, sizeof(dir), "%s/pq", top);
+    (void)snprintf(aside, sizeof(aside), "%s/aside", top);
+    start_real(&t, dir);
+    (void)alarm(60); /* what waits for the other end of a FIFO is killed */
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    (void)snprintf(path, sizeof(path), "%s/date=2023-11-14/x.parquet", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_ERR_IO);
+    assert_non_null(strstr(t.end_message, "it is a FIFO, not a regular file"));
+    assert_int_equal(ops->apply_retention(t.b, T0 + 100 * DAY_NS, &err), TG_OK);
+    (void)snprintf(command, sizeof(command), "%s/.health", dir);
+    assert_int_equal(mkfifo(command, 0600), 0);
+    ops->health(t.b, on_health, &t);
+    assert_int_equal(t.health_code, TG_ERR_IO);
+    assert_int_equal(unlink(command), 0);
+    assert_int_equal(unlink(path), 0);
+    /* the file of the next delivery: replaced, as any other of that name */
+    (void)snprintf(path, sizeof(path),
+                   "%s/date=2023-11-14/00000000000000000010-00000000000000000020.parquet", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    write_range(&t, 10, 20, TG_WRITE_OK);
+    expect_range(&t, 0, 20);
+    /* The folder is moved away: it goes on in a new one, which is then its own. */
+    assert_int_equal(rename(dir, aside), 0);
+    write_range(&t, 20, 30, TG_WRITE_RETRY); /* the folder of the day is not there yet */
+    write_range(&t, 20, 30, TG_WRITE_OK);
+    expect_range(&t, 20, 30);
+    struct tg_folder_lock l;
+    assert_int_equal(tg_folder_lock_take(&l, tg_fs_real(), dir, NULL, "", &err),
+                     TG_ERR_UNAVAILABLE);
+    assert_int_equal(tg_folder_lock_take(&l, tg_fs_real(), aside, NULL, "", &err), TG_OK);
+    /* put back, but another has it by now: the deliveries wait for that */
+    (void)snprintf(command, sizeof(command), "rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(rename(aside, dir), 0);
+    write_range(&t, 30, 40, TG_WRITE_RETRY);
+    assert_non_null(strstr(t.result.message, "is in use by"));
+    tg_folder_lock_release(&l);
+    write_range(&t, 30, 40, TG_WRITE_OK);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.n_rows, 30);
+    (void)alarm(0);
+    end(&t);
+    (void)snprintf(command, sizeof(command), "rm -rf %s", top);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     tg_hash_seed(1);
@@ -1104,6 +1196,8 @@ int main(void)
         cmocka_unit_test(test_health),
         cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_file_size_limit),
+        cmocka_unit_test(test_what_is_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

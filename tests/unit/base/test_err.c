@@ -65,6 +65,8 @@ static void test_fail(void **state)
         assert_non_null(strstr(err.msg, "open f: No such file"));
         assert_int_equal(tg_fail_errno(&err, ENOSPC, "write"), TG_ERR_FULL);
         assert_int_equal(tg_fail_errno(&err, EDQUOT, "write"), TG_ERR_FULL);
+        assert_int_equal(tg_fail_errno(&err, EFBIG, "write"), TG_ERR_FILE_LIMIT);
+        assert_non_null(strstr(err.msg, "write: File too large (ulimit -f"));
         assert_int_equal(tg_fail_errno(&err, ENOMEM, "write"), TG_ERR_NOMEM);
         assert_int_equal(tg_fail_errno(&err, EIO, "%s", longer), TG_ERR_IO);
         assert_int_equal(strlen(err.msg), sizeof(err.msg) - 1);

@@ -424,6 +424,77 @@ static void test_dead_letters_that_cannot_be_synced(void **state)
     }
 }
 
+static _Atomic uint64_t letters_limit;
+
+static int64_t failing_pwrite(void *self, int fd, const void *buf, size_t len, uint64_t off)
+{
+    const uint64_t limit = fd == atomic_load(&letters_fd) ? atomic_load(&letters_limit) : 0;
+    if (limit && off + len > limit) {
+        if (off >= limit) return -EFBIG;
+        len = (size_t)(limit - off);
+    }
+    return tg_fs_real()->pwrite(self, fd, buf, len, off);
+}
+
+/* The system's limit on a file is as ours, but none of what does not fit whole is in it. */
+static void test_dead_letters_at_the_systems_limit(void **state)
+{
+    struct fixture *f = *state;
+    static struct letters l;
+    failing_fs = *tg_fs_real();
+    failing_fs.open = failing_open;
+    failing_fs.pwrite = failing_pwrite;
+    f->config.log.fs = &failing_fs;
+    atomic_store(&letters_fd, -1);
+    atomic_store(&letters_limit, 500);
+    start(f);
+    assert_int_equal(post(f, "m,unprepared=1 v=1i 1\n"), 204);
+    wait_empty(f, 0);
+    assert_int_equal(post(f, "m,unprepared=1 v=1i 2\nm,unprepared=1 v=1i 3\n"), 204);
+    wait_stalled(f, 0, "a.jsonl cannot grow any more (ulimit -f");
+    assert_true(metric_says("tidegate_backend_dead_letters_full{backend=\"a\"} 1"));
+    assert_int_equal(ledger(f, 0).dead_lettered, 1);
+    atomic_store(&letters_limit, 0);
+    wait_empty(f, 0);
+    read_letters(f, &l);
+    assert_int_equal(l.n, 3);
+    assert_letters(&l, 1, 3, 1);
+}
+
+/* A FIFO in the place of the file: the backend waits and says so, everything else goes on. */
+static void test_fifo_instead_of_dead_letters(void **state)
+{
+    struct fixture *f = *state;
+    static struct letters l;
+    char path[160], fifo[160];
+    (void)snprintf(path, sizeof(path), "%s/a.jsonl", f->dead);
+    (void)snprintf(fifo, sizeof(fifo), "%s/fifo", f->dir);
+    (void)alarm(60);
+    assert_int_equal(mkdir(f->dead, 0750), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    for (int round = 0; round < 2; round++) { /* at start, and while it runs */
+        if (round == 0)
+            start(f);
+        else
+            assert_int_equal(rename(fifo, path), 0);
+        char line[64];
+        (void)snprintf(line, sizeof(line), "m,unprepared=1 v=1i %d\n", round + 1);
+        assert_int_equal(post(f, line), 204);
+        wait_stalled(f, 0, "a.jsonl: it is a FIFO, not a regular file");
+        wait_empty(f, 1);
+        assert_int_equal(mkfifo(fifo, 0600), 0);
+        assert_int_equal(unlink(path), 0);
+        wait_empty(f, 0);
+        read_letters(f, &l);
+        assert_int_equal(l.n, 1);
+    }
+    /* nor does a stop wait for it */
+    assert_int_equal(rename(fifo, path), 0);
+    assert_int_equal(post(f, "m,unprepared=1 v=1i 3\n"), 204);
+    stop(f);
+    (void)alarm(0);
+}
+
 /* What is to be cut back does not count for the limit: nobody could make room for it. */
 static void test_unconfirmed_dead_letters_at_the_limit(void **state)
 {
@@ -467,6 +538,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_wait_longer_each_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_larger_than_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_dead_letters_at_the_systems_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_fifo_instead_of_dead_letters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_that_cannot_be_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unconfirmed_dead_letters_at_the_limit, setup,
                                         teardown),
