@@ -124,6 +124,7 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     const struct tg_table_stats *t = &s->table;
     j = json_object();
     put(j, ok, "live", num(t->n_series));
+    put(j, ok, "idle_held", num(t->n_held));
     put(j, ok, "max", num(a->config.config->limits.max_series));
     put(j, ok, "raw_keys", num(t->n_raw_keys));
     put(j, ok, "symbols", num(t->n_symbols));

@@ -192,6 +192,12 @@ void tg_log_wake_look(struct tg_log *log)
     pthread_mutex_unlock(&log->queue_mu);
 }
 
+void tg_log_let_go(struct tg_log *log, uint32_t age_ms)
+{
+    if (atomic_exchange(&log->let_go_ms, age_ms) != age_ms && age_ms)
+        tg_log_wake(log, false, false); /* it looks at the clock again */
+}
+
 static void tell_readers(struct tg_log *log)
 {
     for (unsigned i = 0; i < log->n_on_append; i++) log->on_append[i].fn(log->on_append[i].arg);

@@ -218,6 +218,11 @@ void tg_log_cursors_release(struct tg_log *log);
 TG_MUST_CHECK enum tg_code tg_log_cursor_forget(struct tg_log *log, const char *name,
                                                 struct tg_err *err);
 
+/* Closes the segment in use early, at this age, so that readers at the end of the log let go of the
+ * series in it; 0: at segment_ms, as ever. For this segment only. Any thread; returns at once, the
+ * log thread does it. */
+void tg_log_let_go(struct tg_log *log, uint32_t age_ms);
+
 /* Registers a function called on the log thread after each commit that appended points (to wake
  * delivery loops). */
 void tg_log_on_append(struct tg_log *log, void (*fn)(void *arg),

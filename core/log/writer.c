@@ -291,7 +291,9 @@ void tg_log_seal(struct tg_log *log)
 
 uint64_t tg_log_seal_due_ms(const struct tg_log *log)
 {
-    return log->w.active ? log->w.begun_ms + log->segment_ms : UINT64_MAX;
+    const uint32_t early_ms = atomic_load_explicit(&log->let_go_ms, memory_order_relaxed);
+    if (!log->w.active) return UINT64_MAX;
+    return log->w.begun_ms + (early_ms && early_ms < log->segment_ms ? early_ms : log->segment_ms);
 }
 
 static enum tg_code put_log_id(struct tg_log *log)
@@ -492,6 +494,7 @@ static void publish(struct tg_log *log, struct tg_log_segment *fresh_segment, ui
         atomic_store(&fresh_segment->end_pos, end);
         tg_log_segment_link(log, fresh_segment);
         w->active = fresh_segment;
+        atomic_store_explicit(&log->let_go_ms, 0, memory_order_relaxed);
         w->begun_ms = tg_clock_mono_ms();
     }
     log->bytes += w->out.len;

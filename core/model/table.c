@@ -35,7 +35,7 @@ struct tg_table {
     struct tg_guard *guard;
     struct tg_symbols *symbols;
     struct tg_table_config config; /* defaults filled in */
-    _Atomic uint64_t n_series, n_created, n_evicted, n_refused;
+    _Atomic uint64_t n_series, n_held, n_created, n_evicted, n_refused;
     _Atomic uint64_t n_failed;       /* plans in force that failed */
     _Atomic uint32_t refusal_said_s; /* 0 = never */
 
@@ -502,16 +502,34 @@ static bool is_idle(const struct tg_table *t, const struct tg_series *s, uint32_
     return (int64_t)now_s - (int64_t)used >= (int64_t)t->config.idle_s;
 }
 
+/* Whether the series counts for the limit; under its shard's lock. */
+static void set_held(struct tg_table *t, struct tg_series *s, bool held)
+{
+    if (s->held == held) return;
+    if (held && atomic_load_explicit(&t->n_held, memory_order_relaxed) >= t->config.max_series)
+        return;
+    s->held = held;
+    if (held) {
+        atomic_fetch_add_explicit(&t->n_held, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
+    } else {
+        atomic_fetch_add_explicit(&t->n_series, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&t->n_held, 1, memory_order_relaxed);
+    }
+}
+
 /* Marks and unlinks the idle series of a shard; false when there was no memory to note one. */
 static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now_s,
                         struct evicted **e)
 {
     bool ok = true;
     (void)pthread_mutex_lock(&sh->lock);
+    const bool any_held = atomic_load_explicit(&t->n_held, memory_order_relaxed) > 0;
     for (size_t i = 0; i < sh->cap;) {
         struct tg_series *s = sh->slots[i];
-        if (!s || !is_idle(t, s, now_s) ||
-            atomic_load_explicit(&s->refs, memory_order_relaxed) != 0) {
+        const bool idle = s && is_idle(t, s, now_s);
+        if (!idle || atomic_load_explicit(&s->refs, memory_order_relaxed) != 0) {
+            if (idle || (s && any_held)) set_held(t, s, idle);
             i++;
             continue;
         }
@@ -525,6 +543,7 @@ static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now
             i++;
             continue;
         }
+        set_held(t, s, false);
         canon_remove(sh, i); /* slot i may hold another one now: look again */
         (*e)->series[(*e)->n++] = s;
         /* At once: a full table shall take a new one as soon as one has left. */
@@ -672,6 +691,7 @@ struct tg_table_stats tg_table_stats(const struct tg_table *t)
 {
     return (struct tg_table_stats){
         .n_series = atomic_load_explicit(&t->n_series, memory_order_relaxed),
+        .n_held = atomic_load_explicit(&t->n_held, memory_order_relaxed),
         .n_raw_keys = atomic_load_explicit(&t->raw.n_keys, memory_order_relaxed),
         .n_symbols = tg_symbols_count(t->symbols),
         .n_failed = atomic_load_explicit(&t->n_failed, memory_order_relaxed),
@@ -729,13 +749,14 @@ bool tg_table_validate(struct tg_table *t)
     tg_arena_init(&arena, 0);
     uint32_t *refs = tg_calloc(max_id, sizeof(*refs));
     bool ok = refs || broken("no memory to validate", max_id);
-    uint64_t n = 0;
+    uint64_t n = 0, n_held = 0;
     for (unsigned i = 0; i < CANON_SHARDS && ok; i++) {
         const struct canon_shard *sh = &t->canon[i];
         size_t here = 0;
         for (size_t k = 0; k < sh->cap && ok; k++) {
             if (!sh->slots[k]) continue;
             here++;
+            n_held += sh->slots[k]->held;
             ok = validate_series(t, sh, k, &arena, refs);
         }
         if (ok && (here != sh->n || (here > 0 && here > sh->cap / 4 * 3)))
@@ -743,7 +764,9 @@ bool tg_table_validate(struct tg_table *t)
         n += here;
     }
     const struct tg_table_stats st = tg_table_stats(t);
-    if (ok && n != st.n_series) ok = broken("wrong count", n); /* may be over: intern_logged */
+    if (ok && n_held != st.n_held) ok = broken("wrong count of those held", n_held);
+    if (ok && n != st.n_series + st.n_held)
+        ok = broken("wrong count", n); /* may be over: intern_logged */
     if (ok && st.n_created - st.n_evicted != n) ok = broken("wrong created or evicted", n);
     ok = ok && tg_rawmap_validate(&t->raw, raw_target_ok, t) && tg_symbols_validate(t->symbols);
     for (uint32_t id = 1; id < max_id && ok; id++) {

@@ -31,8 +31,10 @@
  * Limits: at `max_series` new series are refused with TG_ERR_FULL (their points become a partial
  * failure). At `max_raw_keys` a new raw key is not remembered; the next sweeps then forget a part
  * of all raw keys (they return with their next point), so that keys nobody sends any more do not
- * keep the place for ever. A series that no batch named for `idle_s` and that no log reader's
- * dictionary holds leaves at the next sweep.
+ * keep the place for ever. A series that no batch named for `idle_s` leaves at the next sweep. One
+ * that a log reader's dictionary still holds (that of a backend which is down, say) stays in memory
+ * but gives its place under `max_series` up, for at most as many as that; it has it back with the
+ * sweep after its next point. So what is idle keeps no new series out, whoever holds it.
  *
  * Threading: all functions from any thread.
  */
@@ -137,7 +139,9 @@ TG_MUST_CHECK enum tg_code tg_table_hold_part(struct tg_table *t, unsigned part,
                                               struct tg_series ***out, size_t *n);
 
 struct tg_table_stats {
-    uint64_t n_series, n_raw_keys, n_symbols;
+    uint64_t n_series; /* that count for the limit */
+    uint64_t n_held;   /* idle ones that a holder keeps: not among n_series */
+    uint64_t n_raw_keys, n_symbols;
     uint64_t n_failed; /* live series whose plan says that a rule failed */
     uint64_t n_created, n_evicted,
         n_refused; /* since start; refused counts intern calls refused at the limit */

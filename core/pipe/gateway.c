@@ -19,6 +19,10 @@ static uint64_t read_series(void *g)
 {
     return tg_table_stats(((struct tg_gateway *)g)->table).n_series;
 }
+static uint64_t read_held(void *g)
+{
+    return tg_table_stats(((struct tg_gateway *)g)->table).n_held;
+}
 static uint64_t read_raw_keys(void *g)
 {
     return tg_table_stats(((struct tg_gateway *)g)->table).n_raw_keys;
@@ -137,6 +141,9 @@ static void register_metrics(struct tg_gateway *g)
         enum tg_metric_type type;
     } all[] = {
         {"tidegate_series", "Live series.", read_series, TG_METRIC_GAUGE},
+        {"tidegate_series_idle_held",
+         "Series without points for limits.idle_series that a backend which is behind still needs.",
+         read_held, TG_METRIC_GAUGE},
         {"tidegate_raw_keys", "Raw keys remembered.", read_raw_keys, TG_METRIC_GAUGE},
         {"tidegate_series_created_total", "Series first seen.", read_created, TG_METRIC_COUNTER},
         {"tidegate_series_evicted_total", "Idle series that left.", read_evicted,
@@ -226,6 +233,19 @@ static void unregister_metrics(struct tg_gateway *g)
 
 /* --- sweeping --- */
 
+/* Series that are idle, but that readers at the log's end hold, because their points are in the
+ * segment in use: too many, and it is closed early. They come into its dictionary again with their
+ * next point. Those that a backend holds which is behind are not helped by it, so it happens at
+ * most once in idle_series. */
+static void let_go_of_idle(struct tg_gateway *g)
+{
+    enum { PART = 8 };
+    const struct tg_limits_config *l = &g->config->limits;
+    const bool many = tg_table_stats(g->table).n_held > l->max_series / PART;
+    const uint64_t age_ms = (uint64_t)l->series_idle_s * 1000;
+    tg_log_let_go(g->log, !many ? 0 : age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms);
+}
+
 /* A thread of its own: a sweep over a million series may take tens of milliseconds, which no loop
  * should stand still. */
 static void *sweeper_main(void *arg)
@@ -240,6 +260,7 @@ static void *sweeper_main(void *arg)
         (void)pthread_cond_timedwait(&g->sweep_wake, &g->sweep_lock, &at);
         (void)pthread_mutex_unlock(&g->sweep_lock);
         (void)tg_table_sweep(g->table, tg_clock_coarse_s());
+        let_go_of_idle(g);
         (void)pthread_mutex_lock(&g->sweep_lock);
     }
     (void)pthread_mutex_unlock(&g->sweep_lock);

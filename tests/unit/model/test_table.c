@@ -301,6 +301,59 @@ static void test_limit(void **state)
     tg_table_free(t);
 }
 
+/* Whoever holds a series that is idle keeps it in memory, but keeps no new one out. */
+static void test_idle_series_that_are_held(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    const uint64_t before = tg_mem_used();
+    struct tg_table *t = table_new(N, 0, 10);
+    struct tg_series *s[N], *more[2 * N], *again;
+    struct tg_err err;
+    const uint32_t now_s = tg_clock_coarse_s();
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(intern(t, i, &s[i], NULL), TG_OK);
+        assert_true(tg_series_try_ref(s[i]));
+    }
+    assert_int_equal(tg_table_sweep(t, now_s + 9), 0);
+    assert_int_equal(intern(t, N, &again, &err), TG_ERR_FULL);
+    assert_int_equal(tg_table_sweep(t, now_s + 12), 0);
+    assert_int_equal(tg_table_stats(t).n_series, 0);
+    assert_int_equal(tg_table_stats(t).n_held, N);
+    assert_true(tg_table_validate(t));
+    for (unsigned i = 0; i < N; i++) {
+        assert_int_equal(intern(t, N + i, &more[i], NULL), TG_OK);
+        tg_series_touch(more[i], now_s + 12);
+        assert_true(tg_series_try_ref(more[i]));
+    }
+    assert_int_equal(intern(t, 3 * N, &again, &err), TG_ERR_FULL); /* those are not idle */
+    /* a held one comes back: it is the same, and counts again */
+    assert_int_equal(intern(t, 7, &again, NULL), TG_OK);
+    assert_ptr_equal(again, s[7]);
+    tg_series_touch(s[7], now_s + 14);
+    assert_int_equal(tg_table_sweep(t, now_s + 14), 0);
+    assert_int_equal(tg_table_stats(t).n_series, N + 1);
+    assert_int_equal(tg_table_stats(t).n_held, N - 1);
+    assert_true(tg_table_validate(t));
+    /* at most as many as the limit give their place up: memory has a bound */
+    assert_int_equal(tg_table_sweep(t, now_s + 40), 0);
+    assert_int_equal(tg_table_stats(t).n_held, N);
+    assert_int_equal(tg_table_stats(t).n_series, N);
+    assert_int_equal(intern(t, 3 * N, &again, &err), TG_ERR_FULL);
+    assert_true(tg_table_validate(t));
+    /* and all leave when nobody holds them */
+    for (unsigned i = 0; i < N; i++) {
+        tg_series_unref(s[i]);
+        tg_series_unref(more[i]);
+    }
+    assert_int_equal(tg_table_sweep(t, now_s + 41), 2 * N);
+    assert_int_equal(tg_table_stats(t).n_series, 0);
+    assert_int_equal(tg_table_stats(t).n_held, 0);
+    assert_true(tg_table_validate(t));
+    tg_table_free(t);
+    assert_int_equal(tg_mem_used(), before);
+}
+
 static void test_eviction(void **state)
 {
     enum { N = 500 };
@@ -323,7 +376,8 @@ static void test_eviction(void **state)
         for (unsigned i = 0; i < N; i += 2) tg_series_touch(s[i], at_s + 5);
         assert_true(tg_series_try_ref(s[1]));
         assert_int_equal(tg_table_sweep(t, at_s + 12), N / 2 - 1);
-        assert_int_equal(tg_table_stats(t).n_series, N / 2 + 1);
+        assert_int_equal(tg_table_stats(t).n_series, N / 2);
+        assert_int_equal(tg_table_stats(t).n_held, 1);
         assert_int_equal(tg_table_stats(t).n_raw_keys, N + 2);
         for (unsigned i = 0; i < N; i++) {
             const bool stays = i % 2 == 0 || i == 1;
@@ -563,7 +617,7 @@ static void test_held_parts(void **state)
     /* What is held stays, however idle it is. */
     const uint32_t later_s = tg_clock_coarse_s() + 100;
     for (int i = 0; i < 3; i++) (void)tg_table_sweep(t, later_s);
-    assert_int_equal(tg_table_stats(t).n_series, 100);
+    assert_int_equal(tg_table_stats(t).n_held, 100);
     for (unsigned i = 0; i < TG_TABLE_PARTS; i++) {
         for (size_t k = 0; k < n[i]; k++) {
             assert_false(atomic_load(&held[i][k]->dead));
@@ -609,6 +663,7 @@ int main(void)
         cmocka_unit_test(test_raw),
         cmocka_unit_test(test_raw_bound),
         cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_idle_series_that_are_held),
         cmocka_unit_test(test_eviction),
         cmocka_unit_test(test_eviction_in_rounds),
         cmocka_unit_test(test_plans),
