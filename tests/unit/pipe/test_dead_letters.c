@@ -495,6 +495,49 @@ static void test_fifo_instead_of_dead_letters(void **state)
     (void)alarm(0);
 }
 
+static _Atomic bool hangs;
+static _Atomic unsigned n_hanging;
+
+static int hanging_open(void *self, const char *path, unsigned flags)
+{
+    if (strstr(path, "a.jsonl") || strstr(path, "/.a.cur.tmp")) {
+        atomic_fetch_add(&n_hanging, 1);
+        while (atomic_load(&hangs)) (void)usleep(1000);
+        atomic_fetch_sub(&n_hanging, 1);
+    }
+    return tg_fs_real()->open(self, path, flags);
+}
+
+/* A mount that hangs (no flag helps against that) holds up who has files there: dead letters their
+ * backend, a cursor the log in whose folder it is; never the status. */
+static void test_files_that_hang(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const lines[] = {"m,unprepared=1 v=1i 1\n", "m,only=a v=1i 2\n"};
+    failing_fs = *tg_fs_real();
+    failing_fs.open = hanging_open;
+    f->config.log.fs = &failing_fs;
+    start(f);
+    for (int i = 0; i < 2; i++) { /* the dead letters, the cursor */
+        const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+        atomic_store(&hangs, true);
+        assert_int_equal(post(f, lines[i]), 204);
+        while (atomic_load(&n_hanging) == 0) {
+            assert_true(tg_clock_mono_ms() < deadline_ms);
+            (void)usleep(1000);
+        }
+        if (i == 0) { /* nor senders and the other backend */
+            post_range(f, 10, 19, "");
+            wait_empty(f, 1);
+            assert_true(ledger(f, 0).waiting > 0);
+        }
+        (void)ledger(f, 0);
+        assert_true(atomic_load(&n_hanging) > 0);
+        atomic_store(&hangs, false);
+        wait_empty(f, 0);
+    }
+}
+
 /* What is to be cut back does not count for the limit: nobody could make room for it. */
 static void test_unconfirmed_dead_letters_at_the_limit(void **state)
 {
@@ -540,6 +583,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dead_letter_larger_than_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_at_the_systems_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_fifo_instead_of_dead_letters, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_files_that_hang, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_that_cannot_be_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unconfirmed_dead_letters_at_the_limit, setup,
                                         teardown),
