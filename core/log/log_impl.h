@@ -136,7 +136,7 @@ struct tg_log {
     _Atomic bool full;
     _Atomic uint64_t failed_at_ms; /* mono, of the newest failure while not full; 0 = none since */
     _Atomic uint64_t n_refused;
-    _Atomic bool no_searches; /* tg_log_find_time ends */
+    _Atomic bool no_searches;   /* tg_log_find_time ends */
     _Atomic uint32_t let_go_ms; /* the segment in use is closed at this age; 0 = at segment_ms */
 
     pthread_mutex_t mu;
