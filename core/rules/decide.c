@@ -230,6 +230,8 @@ bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct 
     out->strategy = TG_STRATEGY_LOGGED;
     out->failed = out->tags_failed = false;
     out->retention = (struct tg_retention){0};
+    vm->max_ms =
+        trace && vm->config->max_ms > TG_RULE_EXPLAIN_MS ? TG_RULE_EXPLAIN_MS : vm->config->max_ms;
     vm->refused = vm->process_refused = false;
     vm->overrun = TG_OVERRUN_NONE;
     vm->rule = TG_RULE_TAGS;

@@ -146,7 +146,7 @@ static uint64_t thread_cpu_ns(void)
 /* Half of what a call may take, in ns. */
 static uint64_t half_time_ns(const struct tg_vm *vm)
 {
-    return (uint64_t)vm->config->max_ms * vm->budget_factor * 500000;
+    return (uint64_t)vm->max_ms * vm->budget_factor * 500000;
 }
 
 /* Asked when deadline_ns has passed. The first half of the time goes by the clock, the second by
@@ -192,7 +192,7 @@ static void check_budget(lua_State *L, struct tg_vm *vm)
             } else if (now_ns > vm->deadline_ns && is_time_used_up(vm, now_ns)) {
                 vm->overrun = TG_OVERRUN_TIME;
                 tg_vm_set_error(vm, current_line(L, vm), "stopped after %llu ms, its budget",
-                                c->max_ms * factor);
+                                vm->max_ms * factor);
             } else {
                 return;
             }
@@ -380,6 +380,7 @@ enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation
     vm->generation = generation;
     vm->until_ns = until_ns;
     vm->max_bytes = config->max_bytes;
+    vm->max_ms = config->max_ms;
     for (unsigned i = 0; i < TG_RULES; i++) {
         vm->ref_rules[i] = LUA_NOREF;
         memcpy(vm->names[i], texts[i].name, sizeof(vm->names[i]));

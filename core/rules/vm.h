@@ -38,6 +38,7 @@ enum {
     TG_VM_MAX_NESTING = 16, /* callbacks within callbacks (gsub, sort) */
     TG_VM_MAX_TAG_LINES = 16,
     TG_RULE_MAX_TEXT_BYTES = 1 << 20,
+    TG_RULE_EXPLAIN_MS = 500, /* most of a call that is explained: the admin port waits for it */
     TG_RULE_LOAD_FACTOR = 10, /* budgets for running a script's top level, as a multiple */
 };
 
@@ -82,6 +83,7 @@ struct tg_vm {
     uint64_t deadline_ns;  /* monotonic: before it, max_ms cannot be used up */
     uint64_t cpu_start_ns; /* of the thread, when half of the time had passed; 0 = not yet */
     uint32_t budget_factor;
+    uint32_t max_ms; /* of a call; less than configured for explain */
     enum tg_overrun overrun;
     unsigned nesting;
 

@@ -1,5 +1,6 @@
 """Rules on a running gateway: edit, reload, see the effect, lose nothing."""
 import json
+import os
 import signal
 import threading
 import time
@@ -47,6 +48,29 @@ class Reload(unittest.TestCase):
         self.assertEqual(g.influx("m,k=v v=1 1").status, 204)
         wait_for("a", lambda: times(self.a) == [1])
         self.assertNotIn("env", self.a.lines()[0], "none of the four scripts may swap when one is broken")
+
+    def test_a_fifo_in_a_scripts_place_is_refused(self):
+        g = self.g
+        path = os.path.join(g.dir, "routing.lua")
+        os.unlink(path)
+        os.mkfifo(path)
+        r = self.reload()
+        self.assertEqual(r.status, 400)
+        self.assertIn("routing.lua: cannot be read: ", r.text)
+        self.assertEqual(request("GET", g.admin, "/healthz").status, 200)
+
+    def test_an_endless_rule_holds_up_no_sender(self):
+        g = self.g
+        g.write_rule("routing", "return function(series) while true do end end")
+        self.assertEqual(self.reload().status, 200)
+        start = time.monotonic()
+        self.assertEqual(g.influx("".join(f"m,k={i} v=1 {i + 1}\n" for i in range(20000))).status, 204)
+        self.assertLess(time.monotonic() - start, 10, "48 s without a breaker")
+        self.assertIn("the rules are not run", request("GET", g.admin, "/readyz").text)
+        self.assertTrue(g.status()["rules"]["breaker_open"])
+        g.write_rule("routing", 'return function(series) return to("a") end')
+        self.assertEqual(self.reload().status, 200)
+        self.assertFalse(g.status()["rules"]["breaker_open"])
 
     def test_a_failing_rule_takes_the_error_route(self):
         g = self.g

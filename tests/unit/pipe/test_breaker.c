@@ -133,6 +133,21 @@ static void test_explain_runs_all_the_same(void **state)
     end(&f);
 }
 
+/* explain runs on the thread of the admin port, which a large rules.max_time must not take away. */
+static void test_explain_is_short(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct tg_rules_trace trace;
+    fx_init(&f, (const char *const[]){NULL, loops_for_bad, NULL, NULL});
+    f.config.max_instructions = INT64_MAX;
+    f.config.max_ms = 60000;
+    fx_load(&f);
+    assert_true(fx_decide(&f, fx_series("bad", NULL), &trace).failed);
+    assert_string_equal(trace.steps[FX_ROUTING].note, "stopped after 500 ms, its budget");
+    fx_deinit(&f);
+}
+
 static void test_nothing_is_decided_after_the_stop(void **state)
 {
     (void)state;
@@ -211,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_a_reload_closes_it),
         cmocka_unit_test(test_few_overruns_do_not_open_it),
         cmocka_unit_test(test_explain_runs_all_the_same),
+        cmocka_unit_test(test_explain_is_short),
         cmocka_unit_test(test_nothing_is_decided_after_the_stop),
         cmocka_unit_test(test_plans_made_meanwhile_are_for_now_only),
     };
