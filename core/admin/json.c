@@ -21,6 +21,7 @@ const char *tg_value_type_name(uint8_t type)
         [TG_VALUE_SUMMARY] = "summary",
         [TG_VALUE_STRING] = "string",
         [TG_VALUE_EXEMPLARS] = "exemplars",
+        [TG_VALUE_FLOAT_HISTOGRAM] = "float_histogram",
     };
     return type < TG_VALUE_TYPES ? names[type] : "unknown";
 }
@@ -175,6 +176,36 @@ static enum tg_code put_exp_histogram(struct tg_buf *out, const struct tg_exp_hi
     return put_text(out, "}}");
 }
 
+static enum tg_code put_doubles(struct tg_buf *out, const double *v, uint32_t n)
+{
+    TG_TRY(put_text(out, "["));
+    for (uint32_t i = 0; i < n; i++) TG_TRY(put_named_double(out, i ? "," : "", v[i]));
+    return put_text(out, "]");
+}
+
+/* With the names of the histogram of integers that has the same buckets. */
+static enum tg_code put_float_histogram(struct tg_buf *out, const struct tg_float_histogram *h)
+{
+    TG_TRY(put_named_double(out, "{\"count\":", h->count));
+    TG_TRY(put_named_double(out, ",\"sum\":", h->sum));
+    if (h->scale == TG_SCALE_CUSTOM) {
+        TG_TRY(put_text(out, ",\"bounds\":"));
+        TG_TRY(put_doubles(out, h->bounds, h->n_bounds));
+        TG_TRY(put_text(out, ",\"buckets\":"));
+        TG_TRY(put_doubles(out, h->pos, h->n_pos));
+        return put_text(out, "}");
+    }
+    TG_TRY(tg_buf_printf(out, ",\"scale\":%" PRId32, h->scale));
+    TG_TRY(put_named_double(out, ",\"zero_count\":", h->zero_count));
+    TG_TRY(put_named_double(out, ",\"zero_threshold\":", h->zero_threshold));
+    TG_TRY(tg_buf_printf(out, ",\"positive\":{\"offset\":%" PRId32 ",\"buckets\":", h->pos_offset));
+    TG_TRY(put_doubles(out, h->pos, h->n_pos));
+    TG_TRY(
+        tg_buf_printf(out, "},\"negative\":{\"offset\":%" PRId32 ",\"buckets\":", h->neg_offset));
+    TG_TRY(put_doubles(out, h->neg, h->n_neg));
+    return put_text(out, "}}");
+}
+
 static enum tg_code put_summary(struct tg_buf *out, const struct tg_summary *s)
 {
     TG_TRY(put_text(out, "{\"count\":"));
@@ -200,6 +231,7 @@ enum tg_code tg_json_value(struct tg_buf *out, const struct tg_point *p)
     case TG_VALUE_STRING: return tg_json_string(out, p->value.string->ptr, p->value.string->len);
     case TG_VALUE_HISTOGRAM: return put_histogram(out, p->value.histogram);
     case TG_VALUE_EXP_HISTOGRAM: return put_exp_histogram(out, p->value.exp_histogram);
+    case TG_VALUE_FLOAT_HISTOGRAM: return put_float_histogram(out, p->value.float_histogram);
     case TG_VALUE_SUMMARY: return put_summary(out, p->value.summary);
     default: return put_text(out, "null");
     }
@@ -227,6 +259,8 @@ enum tg_code tg_json_row(struct tg_buf *out, const struct tg_query_row *row)
     TG_TRY(tg_buf_printf(
         out, ",\"type\":\"%s\",\"value\":", tg_value_type_name(tg_point_value_type(row->point))));
     TG_TRY(tg_json_value(out, row->point));
+    const char *hint = tg_reset_hint_name(row->point->flags);
+    if (hint) TG_TRY(tg_buf_printf(out, ",\"reset_hint\":\"%s\"", hint));
     if (row->point->exemplars && row->point->exemplars->n) {
         TG_TRY(put_text(out, ",\"exemplars\":"));
         TG_TRY(tg_pq_exemplars_encode(row->point->exemplars, out));

@@ -169,10 +169,18 @@ static void put_exp_buckets(struct tg_buf *out, size_t first, const char *prefix
     }
 }
 
+static uint32_t n_not_empty(const uint64_t *counts, uint32_t n)
+{
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < n; i++) k += counts[i] != 0;
+    return k;
+}
+
 static enum tg_code put_exp_histogram(struct tg_buf *out, const struct tg_exp_histogram *h)
 {
     const size_t first = out->len;
-    TG_TRY(reserve_fields(out, UINT64_C(7) + h->n_pos + h->n_neg));
+    TG_TRY(reserve_fields(out, UINT64_C(7) + n_not_empty(h->pos, h->n_pos) +
+                                   n_not_empty(h->neg, h->n_neg)));
     put_count_field(out, first, "count", h->count);
     if (h->has_sum) put_double_field(out, first, "sum", h->sum);
     if (h->has_min) put_double_field(out, first, "min", h->min);
@@ -182,6 +190,55 @@ static enum tg_code put_exp_histogram(struct tg_buf *out, const struct tg_exp_hi
     put_double_field(out, first, "scale", h->scale);
     put_exp_buckets(out, first, "pos_", h->pos_offset, h->pos, h->n_pos);
     put_exp_buckets(out, first, "neg_", h->neg_offset, h->neg, h->n_neg);
+    return TG_OK;
+}
+
+static uint32_t n_not_zero(const double *counts, uint32_t n)
+{
+    uint32_t k = 0;
+    for (uint32_t i = 0; i < n; i++) k += counts[i] != 0;
+    return k;
+}
+
+static void put_float_buckets(struct tg_buf *out, size_t first, const char *prefix, int64_t offset,
+                              const double *counts, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (counts[i] == 0) continue;
+        char key[8 + TG_U64_MAX_LEN + 1];
+        const size_t len = strlen(prefix);
+        memcpy(key, prefix, len);
+        key[len + tg_i64_format(key + len, offset + i)] = '\0';
+        put_double_field(out, first, key, counts[i]);
+    }
+}
+
+/* As the histogram of integers with the same buckets; the count is always there, so that the field
+ * set is never empty. */
+static enum tg_code put_float_histogram(struct tg_buf *out, const struct tg_float_histogram *h)
+{
+    const size_t first = out->len;
+    const bool custom = h->scale == TG_SCALE_CUSTOM;
+    TG_TRY(reserve_fields(
+        out, UINT64_C(5) + (custom ? h->n_pos
+                                   : n_not_zero(h->pos, h->n_pos) + n_not_zero(h->neg, h->n_neg))));
+    put_double_field(out, first, "count", isfinite(h->count) ? h->count : 0);
+    put_double_field(out, first, "sum", h->sum);
+    if (custom) {
+        double total = 0;
+        for (uint32_t i = 0; i < h->n_pos; i++) {
+            total += h->pos[i];
+            if (!isfinite(total)) break;
+            put_number_key(out, first, i < h->n_bounds ? h->bounds[i] : (double)INFINITY);
+            put_double(out, total);
+        }
+        return TG_OK;
+    }
+    put_double_field(out, first, "zero_count", h->zero_count);
+    put_double_field(out, first, "zero_threshold", h->zero_threshold);
+    put_double_field(out, first, "scale", h->scale);
+    put_float_buckets(out, first, "pos_", h->pos_offset, h->pos, h->n_pos);
+    put_float_buckets(out, first, "neg_", h->neg_offset, h->neg, h->n_neg);
     return TG_OK;
 }
 
@@ -276,6 +333,10 @@ enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len
     case TG_VALUE_EXP_HISTOGRAM:
         tg_buf_put(out, prepared, series_len);
         code = put_exp_histogram(out, p->value.exp_histogram);
+        break;
+    case TG_VALUE_FLOAT_HISTOGRAM:
+        tg_buf_put(out, prepared, series_len);
+        code = put_float_histogram(out, p->value.float_histogram);
         break;
     case TG_VALUE_SUMMARY:
         tg_buf_put(out, prepared, series_len);

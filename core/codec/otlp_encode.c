@@ -292,7 +292,8 @@ static uint32_t data_number(const struct tg_otlp_item *it)
     case TG_VALUE_EXP_HISTOGRAM: return EXP_HISTOGRAM;
     case TG_VALUE_SUMMARY: return SUMMARY;
     case TG_VALUE_STRING:
-    case TG_VALUE_EXEMPLARS: return 0;
+    case TG_VALUE_EXEMPLARS:
+    case TG_VALUE_FLOAT_HISTOGRAM: return 0;
     case TG_VALUE_NONE:
         if (it->desc->kind == TG_KIND_HISTOGRAM) return HISTOGRAM;
         if (it->desc->kind == TG_KIND_EXP_HISTOGRAM) return EXP_HISTOGRAM;
@@ -388,8 +389,9 @@ enum tg_code tg_otlp_encode_metrics(const struct tg_otlp_item *items, uint32_t n
         if (data_number(&items[i]) == 0)
             return tg_fail(err, TG_ERR_UNSUPPORTED, "series %s: OTLP metrics have no form for a %s",
                            tg_quote(q, sizeof(q), items[i].desc->name, items[i].desc->name_len),
-                           items[i].point->type == TG_VALUE_STRING ? "text value"
-                                                                   : "point without a value");
+                           items[i].point->type == TG_VALUE_STRING      ? "text value"
+                           : items[i].point->type == TG_VALUE_EXEMPLARS ? "point without a value"
+                                                                        : "histogram of floats");
     const size_t before = out->len;
     for (uint32_t from = 0; from < n;) {
         uint32_t to = from + 1;

@@ -460,6 +460,24 @@ static enum tg_code write_tags(struct chunk_state *s, enum tg_pq_dict_id id, uin
 
 /* ---- numbers of the points ---- */
 
+/* As scalar, of a float histogram: all it has is there. */
+static bool float_scalar(const struct tg_float_histogram *h, enum tg_pq_column_id column,
+                         uint64_t *bits)
+{
+    double f;
+    switch (column) {
+    case TG_PQC_SCALE: *bits = (uint64_t)(int64_t)h->scale; return true;
+    case TG_PQC_POS_OFFSET: *bits = (uint64_t)(int64_t)h->pos_offset; return true;
+    case TG_PQC_NEG_OFFSET: *bits = (uint64_t)(int64_t)h->neg_offset; return true;
+    case TG_PQC_COUNT_FLOAT: f = h->count; break;
+    case TG_PQC_ZERO_COUNT_FLOAT: f = h->zero_count; break;
+    case TG_PQC_ZERO_THRESHOLD: f = h->zero_threshold; break;
+    default: f = h->sum; break;
+    }
+    memcpy(bits, &f, 8);
+    return true;
+}
+
 /* The value of a scalar column in a row; false = null. */
 static bool scalar(const struct tg_pq_rows *r, enum tg_pq_column_id column, uint32_t row,
                    uint64_t *bits)
@@ -475,6 +493,8 @@ static bool scalar(const struct tg_pq_rows *r, enum tg_pq_column_id column, uint
         *bits = column == TG_PQC_VALUE_BOOL ? r->value[row] != 0 : r->value[row];
         return true;
     }
+    if (r->type[row] == TG_VALUE_FLOAT_HISTOGRAM)
+        return float_scalar(p->value.float_histogram, column, bits);
     const struct tg_histogram *h = p->value.histogram;
     const struct tg_exp_histogram *e = p->value.exp_histogram;
     const struct tg_summary *m = p->value.summary;
@@ -575,6 +595,17 @@ static bool list(const struct tg_pq_rows *r, enum tg_pq_column_id column, uint32
     const struct tg_point *p = r->sorted[row];
     if (!(tg_pq_columns[column].value_types >> r->type[row] & 1)) return false;
     *stride = 8;
+    if (r->type[row] == TG_VALUE_FLOAT_HISTOGRAM) {
+        const struct tg_float_histogram *h = p->value.float_histogram;
+        const double *v = column == TG_PQC_BOUNDS             ? h->bounds
+                          : column == TG_PQC_POS_COUNTS_FLOAT ? h->pos
+                                                              : h->neg;
+        *at = (const uint8_t *)v;
+        *n = column == TG_PQC_BOUNDS             ? h->n_bounds
+             : column == TG_PQC_POS_COUNTS_FLOAT ? h->n_pos
+                                                 : h->n_neg;
+        return column != TG_PQC_BOUNDS || h->scale == TG_SCALE_CUSTOM;
+    }
     switch (column) {
     case TG_PQC_BOUNDS:
         *at = (const uint8_t *)p->value.histogram->bounds;

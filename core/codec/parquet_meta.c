@@ -311,7 +311,7 @@ void tg_pq_file_meta_write(struct tg_thriftw *w, const struct tg_pq_file_meta *m
     for (uint32_t i = 0; i < m->n_row_groups; i++) row_group_write(w, &m->row_groups[i], i);
     tg_thriftw_list(w, 5, TG_THRIFT_STRUCT, 8);
     key_value(w, "tidegate.version", TG_VERSION);
-    key_value(w, "tidegate.schema", "1");
+    key_value(w, "tidegate.schema", "2");
     key_number(w, "tidegate.from_pos", "u", m->info.from_pos);
     key_number(w, "tidegate.to_pos", "u", m->info.to_pos);
     key_number(w, "tidegate.part", "u", m->info.part);
@@ -421,7 +421,8 @@ static void chunk_read(struct tg_thriftr *r, unsigned column, uint64_t data_byte
         r->failed = true;
 }
 
-static void row_group_read(struct tg_thriftr *r, uint64_t data_bytes, struct tg_pq_row_group *g)
+static void row_group_read(struct tg_thriftr *r, uint64_t data_bytes, unsigned n_columns,
+                           struct tg_pq_row_group *g)
 {
     int id;
     enum tg_thrift_type t;
@@ -430,9 +431,8 @@ static void row_group_read(struct tg_thriftr *r, uint64_t data_bytes, struct tg_
     tg_thriftr_begin(r);
     while (tg_thriftr_field(r, &id, &t)) {
         if (id == 1 && !has_columns) {
-            if (tg_thriftr_list(r, t, TG_THRIFT_STRUCT, TG_PQ_COLUMNS) != TG_PQ_COLUMNS)
-                r->failed = true;
-            for (unsigned i = 0; i < TG_PQ_COLUMNS && !r->failed; i++)
+            if (tg_thriftr_list(r, t, TG_THRIFT_STRUCT, n_columns) != n_columns) r->failed = true;
+            for (unsigned i = 0; i < n_columns && !r->failed; i++)
                 chunk_read(r, i, data_bytes, &g->chunks[i]);
             has_columns = true;
         } else if (id == 3) {
@@ -502,7 +502,7 @@ enum tg_code tg_pq_file_meta_read(const uint8_t *bytes, size_t len, uint64_t dat
     enum tg_thrift_type t;
     unsigned keys = 0;
     int64_t n_rows = -1;
-    bool same_schema = false;
+    unsigned n_columns = 0;
     memset(m, 0, sizeof(*m));
     tg_thriftr_init(&r, bytes, len);
     tg_thriftr_begin(&r);
@@ -510,25 +510,25 @@ enum tg_code tg_pq_file_meta_read(const uint8_t *bytes, size_t len, uint64_t dat
         uint32_t n;
         switch (id) {
         case 2:
-            same_schema = tg_pq_schema_read(&r, t);
-            if (!same_schema && !r.failed)
+            n_columns = tg_pq_schema_read(&r, t);
+            if (!n_columns && !r.failed)
                 return tg_fail(err, TG_ERR_UNSUPPORTED,
                                "not a Parquet file of this gateway: its columns are others");
             break;
         case 3: n_rows = tg_thriftr_int(&r, t); break;
         case 4:
             n = tg_thriftr_list(&r, t, TG_THRIFT_STRUCT, TG_PQ_MAX_ROW_GROUPS);
-            if (!same_schema || m->row_groups) r.failed = true;
+            if (!n_columns || m->row_groups) r.failed = true;
             if (r.failed) break;
             /* a row group takes hundreds of bytes: so many cannot be there */
-            if ((uint64_t)n * TG_PQ_COLUMNS > (uint64_t)(r.end - r.p)) {
+            if ((uint64_t)n * n_columns > (uint64_t)(r.end - r.p)) {
                 r.failed = true;
                 break;
             }
             m->row_groups = tg_arena_calloc(arena, n + 1, sizeof(*m->row_groups));
             if (!m->row_groups) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
             for (uint32_t i = 0; i < n && !r.failed; i++)
-                row_group_read(&r, data_bytes, &m->row_groups[i]);
+                row_group_read(&r, data_bytes, n_columns, &m->row_groups[i]);
             m->n_row_groups = n;
             break;
         case 5:
@@ -538,7 +538,7 @@ enum tg_code tg_pq_file_meta_read(const uint8_t *bytes, size_t len, uint64_t dat
         default: tg_thriftr_skip(&r, t); break;
         }
     }
-    if (!same_schema || keys != 63 || n_rows < 0) r.failed = true;
+    if (!n_columns || keys != 63 || n_rows < 0) r.failed = true;
     uint64_t sum = 0;
     for (uint32_t i = 0; m->row_groups && i < m->n_row_groups; i++) sum += m->row_groups[i].n_rows;
     if (sum != (uint64_t)n_rows) r.failed = true;

@@ -98,6 +98,17 @@ static enum tg_code load_dict(struct tg_pq_column_reader *r)
 
 /* ---- a chunk ---- */
 
+/* A column that the file's older schema does not have. */
+static bool is_absent(const struct tg_pq_chunk *c)
+{
+    return c->data_offset == 0;
+}
+
+static bool is_all_null(const struct tg_pq_chunk *c)
+{
+    return is_absent(c) || (c->stats.has_null && c->stats.n_null == c->n_values);
+}
+
 enum tg_code tg_pq_column_reader_open(struct tg_pq_column_reader *r, const uint8_t *file,
                                       enum tg_pq_column_id column,
                                       const struct tg_pq_row_group *group,
@@ -115,13 +126,12 @@ enum tg_code tg_pq_column_reader_open(struct tg_pq_column_reader *r, const uint8
     r->first_row = r->end_row = 0;
     r->pages = NULL;
     r->n_pages = 0;
-    r->all_null = c->stats.has_null && c->stats.n_null == c->n_values;
+    r->all_null = is_all_null(c);
     if (r->all_null && r->column->max_def == 0) return TG_ERR_CORRUPT;
-    if (r->all_null && r->column->max_def == 2) {
-        /* for a list, an empty one counts as null too: without any `count` there are no lists */
-        const struct tg_pq_chunk *count = &group->chunks[TG_PQC_COUNT];
-        r->all_null = count->stats.has_null && count->stats.n_null == count->n_values;
-    }
+    /* for a list, an empty one counts as null too: without any count there are no lists */
+    if (r->all_null && r->column->max_def == 2 && !is_absent(c))
+        r->all_null = is_all_null(&group->chunks[TG_PQC_COUNT]) &&
+                      is_all_null(&group->chunks[TG_PQC_COUNT_FLOAT]);
     if (r->all_null) return TG_OK;
     TG_TRY(tg_pq_offset_index_read(file + c->offset_index_offset, c->offset_index_bytes, arena,
                                    &r->pages, &r->n_pages));

@@ -405,6 +405,38 @@ static enum tg_code exp_histogram_at(struct tg_parquet_reader *r, uint64_t row, 
     return f64_at(r, TG_PQC_MAX, row, &h->max, &h->has_max);
 }
 
+/* The file's pages hold the bits; with scale TG_SCALE_CUSTOM there are bounds. */
+static enum tg_code float_histogram_at(struct tg_parquet_reader *r, uint64_t row,
+                                       struct tg_point *p)
+{
+    struct tg_float_histogram *h = tg_arena_calloc(&r->row_arena, 1, sizeof(*h));
+    const uint64_t *list;
+    bool has_count;
+    bool has_zero;
+    bool has_threshold;
+    bool has_sum;
+    bool has_bounds;
+    if (!h) return TG_ERR_NOMEM;
+    p->type = TG_VALUE_FLOAT_HISTOGRAM;
+    p->value.float_histogram = h;
+    TG_TRY(i32_at(r, TG_PQC_SCALE, row, &h->scale));
+    TG_TRY(i32_at(r, TG_PQC_POS_OFFSET, row, &h->pos_offset));
+    TG_TRY(i32_at(r, TG_PQC_NEG_OFFSET, row, &h->neg_offset));
+    TG_TRY(f64_at(r, TG_PQC_COUNT_FLOAT, row, &h->count, &has_count));
+    TG_TRY(f64_at(r, TG_PQC_ZERO_COUNT_FLOAT, row, &h->zero_count, &has_zero));
+    TG_TRY(f64_at(r, TG_PQC_ZERO_THRESHOLD, row, &h->zero_threshold, &has_threshold));
+    TG_TRY(f64_at(r, TG_PQC_SUM, row, &h->sum, &has_sum));
+    if (!has_count || !has_zero || !has_threshold || !has_sum) return TG_ERR_CORRUPT;
+    TG_TRY(need_list(r, TG_PQC_POS_COUNTS_FLOAT, row, &list, &h->n_pos));
+    TG_TRY(doubles(r, list, h->n_pos, &h->pos));
+    TG_TRY(need_list(r, TG_PQC_NEG_COUNTS_FLOAT, row, &list, &h->n_neg));
+    TG_TRY(doubles(r, list, h->n_neg, &h->neg));
+    TG_TRY(list_at(r, TG_PQC_BOUNDS, row, &list, &h->n_bounds, &has_bounds));
+    if (has_bounds != (h->scale == TG_SCALE_CUSTOM) || (has_bounds && h->n_pos != h->n_bounds + 1))
+        return TG_ERR_CORRUPT;
+    return doubles(r, list, h->n_bounds, &h->bounds);
+}
+
 static enum tg_code summary_at(struct tg_parquet_reader *r, uint64_t row, const uint64_t *quantiles,
                                uint32_t n, struct tg_point *p)
 {
@@ -479,6 +511,8 @@ static enum tg_code point_at(struct tg_parquet_reader *r, uint64_t row, int64_t 
         const struct tg_pq_string s = r->columns[TG_PQC_EXEMPLARS].strings[c.bits];
         TG_TRY(tg_pq_exemplars_parse(s.ptr, s.len, &r->row_arena, &p->exemplars));
     }
+    TG_TRY(cell_at(r, TG_PQC_COUNT_FLOAT, row, &c));
+    if (c.has) return float_histogram_at(r, row, p);
     TG_TRY(list_at(r, TG_PQC_BOUNDS, row, &list, &n, &has));
     if (has) return histogram_at(r, row, list, n, p);
     TG_TRY(cell_at(r, TG_PQC_SCALE, row, &c));

@@ -6,6 +6,7 @@
 
 #define VT(x)  (uint16_t)(1u << TG_VALUE_##x)
 #define VT_ALL (uint16_t)(VT(HISTOGRAM) | VT(EXP_HISTOGRAM) | VT(SUMMARY))
+#define VT_EXP (uint16_t)(VT(EXP_HISTOGRAM) | VT(FLOAT_HISTOGRAM))
 #define LIST(name, type, order, types)                         \
     {                                                          \
         {name, "list", "element"}, 3, type, order, 2, 1, types \
@@ -38,22 +39,30 @@ const struct tg_pq_column tg_pq_columns[TG_PQ_COLUMNS] = {
     [TG_PQC_VALUE_BOOL] = OPT("value_bool", TG_PQ_BOOLEAN, TG_PQ_SIGNED, VT(BOOL)),
     [TG_PQC_VALUE_STRING] = OPT("value_string", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES, VT(STRING)),
     [TG_PQC_COUNT] = OPT("count", TG_PQ_INT64, TG_PQ_UNSIGNED, VT_ALL),
-    [TG_PQC_SUM] = OPT("sum", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT_ALL),
+    [TG_PQC_SUM] = OPT("sum", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT_ALL | VT(FLOAT_HISTOGRAM)),
     [TG_PQC_MIN] = OPT("min", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(HISTOGRAM) | VT(EXP_HISTOGRAM)),
     [TG_PQC_MAX] = OPT("max", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(HISTOGRAM) | VT(EXP_HISTOGRAM)),
-    [TG_PQC_BOUNDS] = LIST("bounds", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(HISTOGRAM)),
+    [TG_PQC_BOUNDS] =
+        LIST("bounds", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(HISTOGRAM) | VT(FLOAT_HISTOGRAM)),
     [TG_PQC_BUCKETS] = LIST("bucket_counts", TG_PQ_INT64, TG_PQ_ORDER_NONE, VT(HISTOGRAM)),
-    [TG_PQC_SCALE] = OPT("scale", TG_PQ_INT32, TG_PQ_SIGNED, VT(EXP_HISTOGRAM)),
+    [TG_PQC_SCALE] = OPT("scale", TG_PQ_INT32, TG_PQ_SIGNED, VT_EXP),
     [TG_PQC_ZERO_COUNT] = OPT("zero_count", TG_PQ_INT64, TG_PQ_UNSIGNED, VT(EXP_HISTOGRAM)),
-    [TG_PQC_ZERO_THRESHOLD] = OPT("zero_threshold", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(EXP_HISTOGRAM)),
-    [TG_PQC_POS_OFFSET] = OPT("positive_offset", TG_PQ_INT32, TG_PQ_SIGNED, VT(EXP_HISTOGRAM)),
+    [TG_PQC_ZERO_THRESHOLD] = OPT("zero_threshold", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT_EXP),
+    [TG_PQC_POS_OFFSET] = OPT("positive_offset", TG_PQ_INT32, TG_PQ_SIGNED, VT_EXP),
     [TG_PQC_POS_COUNTS] = LIST("positive_counts", TG_PQ_INT64, TG_PQ_ORDER_NONE, VT(EXP_HISTOGRAM)),
-    [TG_PQC_NEG_OFFSET] = OPT("negative_offset", TG_PQ_INT32, TG_PQ_SIGNED, VT(EXP_HISTOGRAM)),
+    [TG_PQC_NEG_OFFSET] = OPT("negative_offset", TG_PQ_INT32, TG_PQ_SIGNED, VT_EXP),
     [TG_PQC_NEG_COUNTS] = LIST("negative_counts", TG_PQ_INT64, TG_PQ_ORDER_NONE, VT(EXP_HISTOGRAM)),
     [TG_PQC_QUANTILES] = LIST("quantiles", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(SUMMARY)),
     [TG_PQC_QUANTILE_VALUES] = LIST("quantile_values", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(SUMMARY)),
     [TG_PQC_FLAGS] = OPT("flags", TG_PQ_INT32, TG_PQ_SIGNED, 0),
     [TG_PQC_EXEMPLARS] = OPT("exemplars", TG_PQ_BYTE_ARRAY, TG_PQ_ORDER_NONE, 0),
+    [TG_PQC_COUNT_FLOAT] = OPT("count_float", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(FLOAT_HISTOGRAM)),
+    [TG_PQC_ZERO_COUNT_FLOAT] =
+        OPT("zero_count_float", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(FLOAT_HISTOGRAM)),
+    [TG_PQC_POS_COUNTS_FLOAT] =
+        LIST("positive_counts_float", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(FLOAT_HISTOGRAM)),
+    [TG_PQC_NEG_COUNTS_FLOAT] =
+        LIST("negative_counts_float", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(FLOAT_HISTOGRAM)),
 };
 
 enum logical { L_NONE, L_STRING, L_MAP, L_LIST, L_TIMESTAMP, L_UINT64 };
@@ -84,12 +93,13 @@ static enum logical leaf_logical(unsigned id)
 
 enum { MAX_ELEMENTS = 1 + 3 * TG_PQ_COLUMNS };
 
-/* The elements in depth-first order, made from the column table. Returns how many. */
-static unsigned elements(struct element *e)
+/* The elements of the first n_columns in depth-first order, made from the column table. Returns how
+ * many. */
+static unsigned elements(struct element *e, unsigned n_columns)
 {
     unsigned n = 0, top = 0;
     e[n++] = (struct element){"tidegate", -1, -1, 0, L_NONE};
-    for (unsigned i = 0; i < TG_PQ_COLUMNS; i++) {
+    for (unsigned i = 0; i < n_columns; i++) {
         const struct tg_pq_column *c = &tg_pq_columns[i];
         const enum logical l = leaf_logical(i);
         if (i != TG_PQC_TAG_VALUE) top++;
@@ -142,7 +152,7 @@ static void logical_write(struct tg_thriftw *w, enum logical l)
 void tg_pq_schema_write(struct tg_thriftw *w, int id)
 {
     struct element e[MAX_ELEMENTS];
-    const unsigned n = elements(e);
+    const unsigned n = elements(e, TG_PQ_COLUMNS);
     tg_thriftw_list(w, id, TG_THRIFT_STRUCT, n);
     for (unsigned i = 0; i < n; i++) {
         tg_thriftw_begin(w);
@@ -181,14 +191,16 @@ static bool element_read(struct tg_thriftr *r, const struct element *want)
            n_children == want->n_children;
 }
 
-bool tg_pq_schema_read(struct tg_thriftr *r, enum tg_thrift_type type)
+unsigned tg_pq_schema_read(struct tg_thriftr *r, enum tg_thrift_type type)
 {
     struct element e[MAX_ELEMENTS];
-    const unsigned want = elements(e);
     const uint32_t n = tg_thriftr_list(r, type, TG_THRIFT_STRUCT, 10000);
+    unsigned n_columns = TG_PQ_COLUMNS_1;
+    unsigned want = elements(e, n_columns);
+    if (n != want) want = elements(e, n_columns = TG_PQ_COLUMNS);
     static const struct element none = {"", -2, -2, -2, L_NONE};
     bool same = n == want;
     for (uint32_t i = 0; i < n && !r->failed; i++)
         if (!element_read(r, i < want ? &e[i] : &none)) same = false;
-    return same && !r->failed;
+    return same && !r->failed ? n_columns : 0;
 }

@@ -18,11 +18,17 @@
  *     optional lists quantiles, quantile_values (double)                  summaries
  *     optional int32 flags                           null = 0
  *     optional binary exemplars (STRING)             JSON, parquet_json.h
+ *     optional double count_float, zero_count_float                       float histograms, which
+ *     optional lists positive_counts_float, negative_counts_float (double)    files of schema 1
+ * lack
  *   }
  *
  * The type of a value is told by which column is not null: value, value_int, value_uint,
- * value_bool, value_string, bounds, scale, quantiles; none of them = no recorded value (flags has
- * 1: the series ended), or, without that flag, exemplars that came without a value.
+ * value_bool, value_string, count_float, bounds, scale, quantiles; none of them = no recorded value
+ * (flags has 1: the series ended), or, without that flag, exemplars that came without a value.
+ *
+ * Float histograms have buckets as exponential histograms, or, with scale -53, between `bounds`.
+ * flags: 1 no recorded value; 2, 4 and 6 the reset hint of a native histogram: yes, no, gauge.
  *
  * Source: apache/parquet-format, parquet.thrift and LogicalTypes.md.
  *
@@ -89,6 +95,11 @@ enum tg_pq_column_id {
     TG_PQC_QUANTILE_VALUES,
     TG_PQC_FLAGS,
     TG_PQC_EXEMPLARS,
+    TG_PQ_COLUMNS_1, /* what files of schema 1 have; new columns come after the others */
+    TG_PQC_COUNT_FLOAT = TG_PQ_COLUMNS_1,
+    TG_PQC_ZERO_COUNT_FLOAT,
+    TG_PQC_POS_COUNTS_FLOAT,
+    TG_PQC_NEG_COUNTS_FLOAT,
     TG_PQ_COLUMNS
 };
 
@@ -105,8 +116,9 @@ extern const struct tg_pq_column tg_pq_columns[TG_PQ_COLUMNS];
 
 /* Writes field `id` of FileMetaData: the list of schema elements. */
 void tg_pq_schema_write(struct tg_thriftw *w, int id);
-/* Reads that list (its header included). false when it is well formed but not this schema; a
- * malformed one shows in r->failed. */
-bool tg_pq_schema_read(struct tg_thriftr *r, enum tg_thrift_type type);
+/* Reads that list (its header included) and returns how many of the columns there are:
+ * TG_PQ_COLUMNS, or TG_PQ_COLUMNS_1 in an older file. 0 when it is well formed but not this schema;
+ * a malformed one shows in r->failed. */
+unsigned tg_pq_schema_read(struct tg_thriftr *r, enum tg_thrift_type type);
 
 #endif

@@ -94,6 +94,11 @@ static double as_double(uint64_t bits)
 
 /* --- labels --- */
 
+static bool is_key(const struct tg_tag *t, const char *key)
+{
+    return t->key_len == strlen(key) && memcmp(t->key, key, t->key_len) == 0;
+}
+
 static enum tg_code read_label(const struct walk *w, const struct tg_wire_field *msg,
                                struct tg_tag *t, struct tg_err *err)
 {
@@ -350,230 +355,41 @@ static inline enum tg_code put_sample(struct walk *w, const uint8_t *msg, size_t
 
 /* --- native histograms --- */
 
-struct buckets { /* of one sign */
-    uint64_t n_deltas;
-    uint64_t n_in_spans;
-    int64_t first, end; /* indexes covered, when n_in_spans > 0 */
-    int64_t next;       /* while walking spans */
-    bool is_wide;
-};
-
-struct native {
-    struct tg_exp_histogram h;
-    struct buckets pos, neg;
-    uint64_t ms;
-    int32_t schema;
-    bool is_float, is_custom;
-};
-
-static enum tg_code read_span(const struct walk *w, const struct tg_wire_field *msg,
-                              int32_t *offset, uint32_t *len, struct tg_err *err)
+/* Counts a histogram that is bad on its own, and says of which series. */
+static enum tg_code reject_histogram(struct walk *w, const uint8_t *series, size_t series_len,
+                                     const struct tg_err *why, struct tg_err *err)
 {
-    struct tg_wire in = tg_wire_of(msg->data, msg->len);
-    *offset = 0;
-    *len = 0;
-    while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
-        if (f.tag == VARINT(1))
-            *offset = (int32_t)tg_unzigzag((uint32_t)f.num);
-        else if (f.tag == VARINT(2))
-            *len = (uint32_t)f.num;
-        else
-            TG_TRY(other_field(w, &f, 0x6, "histogram span", err));
-    }
+    struct tg_err e = *why;
+    struct tg_tags tags = {.n = 0};
+    char q[96];
+    const enum tg_code code = read_labels(w, series, series_len, LABELS, &tags, err);
+    for (uint32_t i = 0; code == TG_OK && i < tags.n; i++)
+        if (is_key(&tags.items[i], "__name__"))
+            (void)tg_fail(&e, why->code, "series %s: %s",
+                          tg_quote(q, sizeof(q), tags.items[i].value, tags.items[i].value_len),
+                          why->msg);
+    tg_arena_reset(&w->scratch);
+    if (code == TG_ERR_MALFORMED) return code;
+    tg_decode_reject(w->d, 1, &e);
     return TG_OK;
 }
 
-static enum tg_code count_span(const struct walk *w, const struct tg_wire_field *f,
-                               struct buckets *b, struct tg_err *err)
+static enum tg_code put_histogram(struct walk *w, const uint8_t *series, size_t series_len,
+                                  const struct tg_wire_field *f, struct tg_err *err)
 {
-    int32_t offset;
-    uint32_t len;
-    TG_TRY(read_span(w, f, &offset, &len, err));
-    if (b->is_wide) return TG_OK;
-    b->next += offset; /* stays small: is_wide ends it */
-    if (len == 0) return TG_OK;
-    if (b->n_in_spans == 0) b->first = b->next;
-    b->next += len;
-    b->n_in_spans += len;
-    b->end = b->next;
-    b->is_wide = b->end - b->first > TG_RW_MAX_BUCKETS || b->end - b->first < 0 ||
-                 b->next > INT32_MAX || b->next < INT32_MIN;
-    return TG_OK;
-}
-
-static enum tg_code count_deltas(const struct walk *w, const struct tg_wire_field *f, uint64_t *n,
-                                 struct tg_err *err)
-{
-    size_t in_field = 1;
-    if ((f->tag & 7) == TG_WIRE_BYTES && !tg_wire_count_varints(f->data, f->len, &in_field))
-        return malformed_at(w, f->start, "histogram: packed deltas are cut short", err);
-    *n += in_field;
-    return TG_OK;
-}
-
-static enum tg_code scan_histogram(const struct walk *w, const uint8_t *msg, size_t len,
-                                   struct native *out, struct tg_err *err)
-{
-    struct tg_wire in = tg_wire_of(msg, len);
-    while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
-        switch (f.tag) {
-        case VARINT(1): out->h.count = f.num; break;
-        case FIXED64(2): out->is_float = true; break;
-        case FIXED64(3): out->h.sum = as_double(f.num); break;
-        case VARINT(4): out->schema = (int32_t)tg_unzigzag((uint32_t)f.num); break;
-        case FIXED64(5): out->h.zero_threshold = as_double(f.num); break;
-        case VARINT(6): out->h.zero_count = f.num; break;
-        case FIXED64(7): out->is_float = true; break;
-        case BYTES(8): TG_TRY(count_span(w, &f, &out->neg, err)); break;
-        case VARINT(9):
-        case BYTES(9): TG_TRY(count_deltas(w, &f, &out->neg.n_deltas, err)); break;
-        case FIXED64(10):
-        case BYTES(10): out->is_float = true; break;
-        case BYTES(11): TG_TRY(count_span(w, &f, &out->pos, err)); break;
-        case VARINT(12):
-        case BYTES(12): TG_TRY(count_deltas(w, &f, &out->pos.n_deltas, err)); break;
-        case FIXED64(13):
-        case BYTES(13): out->is_float = true; break;
-        case VARINT(14): break; /* reset hint: the counts themselves show a reset */
-        case VARINT(15): out->ms = f.num; break;
-        case FIXED64(16):
-        case BYTES(16): out->is_custom = true; break;
-        default: TG_TRY(other_field(w, &f, 0x1fffe, "histogram", err));
-        }
-    }
-    return TG_OK;
-}
-
-/* The next delta of the fields `number`, packed or not. The scan has checked the bytes; a varint
- * over 10 bytes is the one thing it lets through. */
-struct delta_reader {
-    struct tg_wire fields;
-    const uint8_t *p, *end; /* in a packed field */
-    uint32_t number;
-};
-
-static bool next_delta(struct delta_reader *r, int64_t *out)
-{
-    uint64_t v;
-    while (r->p == r->end) {
-        struct tg_wire_field f;
-        if (r->fields.p == r->fields.end || !tg_wire_next(&r->fields, &f)) return false;
-        if (f.tag == VARINT(r->number)) {
-            *out = tg_unzigzag(f.num);
-            return true;
-        }
-        if (f.tag != BYTES(r->number)) continue;
-        r->p = f.data;
-        r->end = f.data + f.len;
-    }
-    if (!tg_varint_get(&r->p, r->end, &v)) return false;
-    *out = tg_unzigzag(v);
-    return true;
-}
-
-/* Spreads the deltas over a dense array. TG_ERR_INVALID when counts fall below zero, TG_ERR_NOMEM.
- */
-static enum tg_code fill_buckets(struct walk *w, const uint8_t *msg, size_t len, uint32_t spans,
-                                 const struct buckets *b, int32_t *offset, uint32_t *n,
-                                 const uint64_t **counts, struct tg_err *err)
-{
-    if (b->n_deltas != b->n_in_spans)
-        return tg_fail(err, TG_ERR_INVALID,
-                       "a native histogram has %llu bucket deltas for spans of %llu buckets",
-                       (unsigned long long)b->n_deltas, (unsigned long long)b->n_in_spans);
-    if (b->n_in_spans == 0) return TG_OK;
-    const uint32_t width = (uint32_t)(b->end - b->first);
-    uint64_t *dense = tg_arena_calloc(&w->batch->arena, width, sizeof(*dense));
-    if (!dense)
-        return tg_fail(err, TG_ERR_NOMEM,
-                       "out of memory: the batch's arena or the memory limit is used up");
-    struct delta_reader deltas = {.fields = tg_wire_of(msg, len), .number = spans + 1};
-    struct tg_wire in = tg_wire_of(msg, len);
-    int64_t index = 0;
-    int64_t count = 0;
-    while (in.p < in.end) {
-        struct tg_wire_field f;
-        int32_t gap;
-        uint32_t span;
-        if (!tg_wire_next(&in, &f)) break;
-        if (f.tag != BYTES(spans)) continue;
-        TG_TRY(read_span(w, &f, &gap, &span, err));
-        index += gap;
-        for (; span > 0; span--, index++) {
-            int64_t delta;
-            if (!next_delta(&deltas, &delta) || __builtin_add_overflow(count, delta, &count) ||
-                count < 0 || index < b->first || index >= b->end)
-                return tg_fail(err, TG_ERR_INVALID,
-                               "a native histogram's deltas or spans lead below zero");
-            dense[index - b->first] = (uint64_t)count;
-        }
-    }
-    *offset = (int32_t)b->first - 1; /* (base^(i-1), base^i] there, (base^i, base^(i+1)] here */
-    *n = width;
-    *counts = dense;
-    return TG_OK;
-}
-
-static enum tg_code check_native(const struct native *n, struct tg_err *err)
-{
-    if (n->is_float)
-        return tg_fail(err, TG_ERR_UNSUPPORTED, "native histograms of floats are not taken");
-    if (n->is_custom || n->schema == -53)
-        return tg_fail(err, TG_ERR_UNSUPPORTED,
-                       "native histograms with custom buckets are not taken");
-    if (n->schema < -4 || n->schema > 8)
-        return tg_fail(err, TG_ERR_INVALID, "a native histogram with schema %d, known are -4..8",
-                       n->schema);
-    if (n->pos.is_wide || n->neg.is_wide)
-        return tg_fail(err, TG_ERR_TOO_LARGE,
-                       "a native histogram whose spans reach over more than %d buckets",
-                       TG_RW_MAX_BUCKETS);
-    if (!(n->h.zero_threshold >= 0))
-        return tg_fail(err, TG_ERR_INVALID, "a native histogram's zero_threshold is %g",
-                       n->h.zero_threshold);
-    return TG_OK;
-}
-
-static enum tg_code put_histogram(struct walk *w, const uint8_t *msg, size_t len,
-                                  struct tg_err *err)
-{
-    struct native n = {.schema = 0};
+    struct tg_native n;
     struct tg_err e = {.code = TG_OK, .offset = TG_NO_OFFSET};
     int64_t ts_ns;
-    uint64_t sum_bits;
-    struct tg_exp_histogram *keep = NULL;
-    TG_TRY(scan_histogram(w, msg, len, &n, err));
+    const enum tg_code code = tg_native_decode(f->data, f->len, &w->batch->arena, &n, &e);
+    if (code == TG_ERR_MALFORMED) return malformed_at(w, n.bad, e.msg, err);
+    if (code != TG_OK) return reject_histogram(w, series, series_len, &e, err);
     if (!time_of(w, n.ms, &ts_ns)) return TG_OK;
-    memcpy(&sum_bits, &n.h.sum, 8);
-    const bool is_stale = sum_bits == TG_RW_STALE_NAN;
-    if (!is_stale) {
-        enum tg_code code = check_native(&n, &e);
-        if (code == TG_OK)
-            code = fill_buckets(w, msg, len, 11, &n.pos, &n.h.pos_offset, &n.h.n_pos, &n.h.pos, &e);
-        if (code == TG_OK)
-            code = fill_buckets(w, msg, len, 8, &n.neg, &n.h.neg_offset, &n.h.n_neg, &n.h.neg, &e);
-        if (code == TG_OK) keep = tg_arena_alloc(&w->batch->arena, sizeof(*keep));
-        if (code == TG_OK && !keep)
-            (void)tg_fail(&e, TG_ERR_NOMEM,
-                          "out of memory: the batch's arena or the memory limit is used up");
-        if (!keep) {
-            tg_decode_reject(w->d, 1, &e);
-            return TG_OK;
-        }
-        n.h.has_sum = true;
-        n.h.scale = n.schema;
-        *keep = n.h;
-    }
     TG_TRY(reserve_point(w, err));
     struct tg_point *p = push_point(w);
     p->ts_ns = ts_ns;
-    p->type = is_stale ? TG_VALUE_NONE : TG_VALUE_EXP_HISTOGRAM;
-    p->flags = is_stale ? TG_POINT_NO_VALUE : 0;
-    p->value.exp_histogram = keep;
+    p->type = n.type;
+    p->flags = n.flags;
+    p->value = n.value;
     return TG_OK;
 }
 
@@ -596,11 +412,6 @@ static bool hex_bytes(const struct tg_tag *t, uint8_t *out, size_t n)
         out[i] = (uint8_t)v;
     }
     return true;
-}
-
-static bool is_key(const struct tg_tag *t, const char *key)
-{
-    return t->key_len == strlen(key) && memcmp(t->key, key, t->key_len) == 0;
 }
 
 static enum tg_code keep_labels(struct walk *w, const struct tg_tags *tags, struct tg_exemplar *e,
@@ -762,7 +573,7 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
         struct tg_wire at = tg_wire_of(msg, len);
         struct tg_wire_field f;
         while (at.p < at.end && tg_wire_next(&at, &f))
-            if (f.tag == BYTES(HISTOGRAMS)) TG_TRY(put_histogram(w, f.data, f.len, err));
+            if (f.tag == BYTES(HISTOGRAMS)) TG_TRY(put_histogram(w, msg, len, &f, err));
     }
     const uint32_t n_points = b->n_points;
     if (UNLIKELY(has_exemplars)) TG_TRY(put_exemplars(w, msg, len, n_points > samples_at, err));

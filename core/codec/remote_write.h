@@ -13,10 +13,8 @@
 
 #include "core/base/buf.h"
 #include "core/codec/decode.h"
+#include "core/codec/native_histogram.h" /* TG_RW_STALE_NAN */
 #include "core/model/series.h"
-
-/* The NaN by which Prometheus says that a series ended. */
-#define TG_RW_STALE_NAN UINT64_C(0x7ff0000000000002)
 
 /* Appends the samples and native histograms of one WriteRequest (already decompressed) to d->batch.
  * Borrows `buf` until return.
@@ -24,20 +22,18 @@
  * The series is its labels: name from __name__, the other labels as tags of origin point, kind
  * unknown; native histograms of the same labels are a series of kind exponential histogram
  * (cumulative). Labels may come in any order; a label twice, an empty label name or a missing
- * __name__ rejects the points of that TimeSeries. Metadata is
- * skipped.
+ * __name__ rejects the points of that TimeSeries. Metadata is skipped.
  *
  * Exemplars go with the last point of their TimeSeries. In one without points (Prometheus sends
  * each exemplar so) they are a point of type TG_VALUE_EXEMPLARS, at the time of the newest, of the
  * histogram series of these labels if there is one, else of the series of the samples. Those that
  * cannot be used are counted in d->n_exemplars_*.
  *
- * Native histograms: integer ones with schema -4..8 become exponential histograms (scale = schema,
- * index - 1); float ones, custom buckets and spans wider than TG_RW_MAX_BUCKETS are rejected alone.
+ * Native histograms (native_histogram.h) are one series, whatever their schema and counts; bad ones
+ * are rejected alone.
  *
  * TG_ERR_MALFORMED with offset and TimeSeries index, TG_ERR_TOO_LARGE, TG_ERR_NOMEM: nothing is
  * added to the batch. */
-enum { TG_RW_MAX_BUCKETS = 8192 };
 TG_MUST_CHECK enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d,
                                         struct tg_err *err);
 
@@ -71,14 +67,14 @@ TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped,
  *   exemplars alone          no sample: the exemplars
  *   no value                 the stale marker (histograms: of le="+Inf", _count, _sum, and the
  *                            bounds that the point names; summaries alike with their quantiles)
- *   histogram                _bucket per bound and le="+Inf", _sum if known, _count
+ *   histogram                _bucket per bound and le="+Inf", _sum if known, _count; in a series of
+ *                            native histograms one with custom buckets
  *   summary                  one per quantile, _sum, _count
- *   exponential histogram    a native histogram, merged down to schema 8 when finer
+ *   exponential, float       a native histogram (native_histogram.h)
  * Times are cut to milliseconds. Exemplars go along (a histogram's with the bucket they fall in).
  *
- * TG_ERR_UNSUPPORTED: text, a value that does not fit the series' kind, an exponential histogram of
- * scale under -4 or whose count is not the sum of its buckets (Prometheus answers 500 to it). After
- * a failure `out` is as before. */
+ * TG_ERR_UNSUPPORTED: text, a value that does not fit the series' kind, a native
+ * histogram that Prometheus does not take. After a failure `out` is as before. */
 TG_MUST_CHECK enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared,
                                               uint32_t len, const struct tg_point *p);
 

@@ -21,8 +21,6 @@ enum {
 };
 
 enum {
-    MAX_SCHEMA = 8,
-    MIN_SCHEMA = -4,
     NS_PER_MS = 1000000,
     SAMPLE_MAX = 1 + 1 + 9 + 1 + TG_VARINT_MAX,
     EXEMPLAR_LABEL_CHARS = 128, /* OpenMetrics' limit, which Prometheus keeps to */
@@ -374,115 +372,17 @@ static enum tg_code append_exemplars(struct tg_buf *out, const uint8_t *labels, 
     return tg_wire_close(out, body);
 }
 
-/* Walks the buckets of one sign, merged down by 2^shift, as Prometheus indexes. */
-struct bucket_reader {
-    const uint64_t *counts;
-    uint32_t n, at;
-    int64_t offset;
-    unsigned shift;
-};
-
-/* The next bucket that is not empty. Counts that sum past 2^64 - 1 stay there. */
-static bool next_bucket(struct bucket_reader *r, int64_t *index, uint64_t *count)
-{
-    while (r->at < r->n) {
-        const int64_t merged = (r->offset + r->at) >> r->shift; /* floor, as >> is on GCC/Clang */
-        uint64_t sum = 0;
-        while (r->at < r->n && (r->offset + r->at) >> r->shift == merged)
-            if (__builtin_add_overflow(sum, r->counts[r->at++], &sum)) sum = UINT64_MAX;
-        if (sum == 0) continue;
-        *index = merged + 1;
-        *count = sum;
-        return true;
-    }
-    return false;
-}
-
-enum { GAP_MAX = 2 }; /* empty buckets written out rather than starting a span (4 bytes or so) */
-
-/* Spans into field `number`, deltas into the next. Two passes over the buckets, one for each. */
-static enum tg_code put_buckets(struct tg_buf *out, uint32_t number, const uint64_t *counts,
-                                uint32_t n, int32_t offset, unsigned shift)
-{
-    const struct bucket_reader start = {.counts = counts, .n = n, .offset = offset, .shift = shift};
-    struct bucket_reader r = start;
-    int64_t index;
-    uint64_t count;
-    if (!next_bucket(&r, &index, &count)) return TG_OK;
-    int64_t span_end = 0; /* of the span before; the first offset counts from 0 */
-    for (bool more = true; more;) {
-        const int64_t from = index;
-        int64_t end = index + 1;
-        while ((more = next_bucket(&r, &index, &count)) && index - end <= GAP_MAX) end = index + 1;
-        size_t span;
-        TG_TRY(tg_wire_open(out, number, &span));
-        TG_TRY(tg_buf_reserve(out, 32));
-        if (from != span_end) tg_wire_put_varint(out, 1, (uint32_t)tg_zigzag(from - span_end));
-        tg_wire_put_varint(out, 2, (uint64_t)(end - from));
-        TG_TRY(tg_wire_close(out, span));
-        span_end = end;
-    }
-    size_t deltas;
-    uint64_t before = 0;
-    int64_t end = INT64_MIN; /* after the bucket before */
-    r = start;
-    TG_TRY(tg_wire_open(out, number + 1, &deltas));
-    while (next_bucket(&r, &index, &count)) {
-        const bool is_near = end != INT64_MIN && index - end <= GAP_MAX;
-        for (; is_near && end < index; end++) {
-            TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX));
-            tg_buf_put_varint(out, tg_zigzag((int64_t)(0 - before)));
-            before = 0;
-        }
-        TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX));
-        tg_buf_put_varint(out, tg_zigzag((int64_t)(count - before)));
-        before = count;
-        end = index + 1;
-    }
-    return tg_wire_close(out, deltas);
-}
-
-/* Prometheus (2.42) answers 500 to a histogram whose count is not what its buckets hold, and a 500
- * is retried for ever: such a one must not be sent. Observations of NaN are in no bucket; they show
- * in the sum. */
-static bool is_consistent(const struct tg_exp_histogram *h)
-{
-    uint64_t sum = h->zero_count;
-    bool over = false;
-    for (uint32_t i = 0; i < h->n_pos; i++) over |= __builtin_add_overflow(sum, h->pos[i], &sum);
-    for (uint32_t i = 0; i < h->n_neg; i++) over |= __builtin_add_overflow(sum, h->neg[i], &sum);
-    return !over && (h->has_sum && isnan(h->sum) ? h->count >= sum : h->count == sum);
-}
-
+/* A native histogram, or the stale marker of one. */
 static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uint32_t len,
                                   const struct tg_point *p)
 {
-    /* of a histogram that ended all but sum and time is unset */
-    static const struct tg_exp_histogram none = {.count = 0};
-    const bool is_stale = p->type == TG_VALUE_NONE;
-    const struct tg_exp_histogram *h = is_stale ? &none : p->value.exp_histogram;
-    if (h->scale < MIN_SCHEMA || !is_consistent(h)) return TG_ERR_UNSUPPORTED;
-    const int32_t over = h->scale > MAX_SCHEMA ? h->scale - MAX_SCHEMA : 0;
-    const unsigned shift = over > 40 ? 40 : (unsigned)over; /* int32 indexes are 0 or -1 by then */
     size_t body;
     size_t histogram;
     TG_TRY(tg_wire_open(out, 1, &body));
     TG_TRY(tg_buf_append(out, labels, len));
     TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
     TG_TRY(tg_wire_open(out, HISTOGRAMS, &histogram));
-    TG_TRY(tg_buf_reserve(out, 96));
-    tg_wire_put_varint(out, 1, h->count);
-    tg_wire_put_fixed64(out, 3,
-                        is_stale     ? TG_RW_STALE_NAN
-                        : h->has_sum ? bits_of(h->sum)
-                                     : bits_of((double)NAN));
-    if (h->scale - over) tg_wire_put_varint(out, 4, (uint32_t)tg_zigzag(h->scale - over));
-    if (bits_of(h->zero_threshold)) tg_wire_put_double(out, 5, h->zero_threshold);
-    tg_wire_put_varint(out, 6, h->zero_count);
-    TG_TRY(put_buckets(out, 8, h->neg, h->n_neg, h->neg_offset, shift));
-    TG_TRY(put_buckets(out, 11, h->pos, h->n_pos, h->pos_offset, shift));
-    TG_TRY(tg_buf_reserve(out, 16));
-    tg_wire_put_varint(out, 15, (uint64_t)floor_ms(p->ts_ns));
+    TG_TRY(tg_native_encode(out, p, floor_ms(p->ts_ns)));
     TG_TRY(tg_wire_close(out, histogram));
     return tg_wire_close(out, body);
 }
@@ -655,7 +555,8 @@ static enum tg_code append_plain(struct tg_buf *out, const uint8_t *labels, uint
 {
     double v;
     if (p->type == TG_VALUE_NONE) return append_number(out, labels, len, p, TG_RW_STALE_NAN);
-    if (p->type == TG_VALUE_EXP_HISTOGRAM) return append_native(out, labels, len, p);
+    if (p->type == TG_VALUE_EXP_HISTOGRAM || p->type == TG_VALUE_FLOAT_HISTOGRAM)
+        return append_native(out, labels, len, p);
     if (p->type == TG_VALUE_EXEMPLARS) return append_exemplars(out, labels, len, p);
     if (!tg_point_as_double(p, &v)) return TG_ERR_UNSUPPORTED;
     return append_number(out, labels, len, p, bits_of(v));
@@ -666,9 +567,10 @@ static enum tg_code append_any(struct tg_buf *out, const uint8_t *prepared, uint
 {
     switch (len ? prepared[0] & FORM_MASK : 0xff) {
     case FORM_PLAIN: return append_plain(out, prepared + 1, len - 1, p);
-    case FORM_NATIVE:
-        return p->type == TG_VALUE_NONE ? append_native(out, prepared + 1, len - 1, p)
-                                        : append_plain(out, prepared + 1, len - 1, p);
+    case FORM_NATIVE: /* explicit buckets are custom ones there */
+        return p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM
+                   ? append_native(out, prepared + 1, len - 1, p)
+                   : append_plain(out, prepared + 1, len - 1, p);
     case FORM_COMPOSITE:
     case FORM_SUMMARY: return append_composite(out, prepared, len, p);
     default: return TG_ERR_UNSUPPORTED;

@@ -25,7 +25,10 @@
  *            chained: 0 residual of m | 10 scale(4) m | 11 gorilla XOR (window of the block)
  *   integers residual; restart: predict(1) value
  *   bool     1 bit            none     nothing
- *   others   varints in the large values section (zstd when that pays)
+ *   others   varints in the large values section (zstd when that pays); exemplars alone have no
+ *            value there
+ *
+ * Types are added at the end: a reader that does not know one takes the block for damaged.
  *
  * The residual is a delta or a delta of deltas, whichever was smaller of late for this series: both
  * sides keep the same count. It is written with tg_varbits (core/codec/delta.h).

@@ -1,4 +1,4 @@
-/* Histograms, exponential histograms, summaries, strings and exemplars inside a block. */
+/* Histograms, exponential and float histograms, summaries, strings and exemplars inside a block. */
 #include "core/log/block_impl.h"
 
 enum {
@@ -79,6 +79,32 @@ static enum tg_code put_exp_histogram(const struct tg_exp_histogram *h, struct t
     return put_counts(out, h->neg, h->n_neg);
 }
 
+static enum tg_code put_doubles(struct tg_buf *out, const double *v, uint32_t n)
+{
+    TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX + 8 * (size_t)n));
+    tg_buf_put_varint(out, n);
+    if (n) tg_buf_put(out, v, 8 * (size_t)n);
+    return TG_OK;
+}
+
+static enum tg_code put_float_histogram(const struct tg_float_histogram *h, struct tg_buf *out,
+                                        uint64_t *arena_bytes)
+{
+    TG_TRY(tg_buf_reserve(out, 3 * TG_VARINT_MAX + 32));
+    put_f64(out, h->count);
+    put_f64(out, h->zero_count);
+    put_f64(out, h->sum);
+    put_f64(out, h->zero_threshold);
+    tg_buf_put_varint(out, tg_zigzag(h->scale));
+    tg_buf_put_varint(out, tg_zigzag(h->pos_offset));
+    tg_buf_put_varint(out, tg_zigzag(h->neg_offset));
+    *arena_bytes += arena_size(1, sizeof(*h)) + arena_size(h->n_pos, 8) + arena_size(h->n_neg, 8) +
+                    arena_size(h->n_bounds, 8);
+    TG_TRY(put_doubles(out, h->pos, h->n_pos));
+    TG_TRY(put_doubles(out, h->neg, h->n_neg));
+    return put_doubles(out, h->bounds, h->n_bounds);
+}
+
 static enum tg_code put_summary(const struct tg_summary *s, struct tg_buf *out,
                                 uint64_t *arena_bytes)
 {
@@ -139,6 +165,9 @@ enum tg_code tg_large_encode(struct tg_large_state *s, const struct tg_point *p,
     case TG_VALUE_HISTOGRAM: code = put_histogram(s, p->value.histogram, out, arena_bytes); break;
     case TG_VALUE_EXP_HISTOGRAM:
         code = put_exp_histogram(p->value.exp_histogram, out, arena_bytes);
+        break;
+    case TG_VALUE_FLOAT_HISTOGRAM:
+        code = put_float_histogram(p->value.float_histogram, out, arena_bytes);
         break;
     case TG_VALUE_SUMMARY: code = put_summary(p->value.summary, out, arena_bytes); break;
     case TG_VALUE_STRING:
@@ -306,6 +335,46 @@ static enum tg_code get_exp_histogram(struct cut *c, struct tg_arena *arena,
     return TG_OK;
 }
 
+static enum tg_code get_doubles(struct cut *c, struct tg_arena *arena, const double **out,
+                                uint32_t *n_out)
+{
+    const uint32_t n = get_count(c, 8);
+    const uint8_t *raw = get_bytes(c, 8 * (uint64_t)n);
+    double *v = NULL;
+    if (c->bad) return TG_ERR_CORRUPT;
+    if (arena && n) {
+        v = tg_arena_alloc(arena, n * sizeof(*v));
+        if (!v) return TG_ERR_NOMEM;
+        memcpy(v, raw, n * sizeof(*v));
+    }
+    *out = v;
+    *n_out = n;
+    return TG_OK;
+}
+
+static enum tg_code get_float_histogram(struct cut *c, struct tg_arena *arena,
+                                        const struct tg_float_histogram **out)
+{
+    struct tg_float_histogram h = {0};
+    h.count = get_f64(c);
+    h.zero_count = get_f64(c);
+    h.sum = get_f64(c);
+    h.zero_threshold = get_f64(c);
+    h.scale = get_i32(c);
+    h.pos_offset = get_i32(c);
+    h.neg_offset = get_i32(c);
+    TG_TRY(get_doubles(c, arena, &h.pos, &h.n_pos));
+    TG_TRY(get_doubles(c, arena, &h.neg, &h.n_neg));
+    TG_TRY(get_doubles(c, arena, &h.bounds, &h.n_bounds));
+    if (arena) {
+        struct tg_float_histogram *copy = tg_arena_alloc(arena, sizeof(h));
+        if (!copy) return TG_ERR_NOMEM;
+        *copy = h;
+        *out = copy;
+    }
+    return TG_OK;
+}
+
 static enum tg_code get_summary(struct cut *c, struct tg_arena *arena,
                                 const struct tg_summary **out)
 {
@@ -398,6 +467,9 @@ enum tg_code tg_large_decode(struct tg_large_state *s, struct tg_point *p, bool 
     case TG_VALUE_HISTOGRAM: code = get_histogram(s, &c, arena, &p->value.histogram); break;
     case TG_VALUE_EXP_HISTOGRAM:
         code = get_exp_histogram(&c, arena, &p->value.exp_histogram);
+        break;
+    case TG_VALUE_FLOAT_HISTOGRAM:
+        code = get_float_histogram(&c, arena, &p->value.float_histogram);
         break;
     case TG_VALUE_SUMMARY: code = get_summary(&c, arena, &p->value.summary); break;
     case TG_VALUE_STRING:

@@ -105,6 +105,17 @@ static const struct tg_exp_histogram *copy_exp_histogram(struct copier *c,
     return h;
 }
 
+static const struct tg_float_histogram *copy_float_histogram(struct copier *c,
+                                                             const struct tg_float_histogram *from)
+{
+    struct tg_float_histogram *h = copy(c, from, 1, sizeof(*h));
+    if (!h) return NULL;
+    h->pos = copy(c, from->pos, from->n_pos, sizeof(*h->pos));
+    h->neg = copy(c, from->neg, from->n_neg, sizeof(*h->neg));
+    h->bounds = copy(c, from->bounds, from->n_bounds, sizeof(*h->bounds));
+    return h;
+}
+
 static const struct tg_summary *copy_summary(struct copier *c, const struct tg_summary *from)
 {
     struct tg_summary *s = copy(c, from, 1, sizeof(*s));
@@ -145,6 +156,9 @@ enum tg_code tg_batch_copy_point(struct tg_batch *to, const struct tg_point *p)
     case TG_VALUE_EXP_HISTOGRAM:
         q.value.exp_histogram = copy_exp_histogram(&c, p->value.exp_histogram);
         break;
+    case TG_VALUE_FLOAT_HISTOGRAM:
+        q.value.float_histogram = copy_float_histogram(&c, p->value.float_histogram);
+        break;
     case TG_VALUE_SUMMARY: q.value.summary = copy_summary(&c, p->value.summary); break;
     case TG_VALUE_STRING: q.value.string = copy_string(&c, p->value.string); break;
     default: break;
@@ -153,6 +167,12 @@ enum tg_code tg_batch_copy_point(struct tg_batch *to, const struct tg_point *p)
     if (c.code != TG_OK) return c.code; /* what was copied leaves with the batch */
     *tg_batch_push(to) = q;
     return TG_OK;
+}
+
+const char *tg_reset_hint_name(uint8_t flags)
+{
+    static const char *const names[] = {NULL, "yes", "no", "gauge"};
+    return names[(flags & TG_POINT_RESET_MASK) >> TG_POINT_RESET_SHIFT];
 }
 
 /* --- comparison ------------------------------------------------------------------------------ */
@@ -205,6 +225,18 @@ static bool same_exp_histogram(const struct tg_exp_histogram *a, const struct tg
            same_bytes(a->neg, b->neg, a->n_neg * sizeof(*a->neg));
 }
 
+static bool same_float_histogram(const struct tg_float_histogram *a,
+                                 const struct tg_float_histogram *b)
+{
+    return same_bits(a->count, b->count) && same_bits(a->zero_count, b->zero_count) &&
+           same_bits(a->sum, b->sum) && same_bits(a->zero_threshold, b->zero_threshold) &&
+           a->scale == b->scale && a->pos_offset == b->pos_offset &&
+           a->neg_offset == b->neg_offset && a->n_pos == b->n_pos && a->n_neg == b->n_neg &&
+           a->n_bounds == b->n_bounds && same_bytes(a->pos, b->pos, a->n_pos * sizeof(*a->pos)) &&
+           same_bytes(a->neg, b->neg, a->n_neg * sizeof(*a->neg)) &&
+           same_bytes(a->bounds, b->bounds, a->n_bounds * sizeof(*a->bounds));
+}
+
 static bool same_summary(const struct tg_summary *a, const struct tg_summary *b)
 {
     /* struct tg_quantile is two doubles without padding: bytes are bits. */
@@ -245,6 +277,8 @@ bool tg_point_equal(const struct tg_point *a, const struct tg_point *b)
     case TG_VALUE_HISTOGRAM: return same_histogram(a->value.histogram, b->value.histogram);
     case TG_VALUE_EXP_HISTOGRAM:
         return same_exp_histogram(a->value.exp_histogram, b->value.exp_histogram);
+    case TG_VALUE_FLOAT_HISTOGRAM:
+        return same_float_histogram(a->value.float_histogram, b->value.float_histogram);
     case TG_VALUE_SUMMARY: return same_summary(a->value.summary, b->value.summary);
     case TG_VALUE_STRING: return same_string(a->value.string, b->value.string);
     default: return a->value.u64 == b->value.u64; /* doubles by their bits, too */

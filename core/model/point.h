@@ -36,7 +36,8 @@ enum tg_value_type {
     TG_VALUE_STRING = 8,    /* Influx string fields */
     TG_VALUE_EXEMPLARS = 9, /* no value of its own, only exemplars (at least one): remote write
                                sends each exemplar in a TimeSeries without samples */
-    TG_VALUE_TYPES = 10
+    TG_VALUE_FLOAT_HISTOGRAM = 10, /* a native histogram of Prometheus that counts in floats */
+    TG_VALUE_TYPES = 11
 };
 
 /* Point flags. */
@@ -45,6 +46,14 @@ enum {
      * the sender says which buckets or quantiles ended, TG_VALUE_HISTOGRAM or TG_VALUE_SUMMARY, of
      * which only the bounds and the quantiles mean anything. */
     TG_POINT_NO_VALUE = 1,
+
+    /* What a native histogram says of counter resets, two bits (Prometheus' CounterResetHint):
+     * nothing, there was one, there was none, or that it is a gauge, which has none. */
+    TG_POINT_RESET_SHIFT = 1,
+    TG_POINT_RESET_YES = 1 << TG_POINT_RESET_SHIFT,
+    TG_POINT_RESET_NO = 2 << TG_POINT_RESET_SHIFT,
+    TG_POINT_RESET_GAUGE = 3 << TG_POINT_RESET_SHIFT,
+    TG_POINT_RESET_MASK = TG_POINT_RESET_GAUGE,
 };
 
 /* Explicit-bucket histogram (OTLP HistogramDataPoint). n_buckets is n_bounds + 1, or 0 when no
@@ -68,6 +77,18 @@ struct tg_exp_histogram {
     int32_t pos_offset, neg_offset;
     uint32_t n_pos, n_neg;
     const uint64_t *pos, *neg; /* counts per bucket */
+};
+
+/* Native histogram whose counts are floats (recording rules make them): exponential buckets as
+ * above, or, with scale TG_SCALE_CUSTOM, n_bounds explicit ones and n_pos = n_bounds + 1. */
+enum { TG_SCALE_CUSTOM = -53 };
+struct tg_float_histogram {
+    double count, zero_count, sum, zero_threshold;
+    int32_t scale;
+    int32_t pos_offset, neg_offset;
+    uint32_t n_pos, n_neg, n_bounds;
+    const double *pos, *neg; /* counts per bucket */
+    const double *bounds;
 };
 
 struct tg_quantile {
@@ -107,6 +128,7 @@ union tg_value {
     uint64_t u64;
     const struct tg_histogram *histogram;
     const struct tg_exp_histogram *exp_histogram;
+    const struct tg_float_histogram *float_histogram;
     const struct tg_summary *summary;
     const struct tg_string *string;
 };
@@ -166,6 +188,9 @@ static inline uint8_t tg_point_value_type(const struct tg_point *p)
 {
     return p->flags & TG_POINT_NO_VALUE ? (uint8_t)TG_VALUE_NONE : p->type;
 }
+
+/* The reset hint in a point's flags: "yes", "no", "gauge"; NULL = nothing is said. */
+const char *tg_reset_hint_name(uint8_t flags);
 
 /* The value as double for backends that know only that; false for types without one (histograms,
  * strings). */

@@ -130,6 +130,23 @@ static json_t *exp_histogram_json(const struct tg_exp_histogram *h)
     return o;
 }
 
+static json_t *float_histogram_json(const struct tg_float_histogram *h)
+{
+    json_t *o = json_object();
+    (void)json_object_set_new(o, "count", number(h->count));
+    (void)json_object_set_new(o, "sum", number(h->sum));
+    (void)json_object_set_new(o, "scale", json_integer(h->scale));
+    (void)json_object_set_new(o, "zero_count", number(h->zero_count));
+    (void)json_object_set_new(o, "zero_threshold", number(h->zero_threshold));
+    (void)json_object_set_new(o, "positive_offset", json_integer(h->pos_offset));
+    (void)json_object_set_new(o, "positive_counts", numbers(h->pos, h->n_pos));
+    (void)json_object_set_new(o, "negative_offset", json_integer(h->neg_offset));
+    (void)json_object_set_new(o, "negative_counts", numbers(h->neg, h->n_neg));
+    if (h->scale == TG_SCALE_CUSTOM)
+        (void)json_object_set_new(o, "bounds", numbers(h->bounds, h->n_bounds));
+    return o;
+}
+
 static json_t *summary_json(const struct tg_summary *s)
 {
     json_t *o = json_object();
@@ -164,8 +181,9 @@ static json_t *string_json(const struct tg_string *s)
 static void set_value(json_t *line, const struct tg_point *p)
 {
     static const char *const types[TG_VALUE_TYPES] = {
-        "double",    "int64",         "uint64",  "bool",   "none",
-        "histogram", "exp_histogram", "summary", "string", "exemplars",
+        "double", "int64",     "uint64",          "bool",
+        "none",   "histogram", "exp_histogram",   "summary",
+        "string", "exemplars", "float_histogram",
     };
     json_t *v = NULL;
     const uint8_t type = tg_point_value_type(p);
@@ -178,6 +196,7 @@ static void set_value(json_t *line, const struct tg_point *p)
     case TG_VALUE_EXEMPLARS: v = json_null(); break;
     case TG_VALUE_HISTOGRAM: v = histogram_json(p->value.histogram); break;
     case TG_VALUE_EXP_HISTOGRAM: v = exp_histogram_json(p->value.exp_histogram); break;
+    case TG_VALUE_FLOAT_HISTOGRAM: v = float_histogram_json(p->value.float_histogram); break;
     case TG_VALUE_SUMMARY: v = summary_json(p->value.summary); break;
     case TG_VALUE_STRING: v = string_json(p->value.string); break;
     case TG_VALUE_TYPES: break;
@@ -279,19 +298,17 @@ static enum tg_code make_room(const struct tg_dead_letters *d, size_t len, struc
     return TG_OK;
 }
 
-/* The line that jansson made and the exemplars, in the form they have in Parquet files: jansson
- * takes no NUL in the name of a label. */
+/* The line that jansson made, and what not every point has. Exemplars are in the form they have in
+ * Parquet files: jansson takes no NUL in the name of a label. */
 static enum tg_code put_line(struct tg_buf *out, const char *text, const struct tg_point *p)
 {
-    static const char name[] = ",\"exemplars\":";
-    const size_t len = strlen(text);
-    if (!p->exemplars || !p->exemplars->n) {
-        TG_TRY(tg_buf_append(out, text, len));
-        return tg_buf_append(out, "\n", 1);
+    const char *hint = tg_reset_hint_name(p->flags);
+    TG_TRY(tg_buf_append(out, text, strlen(text) - 1)); /* without the closing brace */
+    if (hint) TG_TRY(tg_buf_printf(out, ",\"reset_hint\":\"%s\"", hint));
+    if (p->exemplars && p->exemplars->n) {
+        TG_TRY(tg_buf_printf(out, ",\"exemplars\":"));
+        TG_TRY(tg_pq_exemplars_encode(p->exemplars, out));
     }
-    TG_TRY(tg_buf_append(out, text, len - 1)); /* without the closing brace */
-    TG_TRY(tg_buf_append(out, name, sizeof(name) - 1));
-    TG_TRY(tg_pq_exemplars_encode(p->exemplars, out));
     return tg_buf_append(out, "}\n", 2);
 }
 

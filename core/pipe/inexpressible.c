@@ -25,6 +25,7 @@ enum tg_inexpressible_kind tg_inexpressible_kind_of(const struct tg_point *p)
     case TG_VALUE_STRING: return TG_INEXPRESSIBLE_TEXT;
     case TG_VALUE_HISTOGRAM:
     case TG_VALUE_EXP_HISTOGRAM:
+    case TG_VALUE_FLOAT_HISTOGRAM:
     case TG_VALUE_SUMMARY: return TG_INEXPRESSIBLE_HISTOGRAM;
     default: return TG_INEXPRESSIBLE_OTHER;
     }

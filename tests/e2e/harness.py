@@ -488,5 +488,24 @@ def write_request(series):
     return snappy_literal(out)
 
 
+def zigzag(n):
+    return (n << 1) ^ (n >> 63)
+
+
+def native_histogram(ms, count, buckets, schema=0, sum=0.0, hint=0, bounds=()):
+    """One native histogram (field 4 of a TimeSeries): buckets from index 0 on, floats when count is one."""
+    is_float = isinstance(count, float)
+    body = field(2 if is_float else 1, count) + field(3, sum) + field(4, zigzag(schema) & 0xffffffff)
+    body += field(7, 0.0) if is_float else field(6, 0)
+    if buckets:
+        body += field(11, field(1, 0) + field(2, len(buckets)))
+        body += (field(13, b"".join(struct.pack("<d", b) for b in buckets)) if is_float else
+                 field(12, b"".join(varint(zigzag(b - a)) for a, b in zip([0] + buckets, buckets))))
+    body += field(14, hint) + field(15, ms)
+    if bounds:
+        body += field(16, b"".join(struct.pack("<d", b) for b in bounds))
+    return field(4, body)
+
+
 RW_HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy",
               "X-Prometheus-Remote-Write-Version": "0.1.0"}

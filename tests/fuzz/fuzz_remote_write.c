@@ -60,8 +60,41 @@ static uint64_t bits_of(double v)
     return bits;
 }
 
+/* As same_side; an empty bucket may be -0. */
+static bool same_floats(int32_t a_offset, const double *a, uint32_t n_a, int32_t b_offset,
+                        const double *b, uint32_t n_b)
+{
+    int64_t first = a_offset < b_offset ? a_offset : b_offset;
+    const int64_t a_end = (int64_t)a_offset + n_a;
+    const int64_t b_end = (int64_t)b_offset + n_b;
+    if (n_a == 0) first = b_offset;
+    if (n_b == 0) first = a_offset;
+    if (n_b && (b_offset < a_offset || b_end > a_end)) return false; /* what is sent is trimmed */
+    for (int64_t i = first; i < a_end; i++) {
+        const double x = i >= a_offset ? a[i - a_offset] : 0;
+        const double y = i >= b_offset && i < b_end ? b[i - b_offset] : 0;
+        if (bits_of(x) != bits_of(y) && !(x == 0 && y == 0)) return false;
+    }
+    return true;
+}
+
+static bool same_float_histogram(const struct tg_float_histogram *x,
+                                 const struct tg_float_histogram *y)
+{
+    return bits_of(x->count) == bits_of(y->count) &&
+           bits_of(x->zero_count) == bits_of(y->zero_count) && bits_of(x->sum) == bits_of(y->sum) &&
+           x->scale == y->scale && bits_of(x->zero_threshold) == bits_of(y->zero_threshold) &&
+           x->n_bounds == y->n_bounds &&
+           (x->n_bounds == 0 || memcmp(x->bounds, y->bounds, 8 * (size_t)x->n_bounds) == 0) &&
+           same_floats(x->pos_offset, x->pos, x->n_pos, y->pos_offset, y->pos, y->n_pos) &&
+           same_floats(x->neg_offset, x->neg, x->n_neg, y->neg_offset, y->neg, y->n_neg);
+}
+
 static bool same_value(const struct tg_point *a, const struct tg_point *b)
 {
+    if (a->type == TG_VALUE_FLOAT_HISTOGRAM && b->type == a->type)
+        return a->ts_ns == b->ts_ns && a->flags == b->flags &&
+               same_float_histogram(a->value.float_histogram, b->value.float_histogram);
     if (a->type != TG_VALUE_EXP_HISTOGRAM || b->type != a->type) {
         /* labels of exemplars are renamed and cut */
         struct tg_point p = *a;
@@ -71,9 +104,9 @@ static bool same_value(const struct tg_point *a, const struct tg_point *b)
     }
     const struct tg_exp_histogram *x = a->value.exp_histogram;
     const struct tg_exp_histogram *y = b->value.exp_histogram;
-    return a->ts_ns == b->ts_ns && x->count == y->count && x->zero_count == y->zero_count &&
-           bits_of(x->sum) == bits_of(y->sum) && x->scale == y->scale &&
-           bits_of(x->zero_threshold) == bits_of(y->zero_threshold) &&
+    return a->ts_ns == b->ts_ns && a->flags == b->flags && x->count == y->count &&
+           x->zero_count == y->zero_count && bits_of(x->sum) == bits_of(y->sum) &&
+           x->scale == y->scale && bits_of(x->zero_threshold) == bits_of(y->zero_threshold) &&
            same_side(trim(x->pos_offset, x->pos, x->n_pos),
                      trim(y->pos_offset, y->pos, y->n_pos)) &&
            same_side(trim(x->neg_offset, x->neg, x->n_neg), trim(y->neg_offset, y->neg, y->n_neg));
@@ -98,10 +131,6 @@ static void check_round_trip(struct tg_decode_fixture *f)
         if (code != TG_OK) continue;
         const enum tg_code written =
             tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, items[i].point);
-        if (written == TG_ERR_UNSUPPORTED) { /* counts that do not add up */
-            check(items[i].point->type == TG_VALUE_EXP_HISTOGRAM && out.len == 0);
-            continue;
-        }
         check(written == TG_OK);
         struct tg_decode_fixture g;
         tg_decode_fixture_init(&g, NULL);

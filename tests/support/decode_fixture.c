@@ -104,6 +104,16 @@ static void put_value(struct tg_buf *b, const struct tg_point *p)
         put_bucket_list(b, "", h->neg, h->n_neg);
         break;
     }
+    case TG_VALUE_FLOAT_HISTOGRAM: {
+        const struct tg_float_histogram *h = p->value.float_histogram;
+        code = tg_buf_printf(b, " f:%.17g scale=%d zero=%.17g<%.17g sum=%.17g +%d", h->count,
+                             h->scale, h->zero_count, h->zero_threshold, h->sum, h->pos_offset);
+        for (uint32_t i = 0; i < h->n_pos; i++) put_optional(b, "p", true, h->pos[i]);
+        must(tg_buf_printf(b, " -%d", h->neg_offset) == TG_OK, "text");
+        for (uint32_t i = 0; i < h->n_neg; i++) put_optional(b, "n", true, h->neg[i]);
+        for (uint32_t i = 0; i < h->n_bounds; i++) put_optional(b, "<", true, h->bounds[i]);
+        break;
+    }
     case TG_VALUE_SUMMARY: {
         const struct tg_summary *s = p->value.summary;
         code = tg_buf_printf(b, " s:%llu sum=%.17g", (unsigned long long)s->count, s->sum);
@@ -158,6 +168,8 @@ const char *tg_decode_text(struct tg_decode_fixture *f)
                            temporalities[d.temporality], (int)d.unit_len, d.unit) == TG_OK,
              "text");
         put_value(b, p);
+        const char *hint = tg_reset_hint_name(p->flags);
+        if (hint) must(tg_buf_printf(b, " reset=%s", hint) == TG_OK, "text");
         must(tg_buf_printf(b, " @%lld", (long long)p->ts_ns) == TG_OK, "text");
         if (p->start_ns)
             must(tg_buf_printf(b, " start=%lld", (long long)p->start_ns) == TG_OK, "text");

@@ -138,6 +138,13 @@ static uint64_t *counts(struct lf *f, struct tg_batch *b, uint32_t n)
     return c;
 }
 
+static double *floats(struct lf *f, struct tg_batch *b, uint32_t n)
+{
+    double *v = must(tg_arena_alloc(&b->arena, n * sizeof(*v) + 1));
+    for (uint32_t i = 0; i < n; i++) v[i] = odd_double(f);
+    return v;
+}
+
 static void put_string(struct lf *f, struct tg_batch *b, struct tg_string *s)
 {
     char text[64];
@@ -187,6 +194,25 @@ static void put_large(struct lf *f, struct tg_batch *b, struct tg_point *p)
         h->pos = counts(f, b, h->n_pos);
         h->neg = counts(f, b, h->n_neg);
         p->value.exp_histogram = h;
+        break;
+    }
+    case TG_VALUE_FLOAT_HISTOGRAM: {
+        struct tg_float_histogram *h = must(tg_arena_calloc(&b->arena, 1, sizeof(*h)));
+        h->count = odd_double(f);
+        h->zero_count = odd_double(f);
+        h->sum = odd_double(f);
+        h->zero_threshold = odd_double(f);
+        h->scale = lf_rnd(f) % 3 ? (int32_t)(lf_rnd(f) % 13) - 4 : TG_SCALE_CUSTOM;
+        h->pos_offset = (int32_t)lf_rnd(f);
+        h->neg_offset = (int32_t)(lf_rnd(f) % 100);
+        h->n_pos = (uint32_t)(lf_rnd(f) % 9);
+        h->n_neg = (uint32_t)(lf_rnd(f) % 3);
+        h->n_bounds = h->scale == TG_SCALE_CUSTOM ? 5 : 0;
+        h->pos = floats(f, b, h->n_pos);
+        h->neg = floats(f, b, h->n_neg);
+        h->bounds = h->n_bounds ? bounds : NULL;
+        p->flags = (uint8_t)(lf_rnd(f) % 4 << TG_POINT_RESET_SHIFT);
+        p->value.float_histogram = h;
         break;
     }
     case TG_VALUE_SUMMARY: {

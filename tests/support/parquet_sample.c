@@ -248,6 +248,29 @@ static void add_exp_histograms(struct tg_sample *s, int64_t t)
         struct tg_point *p = &tg_sample_add(s, series, len, t + i, TG_VALUE_EXP_HISTOGRAM)->point;
         p->value.exp_histogram = h;
     }
+    /* native histograms of Prometheus: the same series, floats and custom buckets, reset hints */
+    for (unsigned i = 0; i < 5; i++) {
+        struct tg_float_histogram *h = alloc(s, sizeof(*h));
+        double *counts = alloc(s, 8 * sizeof(*counts));
+        for (unsigned k = 0; k < 8; k++) counts[k] = k == 3 ? from_bits(odd_bits[i]) : k * 0.25;
+        *h = (struct tg_float_histogram){.count = from_bits(odd_bits[4 - i]),
+                                         .zero_count = i * 0.5,
+                                         .sum = i ? -1.5 : from_bits(odd_bits[1]),
+                                         .zero_threshold = i * 1e-9,
+                                         .scale = i > 2 ? TG_SCALE_CUSTOM : (int32_t)i - 4,
+                                         .pos_offset = i == 1 ? INT32_MIN : 0,
+                                         .neg_offset = (int32_t)i,
+                                         .n_pos = i == 4 ? 1 : 8,
+                                         .n_neg = i < 2 ? i * 3 : 0,
+                                         .n_bounds = i == 3 ? 7 : 0,
+                                         .pos = counts,
+                                         .neg = counts,
+                                         .bounds = counts};
+        struct tg_point *p =
+            &tg_sample_add(s, series, len, t + 3 + i, TG_VALUE_FLOAT_HISTOGRAM)->point;
+        p->flags = (uint8_t)(i % 4 << TG_POINT_RESET_SHIFT);
+        p->value.float_histogram = h;
+    }
 }
 
 static void add_summaries(struct tg_sample *s, int64_t t)
@@ -405,6 +428,10 @@ enum tg_code tg_sample_print(const struct tg_series_desc *d, const struct tg_poi
     const struct tg_histogram *h = is_h ? p->value.histogram : &no_h;
     const struct tg_exp_histogram *e = is_e ? p->value.exp_histogram : &no_e;
     const struct tg_summary *m = is_m ? p->value.summary : &no_m;
+    static const struct tg_float_histogram no_f;
+    const bool is_f = p->type == TG_VALUE_FLOAT_HISTOGRAM;
+    const struct tg_float_histogram *x = is_f ? p->value.float_histogram : &no_f;
+    const bool is_custom = is_f && x->scale == TG_SCALE_CUSTOM;
     const char *kind = tg_kind_name((enum tg_kind)d->kind);
     const char *temporality = d->temporality == TG_TEMPORALITY_DELTA ? "delta" : "cumulative";
     char origins[128];
@@ -439,18 +466,20 @@ enum tg_code tg_sample_print(const struct tg_series_desc *d, const struct tg_poi
     TG_TRY(f64(out, "sum",
                is_h   ? h->sum
                : is_m ? m->sum
+               : is_f ? x->sum
                       : e->sum,
-               is_m || h->has_sum || e->has_sum));
+               is_m || is_f || h->has_sum || e->has_sum));
     TG_TRY(f64(out, "min", is_h ? h->min : e->min, h->has_min || e->has_min));
     TG_TRY(f64(out, "max", is_h ? h->max : e->max, h->has_max || e->has_max));
-    TG_TRY(list(out, "bounds", bits_of(h->bounds), h->n_bounds, 1, true, is_h));
+    TG_TRY(list(out, "bounds", bits_of(is_f ? x->bounds : h->bounds),
+                is_f ? x->n_bounds : h->n_bounds, 1, true, is_h || is_custom));
     TG_TRY(list(out, "bucket_counts", h->buckets, h->n_buckets, 1, false, is_h));
-    TG_TRY(i64(out, "scale", e->scale, is_e));
+    TG_TRY(i64(out, "scale", is_f ? x->scale : e->scale, is_e || is_f));
     TG_TRY(u64(out, "zero_count", e->zero_count, is_e));
-    TG_TRY(f64(out, "zero_threshold", e->zero_threshold, is_e));
-    TG_TRY(i64(out, "positive_offset", e->pos_offset, is_e));
+    TG_TRY(f64(out, "zero_threshold", is_f ? x->zero_threshold : e->zero_threshold, is_e || is_f));
+    TG_TRY(i64(out, "positive_offset", is_f ? x->pos_offset : e->pos_offset, is_e || is_f));
     TG_TRY(list(out, "positive_counts", e->pos, e->n_pos, 1, false, is_e));
-    TG_TRY(i64(out, "negative_offset", e->neg_offset, is_e));
+    TG_TRY(i64(out, "negative_offset", is_f ? x->neg_offset : e->neg_offset, is_e || is_f));
     TG_TRY(list(out, "negative_counts", e->neg, e->n_neg, 1, false, is_e));
     const uint64_t *q = bits_of(m->quantiles);
     TG_TRY(list(out, "quantiles", q, m->n_quantiles, 2, true, is_m));
@@ -466,5 +495,9 @@ enum tg_code tg_sample_print(const struct tg_series_desc *d, const struct tg_poi
     } else {
         TG_TRY(hex(out, "exemplars", "", 0, true));
     }
+    TG_TRY(f64(out, "count_float", x->count, is_f));
+    TG_TRY(f64(out, "zero_count_float", x->zero_count, is_f));
+    TG_TRY(list(out, "positive_counts_float", bits_of(x->pos), x->n_pos, 1, true, is_f));
+    TG_TRY(list(out, "negative_counts_float", bits_of(x->neg), x->n_neg, 1, true, is_f));
     return tg_buf_append(out, "}\n", 2);
 }

@@ -142,6 +142,31 @@ remote_write:
         g.ledger("prom")
         self.assertEqual(g.dead_letters("prom"), [])
 
+    def test_native_histograms_go_through(self):
+        p = prometheus(self, extra=["--enable-feature=native-histograms"])
+        g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{p.port}/api/v1/write" }}').start()
+
+        def send(name, *args, **kw):
+            labels = field(1, field(1, "__name__") + field(2, name))
+            return g.post("/api/v1/write", snappy_literal(field(1, labels + native_histogram(NOW * 1000, *args, **kw))), RW_HEADERS)
+
+        self.assertEqual(send("nh_int", 3, [1, 2], sum=1.5).status, 204)
+        self.assertEqual(send("nh_gauge", 4, [4], sum=2.5, hint=3).status, 204)
+        self.assertEqual(send("nh_float", 1.5, [0.5, 0.25], sum=3.5, schema=3).status, 204)
+        bad = send("nh_bad", 99, [1, 1])
+        self.assertEqual(bad.status, 400)
+        self.assertIn('series "nh_bad": a native histogram\'s count is 99, but its buckets hold 2', bad.text)
+        g.wait_delivered("prom", 3)
+
+        def value(expression):
+            q = urllib.parse.urlencode({"query": expression, "time": NOW + 1})
+            result = request("GET", p.port, "/api/v1/query?" + q).json()["data"]["result"]
+            return float(result[0]["value"][1]) if result else None
+
+        for name, count, total in [("nh_int", 3, 1.5), ("nh_gauge", 4, 2.5), ("nh_float", 1.5, 3.5)]:
+            self.assertEqual((value(f"histogram_count({name})"), value(f"histogram_sum({name})")), (count, total), name)
+        self.assertEqual(g.dead_letters("prom"), [])
+
     def test_prometheus_as_target_and_out_of_bounds_as_dead_letters(self):
         p = prometheus(self, out_of_order="0s")
         g = Gateway(self, f'prom = {{ type = "prometheus", url = "http://127.0.0.1:{p.port}/api/v1/write" }}').start()

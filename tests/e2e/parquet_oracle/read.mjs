@@ -34,7 +34,8 @@ const columns = (f) => ({
   count: f.int, sum: f.f64, min: f.f64, max: f.f64, bounds: list(f.f64), bucket_counts: list(f.int),
   scale: f.int, zero_count: f.int, zero_threshold: f.f64, positive_offset: f.int, positive_counts: list(f.int),
   negative_offset: f.int, negative_counts: list(f.int), quantiles: list(f.f64), quantile_values: list(f.f64),
-  flags: f.int, exemplars: f.str,
+  flags: f.int, exemplars: f.str, count_float: f.f64, zero_count_float: f.f64,
+  positive_counts_float: list(f.f64), negative_counts_float: list(f.f64),
 });
 
 const times = ["time", "start_time"];

@@ -97,6 +97,21 @@ static const struct tg_histogram histogram = {.count = 6,
                                               .buckets = buckets};
 static const struct tg_exp_histogram exp_histogram = {
     .count = 7, .scale = -2, .zero_count = 1, .pos_offset = -3, .n_pos = 3, .pos = buckets};
+static const double floats[] = {0.5, NAN};
+static const struct tg_float_histogram float_histogram = {.count = 2.5,
+                                                          .sum = 1,
+                                                          .scale = 3,
+                                                          .zero_count = 0.25,
+                                                          .pos_offset = -3,
+                                                          .n_pos = 2,
+                                                          .pos = floats};
+static const struct tg_float_histogram custom_histogram = {.count = 2.5,
+                                                           .sum = 1,
+                                                           .scale = TG_SCALE_CUSTOM,
+                                                           .n_pos = 2,
+                                                           .n_bounds = 1,
+                                                           .pos = floats,
+                                                           .bounds = bounds};
 static const struct tg_quantile quantiles[] = {{0.5, 1.5}, {0.99, NAN}};
 static const struct tg_summary summary = {
     .count = 3, .sum = 9, .n_quantiles = 2, .quantiles = quantiles};
@@ -139,6 +154,16 @@ static const struct {
      "summary",
      "{\"count\":3,\"sum\":9,\"quantiles\":[{\"quantile\":0.5,\"value\":1.5},{\"quantile\":0.99,"
      "\"value\":\"NaN\"}]}"},
+    {{.ts_ns = 1, .type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &float_histogram},
+     "float_histogram",
+     "{\"count\":2.5,\"sum\":1,\"scale\":3,\"zero_count\":0.25,\"zero_threshold\":0,\"positive\":{"
+     "\"offset\":-3,\"buckets\":[0.5,\"NaN\"]},\"negative\":{\"offset\":0,\"buckets\":[]}}"},
+    {{.ts_ns = 1,
+      .type = TG_VALUE_FLOAT_HISTOGRAM,
+      .flags = TG_POINT_RESET_GAUGE,
+      .value.float_histogram = &custom_histogram},
+     "float_histogram",
+     "{\"count\":2.5,\"sum\":1,\"bounds\":[0.5],\"buckets\":[0.5,\"NaN\"]}"},
     {{.ts_ns = 1, .type = TG_VALUE_EXEMPLARS, .exemplars = &exemplars}, "exemplars", "null"},
     {{.ts_ns = 1, .type = TG_VALUE_INT64, .value.i64 = 2, .exemplars = &exemplars}, "int64", "2"},
     {{.ts_ns = 1,
@@ -168,6 +193,11 @@ static void test_rows(void **state)
         assert_string_equal(json_string_value(json_object_get(json_object_get(o, "tags"), "a\"b")),
                             "v");
         json_decref(want);
+        const char *hint = json_string_value(json_object_get(o, "reset_hint"));
+        if (rows[i].point.flags & TG_POINT_RESET_MASK)
+            assert_string_equal(hint, "gauge");
+        else
+            assert_null(hint);
         want = rows[i].point.exemplars
                    ? json_loads("[{\"time\":5,\"value\":1.5,\"labels\":{\"k\":\"v\"}}]", 0, NULL)
                    : NULL;

@@ -602,6 +602,26 @@ static void test_append(void **state)
                                        .pos = buckets,
                                        .neg = buckets};
     static const uint64_t gaps[] = {0, 7, 0};
+    const double floats[] = {0.75, 0, 1.25};
+    const struct tg_float_histogram f = {.count = 2.5,
+                                         .zero_count = 0.5,
+                                         .sum = -1,
+                                         .zero_threshold = 0.001,
+                                         .scale = 3,
+                                         .pos_offset = -1,
+                                         .neg_offset = INT32_MAX,
+                                         .n_pos = 3,
+                                         .n_neg = 1,
+                                         .pos = floats,
+                                         .neg = floats};
+    const double half = 0.5;
+    const struct tg_float_histogram custom = {.count = 2,
+                                              .sum = NAN,
+                                              .scale = TG_SCALE_CUSTOM,
+                                              .n_pos = 2,
+                                              .n_bounds = 1,
+                                              .pos = floats,
+                                              .bounds = &half};
     const struct tg_exp_histogram sparse = {.count = 7,
                                             .n_pos = 3,
                                             .pos = gaps,
@@ -648,6 +668,13 @@ static void test_append(void **state)
         {{.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &sparse},
          0,
          "m count=7,min=1,max=2,zero_count=0,zero_threshold=0,scale=20,pos_1=7 0\n"},
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &f},
+         0,
+         "m count=2.5,sum=-1,zero_count=0.5,zero_threshold=0.001,scale=3,pos_-1=0.75,pos_1=1.25,"
+         "neg_2147483647=0.75 0\n"},
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &custom},
+         0,
+         "m count=2,0.5=0.75,+Inf=0.75 0\n"},
         {{.type = TG_VALUE_SUMMARY, .value.summary = &s},
          0,
          "m count=18446744073709551615,sum=3,0.5=1,1=-2.5 0\n"},

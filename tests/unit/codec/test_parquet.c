@@ -271,6 +271,58 @@ static bool stop_at_three(void *arg, const struct tg_series_desc *d, const struc
     return ++*(unsigned *)arg < 3;
 }
 
+struct old_rows {
+    unsigned n_of[TG_VALUE_TYPES];
+};
+
+static bool on_old_row(void *arg, const struct tg_series_desc *d, const struct tg_point *p)
+{
+    struct old_rows *rows = arg;
+    assert_int_equal(p->ts_ns, DAY);
+    assert_true(p->type < TG_VALUE_TYPES);
+    rows->n_of[p->type]++;
+    if (p->type == TG_VALUE_DOUBLE) assert_true(p->value.f64 == 0.5);
+    if (p->type == TG_VALUE_NONE) assert_int_equal(p->flags, TG_POINT_NO_VALUE);
+    if (p->type == TG_VALUE_EXP_HISTOGRAM) {
+        const struct tg_exp_histogram *h = p->value.exp_histogram;
+        assert_int_equal(d->kind, TG_KIND_EXP_HISTOGRAM);
+        assert_int_equal(h->count, 3);
+        assert_int_equal(h->pos_offset, 1);
+        assert_int_equal(h->n_pos, 2);
+        assert_int_equal(h->pos[1], 2);
+        assert_int_equal(h->n_neg, 0);
+    }
+    return true;
+}
+
+/* A file of before float histograms, which has fewer columns. */
+static void test_files_of_schema_1(void **state)
+{
+    static const char path[] = TG_SOURCE_DIR "/tests/fuzz/corpus/parquet_reader/schema_1";
+    static uint8_t file[1 << 14];
+    struct tg_err err = {.msg = ""};
+    uint64_t n;
+    (void)state;
+    FILE *in = fopen(path, "rb");
+    assert_non_null(in);
+    const size_t len = fread(file, 1, sizeof(file), in);
+    (void)fclose(in);
+    struct tg_parquet_reader *r = tg_parquet_reader_new(NULL);
+    assert_non_null(r);
+    for (int run = 0; run < 2; run++) {
+        struct old_rows rows = {.n_of = {0}};
+        if (scan(r, file, len, &everything, on_old_row, &rows, &n, &err) != TG_OK)
+            fail_msg("%s", err.msg);
+        assert_int_equal(n, 5);
+        assert_int_equal(rows.n_of[TG_VALUE_DOUBLE], 1);
+        assert_int_equal(rows.n_of[TG_VALUE_INT64], 1);
+        assert_int_equal(rows.n_of[TG_VALUE_STRING], 1);
+        assert_int_equal(rows.n_of[TG_VALUE_NONE], 1);
+        assert_int_equal(rows.n_of[TG_VALUE_EXP_HISTOGRAM], 1);
+    }
+    tg_parquet_reader_free(r);
+}
+
 static void test_scan_stops_when_told(void **state)
 {
     (void)state;
@@ -730,6 +782,7 @@ int main(void)
         cmocka_unit_test(test_everything_comes_back),
         cmocka_unit_test(test_one_point_of_each_type),
         cmocka_unit_test(test_rows_are_sorted),
+        cmocka_unit_test(test_files_of_schema_1),
         cmocka_unit_test(test_scan_stops_when_told),
         cmocka_unit_test(test_scan_ends_without_a_match),
         cmocka_unit_test(test_writer_is_reusable),

@@ -42,6 +42,22 @@ static struct tg_exp_histogram exp_histogram = {.count = 15,
                                                 .n_neg = 1,
                                                 .pos = positive,
                                                 .neg = negative};
+static double float_positive[2] = {0.5, 2.25};
+static double float_negative[1] = {1e9};
+static double float_bounds[1] = {-0.0};
+static struct tg_float_histogram float_histogram = {.count = 2.75,
+                                                    .zero_count = 0.5,
+                                                    .sum = -3,
+                                                    .zero_threshold = 1e-9,
+                                                    .scale = TG_SCALE_CUSTOM,
+                                                    .pos_offset = -5,
+                                                    .neg_offset = 8,
+                                                    .n_pos = 2,
+                                                    .n_neg = 1,
+                                                    .n_bounds = 1,
+                                                    .pos = float_positive,
+                                                    .neg = float_negative,
+                                                    .bounds = float_bounds};
 static struct tg_quantile quantiles[2] = {{0.5, 1}, {0.9, 2}};
 static struct tg_summary summary = {.count = 3, .sum = 4, .n_quantiles = 2, .quantiles = quantiles};
 static char chars[] = "text";
@@ -71,6 +87,7 @@ static struct tg_point point_make(unsigned type)
     case TG_VALUE_NONE: p.flags = TG_POINT_NO_VALUE; break;
     case TG_VALUE_HISTOGRAM: p.value.histogram = &histogram; break;
     case TG_VALUE_EXP_HISTOGRAM: p.value.exp_histogram = &exp_histogram; break;
+    case TG_VALUE_FLOAT_HISTOGRAM: p.value.float_histogram = &float_histogram; break;
     case TG_VALUE_SUMMARY: p.value.summary = &summary; break;
     case TG_VALUE_STRING: p.value.string = &string; break;
     default: p.value.u64 = UINT64_MAX; break;
@@ -135,6 +152,16 @@ static void test_equal_sees_all(void **state)
         {"exp has min", TG_VALUE_EXP_HISTOGRAM, &exp_histogram.has_min},
         {"exp positive", TG_VALUE_EXP_HISTOGRAM, &positive[1]},
         {"exp negative", TG_VALUE_EXP_HISTOGRAM, &negative[0]},
+        {"float count", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.count},
+        {"float zero count", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.zero_count},
+        {"float sum", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.sum},
+        {"float threshold", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.zero_threshold},
+        {"float scale", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.scale},
+        {"float positive offset", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.pos_offset},
+        {"float negative offset", TG_VALUE_FLOAT_HISTOGRAM, &float_histogram.neg_offset},
+        {"float positive", TG_VALUE_FLOAT_HISTOGRAM, &float_positive[1]},
+        {"float negative", TG_VALUE_FLOAT_HISTOGRAM, &float_negative[0]},
+        {"float bound -0", TG_VALUE_FLOAT_HISTOGRAM, (char *)&float_bounds[0] + 7},
         {"summary count", TG_VALUE_SUMMARY, &summary.count},
         {"summary sum", TG_VALUE_SUMMARY, &summary.sum},
         {"quantile", TG_VALUE_SUMMARY, &quantiles[1].quantile},

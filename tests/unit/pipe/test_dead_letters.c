@@ -1,4 +1,6 @@
 /* Dead letters of a gateway: what stands in their file, its limit, and a disk that fails. */
+#include <math.h>
+
 #include "core/base/metric.h"
 #include "core/pipe/deadletter.h"
 #include "tests/unit/pipe/gateway_fixture.h"
@@ -76,14 +78,27 @@ static void test_dead_letter_with_exemplars(void **state)
     const struct tg_string labels[] = {{"k\0", 2}, {"v\0\xff", 3}};
     const struct tg_exemplar e = {.ts_ns = 7, .value = 0.5, .n_labels = 1, .labels = labels};
     const struct tg_exemplars list = {1, &e};
+    const double counts[] = {0.5, INFINITY};
+    const struct tg_float_histogram h = {.count = 2.5,
+                                         .sum = NAN,
+                                         .scale = TG_SCALE_CUSTOM,
+                                         .n_pos = 2,
+                                         .n_bounds = 1,
+                                         .pos = counts,
+                                         .bounds = counts};
     struct tg_table *table = tg_table_new(&(struct tg_table_config){.max_series = 0});
     assert_non_null(table);
     assert_int_equal(tg_table_intern(table, &desc, &s, &err), TG_OK);
     const struct tg_point points[] = {
         {.series = s, .ts_ns = 7, .type = TG_VALUE_EXEMPLARS, .exemplars = &list},
-        {.series = s, .ts_ns = 8, .type = TG_VALUE_INT64, .value.i64 = 3, .exemplars = &list}};
+        {.series = s, .ts_ns = 8, .type = TG_VALUE_INT64, .value.i64 = 3, .exemplars = &list},
+        {.series = s,
+         .ts_ns = 9,
+         .type = TG_VALUE_FLOAT_HISTOGRAM,
+         .flags = TG_POINT_RESET_GAUGE,
+         .value.float_histogram = &h}};
     assert_int_equal(tg_dead_letters_new(NULL, f->dead, "x", 0, &d, &err), TG_OK);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         assert_int_equal(tg_dead_letters_add(d, table, &points[i], "why", &err), TG_OK);
     assert_int_equal(tg_dead_letters_commit(d, &err), TG_OK);
     for (uint64_t n = 1, fired = true; fired; n++) { /* whole or not at all */
@@ -107,6 +122,13 @@ static void test_dead_letter_with_exemplars(void **state)
         assert_non_null(strstr(line, ",\"exemplars\":[{\"time\":7,\"value\":0.5,\"labels\":{"
                                      "\"k\\u0000\":\"v\\u0000\xef\xbf\xbd\"}}]}\n"));
     }
+    assert_non_null(fgets(line, sizeof(line), letters));
+    assert_non_null(strstr(line,
+                           "\"type\":\"float_histogram\",\"value\":{\"count\":2.5,\"sum\":\"NaN\","
+                           "\"scale\":-53,\"zero_count\":0.0,\"zero_threshold\":0.0,"
+                           "\"positive_offset\":0,\"positive_counts\":[0.5,\"+Inf\"],"
+                           "\"negative_offset\":0,\"negative_counts\":[],\"bounds\":[0.5]},"
+                           "\"reset_hint\":\"gauge\"}\n"));
     (void)fclose(letters);
 }
 
