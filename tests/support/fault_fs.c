@@ -12,7 +12,10 @@ static int fault(struct fault_fs *f, unsigned op, const char *path)
 {
     int errnum = 0;
     pthread_mutex_lock(&f->mu);
-    if ((f->ops & op) && f->left && strstr(path, f->in_path)) {
+    const bool meant = (f->ops & op) && f->left && strstr(path, f->in_path);
+    if (meant && f->skip) {
+        f->skip--;
+    } else if (meant) {
         if (f->left != UINT_MAX) f->left--;
         f->hits++;
         errnum = f->errnum;
@@ -215,6 +218,7 @@ void fault_fs_set(struct fault_fs *f, unsigned ops, const char *in_path, int err
     f->in_path = in_path;
     f->errnum = errnum;
     f->left = times;
+    f->skip = 0;
     f->hits = 0;
     pthread_mutex_unlock(&f->mu);
 }

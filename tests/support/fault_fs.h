@@ -31,6 +31,7 @@ struct fault_fs {
     unsigned ops; /* FAULT_*; 0: none */
     const char *in_path;
     int errnum;
+    unsigned skip;              /* that many go well first; 0 when a fault is set */
     unsigned left;              /* so many more times; UINT_MAX: until it is repaired */
     unsigned hits;              /* since it was set */
     void (*on_sync)(void *arg); /* called once, before the next sync of a file; or NULL */

@@ -356,6 +356,75 @@ static void test_while_running(void **state)
     for_each_case(base, while_running);
 }
 
+/* Appends what is no record to the last segment, or puts it where the next one would begin. */
+static void put_garbage(struct world *w, bool own_file, char path[256], uint8_t *garbage, size_t n)
+{
+    static uint8_t bytes[64 << 10];
+    size_t len;
+    unsigned k = 0;
+    while (sim_fs_nth(w->r->sim, ".seg", k, path)) k++;
+    assert_true(k > 0 && sim_fs_nth(w->r->sim, ".seg", k - 1, path));
+    const uint8_t *seen = sim_fs_bytes(w->r->sim, path, &len);
+    assert_true(len + n <= sizeof(bytes));
+    memcpy(bytes, seen, len);
+    memset(garbage, 0x5a, n);
+    memcpy(bytes + len, garbage, n);
+    if (own_file) {
+        unsigned long start;
+        assert_int_equal(sscanf(path, "/data/log/%lu.seg", &start), 1);
+        (void)snprintf(path, 256, "/data/log/%020lu.seg", start + len);
+        assert_true(sim_fs_put(w->r->sim, path, garbage, n));
+    } else {
+        assert_true(sim_fs_put(w->r->sim, path, bytes, len + n));
+    }
+}
+
+/* A torn end, or a file that is no segment, is taken away only after a copy was made of what is in
+ * it; a copy that could not be read is none. */
+static void test_nothing_unread_is_taken_away(void **state)
+{
+    (void)state;
+    enum { GARBAGE = 9000 };
+    static uint8_t garbage[GARBAGE];
+    unsigned n_hit = 0;
+    for (unsigned own_file = 0; own_file < 2; own_file++) {
+        for (unsigned skip = 0; skip < 12; skip++) {
+            struct world *w = world_new(base);
+            char path[256], aside[256];
+            static char text[64 << 10];
+            struct tg_err err = {.msg = ""};
+            size_t before, after, n_aside = 0;
+            put_garbage(w, own_file, path, garbage, GARBAGE);
+            (void)sim_fs_bytes(w->r->sim, path, &before);
+            fault_fs_set(w->ff, FAULT_READ, path, EIO, 1);
+            w->ff->skip = skip;
+            capture_begin();
+            if (tg_log_open(&w->config, &w->log, &err) != TG_OK)
+                assert_non_null(strstr(err.msg, path));
+            capture_end(text, sizeof(text));
+            n_hit += fault_fs_repair(w->ff);
+            (void)sim_fs_bytes(w->r->sim, path, &after);
+            if (sim_fs_nth(w->r->sim, ".bin", 0, aside)) {
+                const uint8_t *copy = sim_fs_bytes(w->r->sim, aside, &n_aside);
+                assert_int_equal(n_aside, GARBAGE);
+                assert_memory_equal(copy, garbage, GARBAGE);
+            }
+            if (after < before) assert_int_equal(n_aside, GARBAGE);
+            tg_log_close(w->log);
+            capture_begin();
+            assert_int_equal(tg_log_open(&w->config, &w->log, NULL), TG_OK);
+            capture_end(text, sizeof(text));
+            for (unsigned i = 0; i < N_CURSORS; i++) {
+                assert_true(deliver(w, i, UINT_MAX));
+                assert_int_equal(w->backends[i].no, w->sent.n_points);
+            }
+            close_all(w);
+            world_free(w);
+        }
+    }
+    assert_true(n_hit > 6);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -375,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_at_start, capture_give_back),
         cmocka_unit_test_teardown(test_while_running, capture_give_back),
+        cmocka_unit_test_teardown(test_nothing_unread_is_taken_away, capture_give_back),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
