@@ -264,6 +264,54 @@ class RemovedFolders(unittest.TestCase):
         wait_for("delivery", lambda: any("v=3" in line for line in sink.lines()))
 
 
+class ChangedSegments(unittest.TestCase):
+    """What an operator's hand does to the files of a gateway that runs, and of one that starts."""
+
+    def setUp(self):
+        self.up = threading.Event()
+        self.sink = Fake(self, lambda path, body: (204, {}, b"") if self.up.is_set() else (503, {}, b"down"))
+        self.g = Gateway(self, influx_backend(self.sink.port)).start()
+
+    def segment(self):
+        folder = os.path.join(self.g.dir, "log")
+        return os.path.join(folder, sorted(f for f in os.listdir(folder) if f.endswith(".seg"))[-1])
+
+    def write(self, first, last):
+        self.assertEqual(self.g.influx("\n".join(f"m v={i}i {i}" for i in range(first, last + 1))).status, 204)
+
+    def test_points_of_a_segment_that_was_replaced_are_delivered(self):
+        g = self.g
+        self.write(1, 100)
+        path = self.segment()
+        shutil.copy(path, path + ".copy")
+        self.write(101, 200)
+        os.rename(path + ".copy", path)
+        self.write(201, 300)
+        self.assertEqual(g.status()["log"]["replaced_segments"], 1)
+        self.assertIn("tidegate_log_replaced_segments_total 1", request("GET", g.admin, "/metrics").text)
+        g.kill()
+        self.up.set()
+        g.start()
+        g.wait_delivered("sink", 300)
+        self.assertEqual(sorted(times(self.sink)), list(range(1, 301)))
+        self.assertEqual(g.ledger("sink")["lost"], 0)
+
+    def test_no_start_without_a_segment_that_cannot_be_read(self):
+        g = self.g
+        self.write(1, 100)
+        path = self.segment()
+        g.kill()
+        os.rename(path, path + ".kept")
+        os.mkdir(path)  # a mount that is not there, say
+        with self.assertRaisesRegex(AssertionError, "ended with 1(.|\\n)*may hold acknowledged points"):
+            g.start()
+        os.rmdir(path)
+        os.rename(path + ".kept", path)
+        self.up.set()
+        g.start()
+        g.wait_delivered("sink", 100)
+
+
 class BadBodies(unittest.TestCase):
     def setUp(self):
         self.sink = Fake(self)
