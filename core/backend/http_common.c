@@ -289,7 +289,7 @@ enum tg_code tg_backend_http_pack(struct tg_backend_http *h, const struct tg_buf
 }
 
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
-                            tg_backend_append_fn append, unsigned flags, struct tg_buf *out)
+                            tg_backend_append_fn append, void *arg, struct tg_buf *out)
 {
     const uint8_t *unpacked = NULL;
     tg_buf_reset(out);
@@ -306,7 +306,7 @@ bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery 
         }
         p.prepared = h->plain.data;
         p.prepared_len = (uint32_t)h->plain.len;
-        if (code == TG_OK) code = append(&p, flags, out, &err);
+        if (code == TG_OK) code = append(arg, &p, out, &err);
         if (code == TG_OK) continue;
         if (code == TG_ERR_UNSUPPORTED) {
             mark(&h->inexpressible, i);
@@ -363,9 +363,10 @@ size_t tg_backend_http_headers(const struct tg_backend_http *h, struct tg_http_c
     return n;
 }
 
-void tg_backend_http_post(struct tg_backend_http *h, const char *url,
-                          const struct tg_http_client_header *headers, size_t n_headers,
-                          const struct tg_buf *body)
+enum tg_code tg_backend_http_send(struct tg_backend_http *h, const char *url,
+                                  const struct tg_http_client_header *headers, size_t n_headers,
+                                  const struct tg_buf *body, uint32_t timeout_ms,
+                                  tg_http_on_result on_result, void *arg, struct tg_err *err)
 {
     struct tg_http_client_header all[TG_BACKEND_MAX_HEADERS];
     size_t n = tg_backend_http_headers(h, all);
@@ -377,10 +378,18 @@ void tg_backend_http_post(struct tg_backend_http *h, const char *url,
         .n_headers = n,
         .body = body->data,
         .len = body->len,
-        .timeout_ms = h->timeout_ms,
+        .timeout_ms = timeout_ms,
     };
+    return tg_http_client_send(h->client, &call, on_result, arg, err);
+}
+
+void tg_backend_http_post(struct tg_backend_http *h, const char *url,
+                          const struct tg_http_client_header *headers, size_t n_headers,
+                          const struct tg_buf *body)
+{
     struct tg_err err = {0};
-    if (tg_http_client_send(h->client, &call, on_answer, h, &err) != TG_OK)
+    if (tg_backend_http_send(h, url, headers, n_headers, body, h->timeout_ms, on_answer, h, &err) !=
+        TG_OK)
         tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
 }
 

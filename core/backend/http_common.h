@@ -103,7 +103,7 @@ TG_MUST_CHECK enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint
 void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason);
 /* Appends one point's form. TG_ERR_UNSUPPORTED: it has none here (inexpressible). TG_ERR_INVALID,
  * TG_ERR_CORRUPT: it is at fault itself, err says why (a dead letter). */
-typedef enum tg_code (*tg_backend_append_fn)(const struct tg_delivery_point *p, unsigned flags,
+typedef enum tg_code (*tg_backend_append_fn)(void *arg, const struct tg_delivery_point *p,
                                              struct tg_buf *out, struct tg_err *err);
 /* What `prepare` keeps of a series: its plain bytes, with shared pieces kept once. Any thread. */
 TG_MUST_CHECK enum tg_code tg_backend_http_pack(struct tg_backend_http *h,
@@ -113,7 +113,7 @@ TG_MUST_CHECK enum tg_code tg_backend_http_pack(struct tg_backend_http *h,
  * without a form and those at fault. false: the write has ended already (too large, no memory,
  * nothing to send). */
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
-                            tg_backend_append_fn append, unsigned flags, struct tg_buf *out);
+                            tg_backend_append_fn append, void *arg, struct tg_buf *out);
 /* Ends the write in progress at the next loop turn. */
 void tg_backend_http_end_later(struct tg_backend_http *h, enum tg_write_outcome outcome,
                                const char *message);
@@ -128,6 +128,13 @@ void tg_backend_http_post(struct tg_backend_http *h, const char *url,
 
 /* Gives up a POST of tg_backend_http_post: as `cancel` of the table of operations. */
 void tg_backend_http_cancel(struct tg_backend_http *h);
+
+/* POSTs as above, with the answer to `on_result`: for what is no write of points. */
+TG_MUST_CHECK enum tg_code tg_backend_http_send(struct tg_backend_http *h, const char *url,
+                                                const struct tg_http_client_header *headers,
+                                                size_t n_headers, const struct tg_buf *body,
+                                                uint32_t timeout_ms, tg_http_on_result on_result,
+                                                void *arg, struct tg_err *err);
 
 /* GETs base + path; when that is 404 or 405, base + fallback. `any_answer`: any status under 500 of
  * the last one is health enough (the receiver has no health page that we know). */

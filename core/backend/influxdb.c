@@ -134,10 +134,11 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     return code;
 }
 
-static enum tg_code append(const struct tg_delivery_point *p, unsigned flags, struct tg_buf *out,
+static enum tg_code append(void *backend, const struct tg_delivery_point *p, struct tg_buf *out,
                            struct tg_err *err)
 {
-    return tg_influx_append_point(p->prepared, p->prepared_len, p->point, flags, out, err);
+    const struct tg_backend *b = backend;
+    return tg_influx_append_point(p->prepared, p->prepared_len, p->point, b->flags, out, err);
 }
 
 static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
@@ -149,7 +150,7 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
         tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;
     }
-    if (!tg_backend_http_encode(h, d, append, b->flags, &b->lines)) return;
+    if (!tg_backend_http_encode(h, d, append, b, &b->lines)) return;
     struct tg_http_client_header headers[2] = {{"Content-Type", "text/plain; charset=utf-8"}};
     size_t n_headers = 1;
     const struct tg_buf *body = &b->lines;

@@ -7,25 +7,40 @@
  * second time, but older ones only with `storage.tsdb.out_of_order_time_window` set, and then
  * stores them once; without it they are refused as out of order and become dead letters although
  * they are stored (seen with 2.42, which also stores nothing of a request it refuses). */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/backend/http_common.h"
+#include "core/backend/prometheus_about.h"
 #include "core/backend/prometheus_query.h"
+#include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
 #include "core/codec/prom_name.h"
+#include "core/codec/prom_resource.h"
 #include "core/codec/remote_write.h"
 #include "core/net/http_url.h"
 
 struct tg_backend {
     struct tg_backend_http http;
-    char *query_base; /* NULL: not known */
+    char *query_base;  /* NULL: not known */
+    char *health_base; /* that, or what comes before the path of the url */
     struct tg_prom_names names;
+    struct tg_prom_resource resource;
+    bool has_metadata;
+    struct tg_prom_about about;
+    bool has_said_refused; /* of what is told beside the points */
+    /* The write in progress, and its result while the rest is told. */
+    tg_on_write on_write;
+    void *arg;
+    struct tg_write_result result;
+    bool is_canceled;
     struct tg_buf message, packed;
     struct tg_compress compress;
 };
 
 static const char write_path[] = "/api/v1/write";
+enum { TOLD_TIMEOUT_MS = 5000 };
 
 static const struct tg_option_spec options[] = {
     TG_BACKEND_HTTP_OPTIONS("the write endpoint, e.g. http://127.0.0.1:9090/api/v1/write"),
@@ -46,6 +61,26 @@ static const struct tg_option_spec options[] = {
      .choices = "UnderscoreEscapingWithSuffixes|UnderscoreEscapingWithoutSuffixes|"
                 "NoUTF8EscapingWithSuffixes|NoTranslation",
      .help = "names of OTLP senders, as Prometheus' own setting of that name"},
+    {.name = "resource_attributes",
+     .type = TG_OPT_ENUM,
+     .def = "target_info",
+     .choices = "target_info|labels",
+     .help =
+         "attributes of OTLP resources: job, instance and a series target_info, as the "
+         "OpenTelemetry specification says (where there is a service.instance.id, else labels); "
+         "or labels of every series, beside job and instance"},
+    {.name = "promote_resource_attributes",
+     .type = TG_OPT_STRING,
+     .help = "attributes that are labels of every series, too, e.g. \"k8s.namespace.name, "
+             "host.name\""},
+    {.name = "scope_labels",
+     .type = TG_OPT_BOOL,
+     .def = "true",
+     .help = "name, version, schema URL and attributes of OTLP scopes as labels otel_scope_..."},
+    {.name = "metadata",
+     .type = TG_OPT_BOOL,
+     .def = "true",
+     .help = "send TYPE and UNIT of OTLP metrics"},
     {.name = NULL},
 };
 
@@ -73,7 +108,9 @@ static void close_it(struct tg_backend *b)
     tg_buf_deinit(&b->message);
     tg_buf_deinit(&b->packed);
     tg_compress_deinit(&b->compress);
+    tg_prom_about_deinit(&b->about);
     tg_free(b->query_base);
+    tg_free(b->health_base);
     tg_free(b);
 }
 
@@ -94,6 +131,17 @@ static enum tg_code make_query_base(struct tg_backend *b, const char *query_url,
                          : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", b->http.name);
 }
 
+/* Never the write path: receivers count and log what comes there. */
+static enum tg_code make_health_base(struct tg_backend *b, struct tg_err *err)
+{
+    const char *from = b->query_base ? b->query_base : b->http.base;
+    const char *host = strstr(from, "://") + 3;
+    const size_t len = b->query_base ? strlen(from) : (size_t)(host - from) + strcspn(host, "/");
+    b->health_base = tg_strndup(from, len);
+    return b->health_base ? TG_OK
+                          : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", b->http.name);
+}
+
 /* What Prometheus says with status 500, again at every retry: one such point would hold up all that
  * come after it. Newer versions say it with 400. */
 static const char *const refused_words[] = {
@@ -109,6 +157,13 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_compress_init(&b->compress);
+    tg_prom_about_init(&b->about);
+    b->resource = (struct tg_prom_resource){
+        .as_labels = strcmp(tg_options_str(how->options, "resource_attributes"), "labels") == 0,
+        .no_scope = tg_options_num(how->options, "scope_labels") == 0,
+        .promoted = tg_options_str(how->options, "promote_resource_attributes"),
+    };
+    b->has_metadata = tg_options_num(how->options, "metadata") != 0;
     enum tg_code code = tg_backend_http_init(&b->http, how, "Bearer", err);
     b->http.refused_words = refused_words;
     if (code == TG_OK) {
@@ -118,6 +173,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
         code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
     }
     if (code == TG_OK) code = read_names(b, how->options, err);
+    if (code == TG_OK) code = make_health_base(b, err);
     if (code == TG_OK && !strchr(strstr(b->http.base, "://") + 3, '/'))
         code = tg_fail(err, TG_ERR_INVALID, "url has no path; remote write is usually at %s%s",
                        b->http.base, write_path);
@@ -130,7 +186,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
 }
 
 /* The form of the series, then label by label; what has histograms is not cut further. */
-static size_t label_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+static size_t form_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
 {
     enum { COMPOSITE = 1, SUMMARY = 3 };
     const unsigned form = *begin & 0x7f;
@@ -141,23 +197,71 @@ static size_t label_len(const uint8_t *begin, const uint8_t *at, const uint8_t *
     return (size_t)(p - at) + (size_t)len;
 }
 
+/* Where prepared bytes may be cut: notes (prometheus_about.h) stand before the form. */
+static size_t piece_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *p = begin;
+    struct tg_prom_note note;
+    while (tg_prom_note_next(&p, end, &note)) {
+        if (at >= p) continue;
+        if (note.mark == TG_PROM_NOTE_METADATA) return (size_t)(p - at);
+        return at < note.bytes ? (size_t)(note.bytes - at) : form_len(note.bytes, at, p);
+    }
+    return form_len(p, at, end);
+}
+
+static enum tg_code put_notes(const struct tg_backend *b, const struct tg_prom_split *split,
+                              struct tg_buf *scratch, struct tg_buf *out, struct tg_err *err)
+{
+    if (split->has_target) {
+        tg_buf_reset(scratch);
+        TG_TRY(tg_rw_prepare(&split->target, &b->names, scratch, err));
+        TG_TRY(tg_prom_note_put(out, TG_PROM_NOTE_TARGET, scratch->data, scratch->len));
+    }
+    if (!b->has_metadata || split->points.kind == TG_KIND_UNKNOWN) return TG_OK;
+    tg_buf_reset(scratch);
+    TG_TRY(tg_prom_metadata_put(scratch, &split->points, &b->names, err));
+    return tg_prom_note_put(out, TG_PROM_NOTE_METADATA, scratch->data, scratch->len);
+}
+
 static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
                             struct tg_err *err)
 {
     struct tg_backend *b = backend;
-    struct tg_buf plain;
+    struct tg_buf plain, form;
+    struct tg_arena arena;
+    struct tg_prom_split split;
     tg_buf_init(&plain, out->max_bytes);
-    enum tg_code code = tg_rw_prepare(mapped, &b->names, &plain, err);
-    if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, label_len, out, err);
+    tg_buf_init(&form, out->max_bytes);
+    tg_arena_init(&arena, 0);
+    enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
+    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, &form, err);
+    if (code == TG_OK) {
+        struct tg_buf scratch;
+        tg_buf_init(&scratch, out->max_bytes);
+        code = put_notes(b, &split, &scratch, &plain, err);
+        tg_buf_deinit(&scratch);
+    }
+    if (code == TG_OK) code = tg_buf_append(&plain, form.data, form.len);
+    if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, piece_len, out, err);
+    if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
+        (void)tg_fail(err, code, "no room for the labels of a series");
+    tg_arena_deinit(&arena);
+    tg_buf_deinit(&form);
     tg_buf_deinit(&plain);
     return code;
 }
 
-static enum tg_code append(const struct tg_delivery_point *p, unsigned flags, struct tg_buf *out,
+static enum tg_code append(void *backend, const struct tg_delivery_point *p, struct tg_buf *out,
                            struct tg_err *err)
 {
-    (void)flags;
-    const enum tg_code code = tg_rw_append_point(out, p->prepared, p->prepared_len, p->point);
+    struct tg_backend *b = backend;
+    const uint8_t *at = p->prepared;
+    const uint8_t *const end = p->prepared + p->prepared_len;
+    struct tg_prom_note note;
+    while (tg_prom_note_next(&at, end, &note))
+        if (p->point->type != TG_VALUE_NONE) tg_prom_about_see(&b->about, &note, p->point->ts_ns);
+    const enum tg_code code = tg_rw_append_point(out, at, (uint32_t)(end - at), p->point);
     if (code == TG_ERR_UNSUPPORTED)
         return tg_fail(err, code,
                        "remote write has no form for this value (text, or a value that does not "
@@ -165,44 +269,90 @@ static enum tg_code append(const struct tg_delivery_point *p, unsigned flags, st
     return code;
 }
 
+static const struct tg_http_client_header headers[] = {
+    {"Content-Type", "application/x-protobuf"},
+    {"Content-Encoding", "snappy"},
+    {"X-Prometheus-Remote-Write-Version", "0.1.0"},
+};
+enum { N_HEADERS = sizeof(headers) / sizeof(headers[0]) };
+
+/* Whatever came of it: the points are there. */
+static void on_told(void *backend, const struct tg_http_result *r)
+{
+    struct tg_backend *b = backend;
+    const bool is_refused = r->code == TG_OK && r->status >= 400 && r->status < 500;
+    if (is_refused && !b->has_said_refused) {
+        char words[200];
+        tg_info("delivery",
+                "%s: target_info or metadata refused, points are not concerned: HTTP %d: %s",
+                b->http.name, r->status, tg_backend_http_words(words, sizeof(words), r));
+        b->has_said_refused = true;
+    }
+    /* What is refused now (older than what is there) would be so again. */
+    if (is_refused || (r->code == TG_OK && r->status < 300)) tg_prom_about_sent(&b->about);
+    b->on_write(b->arg, &b->result);
+}
+
+/* Sends what is due beside the points. false: nothing was sent. */
+static bool tell_the_rest(struct tg_backend *b)
+{
+    struct tg_err err = {0};
+    if (b->about.n_due == 0 || b->is_canceled) return false;
+    tg_buf_reset(&b->message);
+    tg_buf_reset(&b->packed);
+    if (tg_prom_about_encode(&b->about, &b->message) != TG_OK ||
+        tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
+                           &b->packed, &err) != TG_OK)
+        return false;
+    const uint32_t timeout_ms =
+        b->http.timeout_ms < TOLD_TIMEOUT_MS ? b->http.timeout_ms : TOLD_TIMEOUT_MS;
+    return tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &b->packed, timeout_ms,
+                                on_told, b, &err) == TG_OK;
+}
+
+static void on_points(void *backend, const struct tg_write_result *r)
+{
+    struct tg_backend *b = backend;
+    b->result = *r;
+    if (r->outcome == TG_WRITE_OK && tell_the_rest(b)) return;
+    b->on_write(b->arg, &b->result);
+}
+
 static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
                          void *arg)
 {
-    static const struct tg_http_client_header headers[] = {
-        {"Content-Type", "application/x-protobuf"},
-        {"Content-Encoding", "snappy"},
-        {"X-Prometheus-Remote-Write-Version", "0.1.0"},
-    };
     struct tg_backend_http *h = &b->http;
     struct tg_err err = {0};
-    if (tg_backend_http_begin(h, d->n_points, on_write, arg) != TG_OK) {
+    b->on_write = on_write;
+    b->arg = arg;
+    b->is_canceled = false;
+    tg_prom_about_begin(&b->about);
+    if (tg_backend_http_begin(h, d->n_points, on_points, b) != TG_OK) {
         tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;
     }
-    if (!tg_backend_http_encode(h, d, append, 0, &b->message)) return;
+    if (!tg_backend_http_encode(h, d, append, b, &b->message)) return;
     tg_buf_reset(&b->packed);
     if (tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
                            &b->packed, &err) != TG_OK) {
         tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
         return;
     }
-    tg_backend_http_post(h, h->base, headers, sizeof(headers) / sizeof(headers[0]), &b->packed);
+    tg_backend_http_post(h, h->base, headers, N_HEADERS, &b->packed);
 }
 
 static void cancel(struct tg_backend *b)
 {
+    b->is_canceled = true; /* points that were taken all the same are not followed by the rest */
     tg_backend_http_cancel(&b->http);
+    tg_http_client_cancel(b->http.client, b);
 }
 
 static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
 {
-    /* A receiver whose base we do not know is asked at the write path itself: a GET there is
-     * refused, but by somebody. */
-    if (b->query_base)
-        tg_backend_http_health(&b->http, b->query_base, "/-/healthy", "/health", false, on_health,
-                               arg);
-    else
-        tg_backend_http_health(&b->http, b->http.base, "", NULL, true, on_health, arg);
+    /* Of a receiver that we know nothing of, any answer is one. */
+    tg_backend_http_health(&b->http, b->health_base, "/-/healthy", "/health", !b->query_base,
+                           on_health, arg);
 }
 
 static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_row on_row,

@@ -274,6 +274,22 @@ enum tg_code tg_prom_metric_name(const struct tg_series_desc *d, const struct tg
     return names->has_otlp_suffixes ? otlp_word_name(d, out, err) : otlp_bare_name(d, out, err);
 }
 
+/* --- units --- */
+
+enum tg_code tg_prom_unit(const struct tg_series_desc *d, struct tg_buf *out)
+{
+    struct text unit, per;
+    const size_t start = out->len;
+    split_unit(d, &unit, &per);
+    TG_TRY(tg_buf_reserve(out, unit.len + per.len + 8));
+    if (d->kind == TG_KIND_GAUGE && d->temporality == TG_TEMPORALITY_NONE && d->unit_len == 1 &&
+        d->unit[0] == '1')
+        tg_buf_put(out, "ratio", 5);
+    put_word(out, start, unit.data, unit.len);
+    put_word(out, start, per.data, per.len);
+    return TG_OK;
+}
+
 /* --- labels --- */
 
 enum tg_code tg_prom_label_name(const char *key, uint32_t key_len, bool keep, struct tg_buf *out)

@@ -50,6 +50,10 @@ TG_MUST_CHECK enum tg_code tg_prom_metric_name(const struct tg_series_desc *d,
                                                const struct tg_prom_names *names,
                                                struct tg_buf *out, struct tg_err *err);
 
+/* Appends a unit as UNIT metadata has it: "seconds", "bytes_per_second", "ratio" of a gauge;
+ * nothing for a unit that is none. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_prom_unit(const struct tg_series_desc *d, struct tg_buf *out);
+
 /* Appends a label name, kept or escaped; the key is not empty. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
 TG_MUST_CHECK enum tg_code tg_prom_label_name(const char *key, uint32_t key_len, bool keep,
                                               struct tg_buf *out);

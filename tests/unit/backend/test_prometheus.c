@@ -175,8 +175,11 @@ static void test_health(void **state)
         {"/x/api/v1/write", {200, "OK", NULL, "/x/health"}, TG_OK, "/x/health"},
         {"/api/v1/write", {503, "starting"}, TG_ERR_UNAVAILABLE, "/-/healthy"},
         {"/api/v1/write", {200, "", NULL, "/other"}, TG_ERR_UNAVAILABLE, "/health"},
-        {"/api/v1/push", {405}, TG_OK, "/api/v1/push"},
-        {"/api/v1/push", {502}, TG_ERR_UNAVAILABLE, "/api/v1/push"},
+        /* an unknown receiver: anything but the write path */
+        {"/api/v1/push", {405}, TG_OK, "/health"},
+        {"/api/v1/push", {404}, TG_OK, "/health"},
+        {"/tenant/push", {200, "OK", NULL, "/-/healthy"}, TG_OK, "/-/healthy"},
+        {"/api/v1/push", {502}, TG_ERR_UNAVAILABLE, "/-/healthy"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         fake_start(&f);
@@ -187,6 +190,7 @@ static void test_health(void **state)
             if (f.health_code != cases[i].code)
                 fail_msg("%zu: %d %s", i, (int)f.health_code, f.health_message);
             assert_string_equal(f.path, cases[i].last_path);
+            assert_string_equal(f.method, "GET");
         }
         ops->close(f.backend);
         fake_end(&f);
@@ -279,16 +283,20 @@ static void test_names(void **state)
 {
     (void)state;
     static const struct {
-        const char *settings[3];
+        const char *settings[4];
         const char *sent, *otlp;
     } cases[] = {
-        {{NULL}, "a.\xe6\xb8\xa9", "a_bytes_total"},
-        {{"names=escaped"}, "a__", "a_bytes_total"},
-        {{"translation_strategy=UnderscoreEscapingWithoutSuffixes"}, "a.\xe6\xb8\xa9", "a"},
-        {{"translation_strategy=NoUTF8EscapingWithSuffixes"},
+        {{"metadata=false"}, "a.\xe6\xb8\xa9", "a_bytes_total"},
+        {{"metadata=false", "names=escaped"}, "a__", "a_bytes_total"},
+        {{"metadata=false", "translation_strategy=UnderscoreEscapingWithoutSuffixes"},
+         "a.\xe6\xb8\xa9",
+         "a"},
+        {{"metadata=false", "translation_strategy=NoUTF8EscapingWithSuffixes"},
          "a.\xe6\xb8\xa9",
          "a.\xe6\xb8\xa9_bytes_total"},
-        {{"translation_strategy=NoTranslation"}, "a.\xe6\xb8\xa9", "a.\xe6\xb8\xa9"},
+        {{"metadata=false", "translation_strategy=NoTranslation"},
+         "a.\xe6\xb8\xa9",
+         "a.\xe6\xb8\xa9"},
     };
     static struct fake f;
     fake_start(&f);

@@ -1,0 +1,206 @@
+#include "core/backend/prometheus_about.h"
+
+#include <string.h>
+
+#include "core/base/hash.h"
+#include "core/base/mem.h"
+#include "core/codec/prom_name.h"
+#include "core/codec/remote_write.h"
+#include "core/codec/wire.h"
+
+enum {
+    MAX_KNOWN = 1 << 16,
+    MIN_CAP = 64,
+    MAX_BYTES = 4 << 20,
+    METADATA = 3, /* field of WriteRequest */
+};
+#define NOT_DUE       UINT32_MAX
+#define NEVER         INT64_MIN
+#define TARGET_NS     (INT64_C(60) * 1000000000)
+#define METADATA_NS   (INT64_C(600) * 1000000000)
+#define KIND_OF(mark) ((mark)-TG_PROM_NOTE_TARGET)
+
+struct tg_prom_known {
+    uint64_t hash; /* 0 = free */
+    int64_t sent_ns;
+    uint32_t due; /* index, or NOT_DUE */
+};
+
+struct tg_prom_due {
+    uint64_t hash;
+    int64_t ts_ns;
+    uint32_t offset, len; /* in `text` */
+    uint8_t mark;
+};
+
+/* --- notes --- */
+
+enum tg_code tg_prom_note_put(struct tg_buf *out, uint8_t mark, const void *bytes, size_t len)
+{
+    if (len > UINT32_MAX) return TG_ERR_TOO_LARGE;
+    TG_TRY(tg_buf_reserve(out, TG_PROM_NOTE_HEAD + len));
+    tg_buf_put_u8(out, mark);
+    tg_buf_put_u32(out, (uint32_t)len);
+    tg_buf_put_u64(out, tg_hash64(bytes, len) | 1); /* 0 is no hash */
+    tg_buf_put(out, bytes, len);
+    return TG_OK;
+}
+
+/* Values of prompb.MetricMetadata.MetricType. */
+static uint64_t metadata_type(const struct tg_series_desc *d)
+{
+    enum { UNKNOWN = 0, COUNTER = 1, GAUGE = 2, HISTOGRAM = 3, SUMMARY = 5 };
+    switch (d->kind) {
+    case TG_KIND_COUNTER: return COUNTER;
+    case TG_KIND_GAUGE: return GAUGE;
+    case TG_KIND_HISTOGRAM:
+    case TG_KIND_EXP_HISTOGRAM: return HISTOGRAM;
+    case TG_KIND_SUMMARY: return SUMMARY;
+    default: return UNKNOWN;
+    }
+}
+
+enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_desc *d,
+                                  const struct tg_prom_names *names, struct tg_err *err)
+{
+    enum { TYPE = 1, NAME = 2, UNIT = 5 };
+    struct tg_buf text;
+    tg_buf_init(&text, 0);
+    enum tg_code code = tg_prom_metric_name(d, names, &text, err);
+    const size_t name_len = text.len;
+    if (code == TG_OK) code = tg_prom_unit(d, &text);
+    if (code == TG_OK) code = tg_buf_reserve(out, text.len + 32);
+    if (code == TG_OK) {
+        tg_wire_put_varint(out, TYPE, metadata_type(d));
+        tg_wire_put_bytes(out, NAME, text.data, name_len);
+        if (text.len > name_len)
+            tg_wire_put_bytes(out, UNIT, text.data + name_len, text.len - name_len);
+    }
+    tg_buf_deinit(&text);
+    return code;
+}
+
+/* --- what is due --- */
+
+void tg_prom_about_init(struct tg_prom_about *a)
+{
+    *a = (struct tg_prom_about){.known = NULL};
+    tg_buf_init(&a->text, MAX_BYTES);
+}
+
+void tg_prom_about_deinit(struct tg_prom_about *a)
+{
+    tg_free(a->known);
+    tg_free(a->due);
+    tg_buf_deinit(&a->text);
+    a->known = NULL;
+    a->due = NULL;
+    a->cap = a->n_known = a->n_due = a->cap_due = 0;
+}
+
+static struct tg_prom_known *slot_of(struct tg_prom_known *known, uint32_t cap, uint64_t hash)
+{
+    uint32_t i = (uint32_t)(hash >> 32) & (cap - 1);
+    while (known[i].hash && known[i].hash != hash) i = (i + 1) & (cap - 1);
+    return &known[i];
+}
+
+static bool grow(struct tg_prom_about *a)
+{
+    const uint32_t cap = a->cap ? a->cap * 2 : MIN_CAP;
+    struct tg_prom_known *more = tg_calloc(cap, sizeof(*more));
+    if (!more) return false;
+    for (uint32_t i = 0; i < a->cap; i++)
+        if (a->known[i].hash) *slot_of(more, cap, a->known[i].hash) = a->known[i];
+    tg_free(a->known);
+    a->known = more;
+    a->cap = cap;
+    return true;
+}
+
+/* The slot of a hash, taken if it was free; NULL: no memory, or too many. */
+static struct tg_prom_known *find(struct tg_prom_about *a, uint64_t hash)
+{
+    if (a->n_known >= a->cap / 2 && a->n_known < MAX_KNOWN && !grow(a)) return NULL;
+    if (!a->known) return NULL;
+    struct tg_prom_known *s = slot_of(a->known, a->cap, hash);
+    if (s->hash) return s;
+    if (a->n_known == MAX_KNOWN) return NULL;
+    *s = (struct tg_prom_known){.hash = hash, .sent_ns = NEVER, .due = NOT_DUE};
+    a->n_known++;
+    return s;
+}
+
+void tg_prom_about_begin(struct tg_prom_about *a)
+{
+    for (uint32_t i = 0; i < a->n_due; i++)
+        slot_of(a->known, a->cap, a->due[i].hash)->due = NOT_DUE;
+    a->n_due = 0;
+    tg_buf_reset(&a->text);
+    a->last_hash[0] = a->last_hash[1] = 0;
+    if (a->n_known < MAX_KNOWN) return;
+    memset(a->known, 0, a->cap * sizeof(*a->known));
+    a->n_known = 0;
+}
+
+static bool is_due(const struct tg_prom_known *s, uint8_t mark, int64_t ts_ns)
+{
+    const uint64_t every = (uint64_t)(mark == TG_PROM_NOTE_TARGET ? TARGET_NS : METADATA_NS);
+    if (s->sent_ns == NEVER) return true;
+    const uint64_t apart = ts_ns > s->sent_ns ? (uint64_t)ts_ns - (uint64_t)s->sent_ns
+                                              : (uint64_t)s->sent_ns - (uint64_t)ts_ns;
+    return apart >= every;
+}
+
+static bool gather(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns)
+{
+    if (a->n_due == a->cap_due) {
+        const uint32_t cap = a->cap_due ? a->cap_due * 2 : MIN_CAP;
+        struct tg_prom_due *due = tg_reallocarray(a->due, cap, sizeof(*due));
+        if (!due) return false;
+        a->due = due;
+        a->cap_due = cap;
+    }
+    const uint32_t offset = (uint32_t)a->text.len; /* at most MAX_BYTES */
+    if (tg_buf_append(&a->text, note->bytes, note->len) != TG_OK) return false;
+    a->due[a->n_due++] = (struct tg_prom_due){note->hash, ts_ns, offset, note->len, note->mark};
+    return true;
+}
+
+void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns)
+{
+    const unsigned kind = KIND_OF(note->mark) & 1;
+    if (note->hash != a->last_hash[kind]) {
+        struct tg_prom_known *s = find(a, note->hash);
+        if (!s) return;
+        if (s->due == NOT_DUE && is_due(s, note->mark, ts_ns) && gather(a, note, ts_ns))
+            s->due = a->n_due - 1;
+        a->last_hash[kind] = note->hash;
+        a->last_due[kind] = s->due;
+    }
+    if (a->last_due[kind] == NOT_DUE) return;
+    struct tg_prom_due *due = &a->due[a->last_due[kind]];
+    if (ts_ns > due->ts_ns) due->ts_ns = ts_ns;
+}
+
+enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_buf *out)
+{
+    for (uint32_t i = 0; i < a->n_due; i++) {
+        const struct tg_prom_due *d = &a->due[i];
+        const uint8_t *bytes = a->text.data + d->offset;
+        if (d->mark == TG_PROM_NOTE_METADATA) {
+            TG_TRY(tg_buf_reserve(out, (size_t)d->len + 16));
+            tg_wire_put_bytes(out, METADATA, bytes, d->len);
+            continue;
+        }
+        const struct tg_point one = {.ts_ns = d->ts_ns, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
+        TG_TRY(tg_rw_append_point(out, bytes, d->len, &one));
+    }
+    return TG_OK;
+}
+
+void tg_prom_about_sent(struct tg_prom_about *a)
+{
+    for (uint32_t i = 0; i < a->n_due; i++)
+        slot_of(a->known, a->cap, a->due[i].hash)->sent_ns = a->due[i].ts_ns;
+}

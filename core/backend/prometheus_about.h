@@ -1,0 +1,88 @@
+/* prometheus_about.h: what a Prometheus is told beside the points: target_info of resources, and
+ * TYPE, HELP and UNIT of metrics.
+ *
+ * Prepared bytes may begin with notes; those of a series that has none (remote write, Influx) are
+ * as without them:
+ *
+ *   { u8 mark | u32 len | u64 hash | len bytes } ...  then what tg_rw_append_point takes
+ *     0x40 target_info   bytes: a series as tg_rw_prepare gives it
+ *     0x41 metadata      bytes: a MetricMetadata message
+ *
+ * While points are encoded, notes that are due are gathered, each once: never sent so far, or the
+ * point's time is a minute (metadata: ten) away from that of the last time. They go in a request of
+ * their own after the points were taken, so that nothing that the receiver finds wrong with them
+ * (an older time than it has, when data is sent again) is blamed on points. They are no points:
+ * nothing counts them, and one that gets lost goes out again later.
+ *
+ * Limits: MAX_KNOWN notes are remembered (beyond that all are due again) and MAX_BYTES gathered for
+ * one request; what does not fit is due next time.
+ *
+ * Threading: the backend's own thread, but for the functions said to be pure.
+ */
+#ifndef TG_BACKEND_PROMETHEUS_ABOUT_H
+#define TG_BACKEND_PROMETHEUS_ABOUT_H
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/base/buf.h"
+#include "core/model/series.h"
+
+enum { TG_PROM_NOTE_TARGET = 0x40, TG_PROM_NOTE_METADATA = 0x41, TG_PROM_NOTE_HEAD = 1 + 4 + 8 };
+
+struct tg_prom_note {
+    uint8_t mark;
+    uint32_t len;
+    uint64_t hash;
+    const uint8_t *bytes; /* borrowed from the prepared bytes */
+};
+
+/* Appends a note; pure. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_prom_note_put(struct tg_buf *out, uint8_t mark, const void *bytes,
+                                            size_t len);
+/* Takes the note at *at off and moves *at behind it; false when there is none. Pure. */
+static inline bool tg_prom_note_next(const uint8_t **at, const uint8_t *end,
+                                     struct tg_prom_note *note)
+{
+    const uint8_t *p = *at;
+    if (p >= end || (*p & 0xfe) != TG_PROM_NOTE_TARGET) return false;
+    if ((size_t)(end - p) < TG_PROM_NOTE_HEAD) return false;
+    note->mark = *p;
+    memcpy(&note->len, p + 1, 4);
+    memcpy(&note->hash, p + 5, 8);
+    p += TG_PROM_NOTE_HEAD;
+    if (note->len > (size_t)(end - p)) return false;
+    note->bytes = p;
+    *at = p + note->len;
+    return true;
+}
+
+struct tg_prom_names;
+/* Appends the MetricMetadata message of a series of known kind. TG_ERR_INVALID: its name cannot be
+ * given; TG_ERR_NOMEM, TG_ERR_TOO_LARGE. Pure. */
+TG_MUST_CHECK enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_desc *d,
+                                                const struct tg_prom_names *names,
+                                                struct tg_err *err);
+
+struct tg_prom_about {
+    struct tg_prom_known *known; /* by hash; a power of two */
+    uint32_t cap, n_known;
+    struct tg_prom_due *due; /* gathered for the next request */
+    uint32_t n_due, cap_due;
+    struct tg_buf text; /* their bytes */
+    uint64_t last_hash[2];
+    uint32_t last_due[2]; /* of the note seen last of each kind; UINT32_MAX = not due */
+};
+
+void tg_prom_about_init(struct tg_prom_about *a);
+void tg_prom_about_deinit(struct tg_prom_about *a);
+/* Forgets what was gathered: the points come again, or are others. */
+void tg_prom_about_begin(struct tg_prom_about *a);
+/* A point whose series has this note was encoded. Without memory the note is left out. */
+void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns);
+/* Appends what was gathered as fields of a WriteRequest. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_buf *out);
+/* The receiver has it, or will not have it. */
+void tg_prom_about_sent(struct tg_prom_about *a);
+
+#endif

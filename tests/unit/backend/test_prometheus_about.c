@@ -1,0 +1,342 @@
+/* target_info and metadata: what the prometheus backend tells beside the points, and when. */
+#include "core/backend/prometheus_about.h"
+#include "core/codec/remote_write.h"
+#include "tests/support/decode_fixture.h"
+#include "tests/unit/backend/fake_server.h"
+
+static const struct tg_backend_ops *const ops = &tg_backend_prometheus;
+static const char write_path[] = "/api/v1/write";
+#define MINUTE INT64_C(60000000000)
+
+#define T(o, k, v)                                                                      \
+    {                                                                                   \
+        .key = (k), .value = (v), .key_len = sizeof(k) - 1, .value_len = sizeof(v) - 1, \
+        .origin = TG_ORIGIN_##o                                                         \
+    }
+static struct tg_tag tags[] = {T(RESOURCE, "host.name", "h"), T(POINT, "path", "/"),
+                               T(RESOURCE, "service.instance.id", "i1"),
+                               T(RESOURCE, "service.name", "shop")};
+static const struct tg_series_desc counter = {.name = "http.requests",
+                                              .unit = "By/s",
+                                              .name_len = 13,
+                                              .unit_len = 4,
+                                              .kind = TG_KIND_COUNTER,
+                                              .temporality = TG_TEMPORALITY_CUMULATIVE,
+                                              .n_tags = 4,
+                                              .tags = tags};
+static const struct tg_series_desc sent_by_prometheus = {
+    .name = "up", .unit = "", .name_len = 2, .n_tags = 1, .tags = &tags[1]};
+
+static void must_prepare(struct fake *f, const struct tg_series_desc *d, struct tg_buf *out)
+{
+    struct tg_err err = {.msg = ""};
+    tg_buf_init(out, 0);
+    if (ops->prepare(f->backend, d, out, &err) != TG_OK) fail_msg("%s", err.msg);
+}
+
+/* One point; how many requests were made for it. */
+static unsigned write_at(struct fake *f, const struct tg_buf *prepared, int64_t ts_ns)
+{
+    const unsigned before = f->n_requests;
+    const struct tg_point p = {.ts_ns = ts_ns, .value.f64 = 5, .type = TG_VALUE_DOUBLE};
+    const struct tg_delivery_point d = {&p, NULL, prepared->data, (uint32_t)prepared->len};
+    fake_write(f, ops, &d, 1);
+    assert_int_equal(f->write.outcome, TG_WRITE_OK);
+    assert_int_equal(f->write.n_skipped, 0);
+    return f->n_requests - before;
+}
+
+static void assert_body(const struct tg_buf *body, const char *want)
+{
+    struct tg_decode_fixture f;
+    struct tg_err err = {.msg = ""};
+    tg_decode_fixture_init(&f, NULL);
+    if (tg_decode_exact(&f, tg_rw_decode, body->data, body->len, &err) != TG_OK)
+        fail_msg("%s", err.msg);
+    assert_string_equal(tg_decode_text(&f), want);
+    tg_decode_fixture_deinit(&f);
+}
+
+static bool has_metadata(const struct tg_buf *body)
+{
+    static const char want[] =
+        "\x1a\x32\x08\x01\x12\x1dhttp_requests_bytes_per_second_total\x2a\x10"
+        "bytes_per_second";
+    /* the lengths are written over, as they depend on the name */
+    uint8_t message[sizeof(want)];
+    memcpy(message, want, sizeof(want));
+    message[1] = (uint8_t)(sizeof(want) - 1 - 2);
+    message[5] = (uint8_t)strlen("http_requests_bytes_per_second_total");
+    return memmem(body->data, body->len, message, sizeof(want) - 1) != NULL;
+}
+
+static void test_what_is_told(void **state)
+{
+    (void)state;
+    static struct fake f;
+    struct tg_buf prepared, plain;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, NULL);
+    must_prepare(&f, &counter, &prepared);
+    must_prepare(&f, &sent_by_prometheus, &plain);
+    static const char points[] =
+        "http_requests_bytes_per_second_total{instance=\"i1\",job=\"shop\",path=\"/\"}"
+        " unknown [] d:5 @";
+    char want[256];
+    /* with the first point; the points in a request of their own, before */
+    assert_int_equal(write_at(&f, &prepared, 100 * MINUTE), 2);
+    (void)snprintf(want, sizeof(want), "%s%lld\n", points, (long long)(100 * MINUTE));
+    assert_body(&f.previous, want);
+    assert_body(&f.body, "target_info{host_name=\"h\",instance=\"i1\",job=\"shop\"}"
+                         " unknown [] d:1 @6000000000000\n");
+    assert_true(has_metadata(&f.body));
+    /* then once a minute of the points' time, forward and back; metadata every ten */
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE - 1), 1);
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE), 2);
+    assert_body(&f.body, "target_info{host_name=\"h\",instance=\"i1\",job=\"shop\"}"
+                         " unknown [] d:1 @6060000000000\n");
+    assert_false(has_metadata(&f.body));
+    assert_int_equal(write_at(&f, &prepared, 110 * MINUTE), 2);
+    assert_true(has_metadata(&f.body));
+    assert_int_equal(write_at(&f, &prepared, 50 * MINUTE), 2);
+    /* nothing of series that are not OTLP's */
+    assert_int_equal(write_at(&f, &plain, 500 * MINUTE), 1);
+    assert_body(&f.body, "up{path=\"/\"} unknown [] d:5 @30000000000000\n");
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    tg_buf_deinit(&plain);
+    fake_end(&f);
+}
+
+/* One target_info for all points of a resource in a delivery, at the newest time; none of points
+ * that only say that a series ended. */
+static void test_once_a_resource(void **state)
+{
+    (void)state;
+    static struct fake f;
+    enum { N = 3 };
+    struct tg_buf prepared[N];
+    struct tg_tag other[4];
+    memcpy(other, tags, sizeof(tags));
+    other[1].value = "x";
+    other[0].value = "g";
+    other[2].value = "i2";
+    struct tg_series_desc descs[N] = {counter, counter, counter};
+    struct tg_tag path[4];
+    memcpy(path, tags, sizeof(tags));
+    path[1].value = "y";
+    descs[1].tags = path;  /* another series of the same resource */
+    descs[2].tags = other; /* another resource */
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"metadata=false", NULL});
+    struct tg_point points[4 * N];
+    struct tg_delivery_point d[4 * N];
+    for (int i = 0; i < N; i++) must_prepare(&f, &descs[i], &prepared[i]);
+    for (int i = 0; i < 4 * N; i++) {
+        points[i] = (struct tg_point){
+            .ts_ns = (i == 4 ? 90 : 10 + i) * 1000000, .value.f64 = i, .type = TG_VALUE_DOUBLE};
+        d[i] = (struct tg_delivery_point){&points[i], NULL, prepared[i % N].data,
+                                          (uint32_t)prepared[i % N].len};
+    }
+    fake_write(&f, ops, d, 4 * N);
+    assert_int_equal(f.write.outcome, TG_WRITE_OK);
+    assert_int_equal(f.n_requests, 2);
+    assert_body(&f.body, "target_info{host_name=\"h\",instance=\"i1\",job=\"shop\"} unknown [] d:1"
+                         " @90000000\n"
+                         "target_info{host_name=\"g\",instance=\"i2\",job=\"shop\"} unknown [] d:1"
+                         " @21000000\n");
+    ops->close(f.backend);
+    fake_must_open(&f, ops, write_path, (const char *[]){"metadata=false", NULL});
+    for (int i = 0; i < 4 * N; i++) {
+        points[i].type = TG_VALUE_NONE;
+        points[i].flags = TG_POINT_NO_VALUE;
+    }
+    for (int i = 0; i < N; i++) {
+        tg_buf_deinit(&prepared[i]);
+        must_prepare(&f, &descs[i], &prepared[i]);
+    }
+    for (int i = 0; i < 4 * N; i++) {
+        d[i].prepared = prepared[i % N].data;
+        d[i].prepared_len = (uint32_t)prepared[i % N].len;
+    }
+    fake_write(&f, ops, d, 4 * N);
+    assert_int_equal(f.n_requests, 3);
+    ops->close(f.backend);
+    for (int i = 0; i < N; i++) tg_buf_deinit(&prepared[i]);
+    fake_end(&f);
+}
+
+/* What the receiver finds wrong with target_info is no matter of the points. */
+static void test_points_are_not_blamed(void **state)
+{
+    (void)state;
+    static struct fake f;
+    struct tg_buf prepared;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"metadata=false", NULL});
+    must_prepare(&f, &counter, &prepared);
+    f.answer.when = "target_info";
+    f.answer.then_status = 400; /* out of order: not again for a minute */
+    assert_int_equal(write_at(&f, &prepared, 100 * MINUTE), 2);
+    assert_int_equal(write_at(&f, &prepared, 100 * MINUTE + 1), 1);
+    f.answer.then_status = 503; /* not now: with the next points */
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE), 2);
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 1), 2);
+    f.answer.then_status = 204;
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 2), 2);
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 3), 1);
+    /* points that were not taken: nothing is told, and they come again */
+    f.answer.when = NULL;
+    f.answer.status = 503;
+    const unsigned before = f.n_requests;
+    const struct tg_point p = {.ts_ns = 200 * MINUTE, .value.f64 = 5, .type = TG_VALUE_DOUBLE};
+    const struct tg_delivery_point d = {&p, NULL, prepared.data, (uint32_t)prepared.len};
+    fake_write(&f, ops, &d, 1);
+    assert_int_equal(f.write.outcome, TG_WRITE_RETRY);
+    assert_int_equal(f.n_requests, before + 1);
+    f.answer.status = 204;
+    assert_int_equal(write_at(&f, &prepared, 200 * MINUTE), 2);
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+/* A receiver that took the points and is silent about the rest does not hold up a stop. */
+static void test_cancel_while_the_rest_is_told(void **state)
+{
+    (void)state;
+    static struct fake f;
+    struct tg_buf prepared;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"metadata=false", NULL});
+    must_prepare(&f, &counter, &prepared);
+    const struct tg_point p = {.ts_ns = MINUTE, .value.f64 = 5, .type = TG_VALUE_DOUBLE};
+    const struct tg_delivery_point d = {&p, NULL, prepared.data, (uint32_t)prepared.len};
+    const struct tg_delivery delivery = {.points = &d, .n_points = 1, .to_pos = 1};
+    f.answer.when = "target_info";
+    const uint64_t start_ms = tg_clock_mono_ms();
+    ops->write(f.backend, &delivery, fake_on_write, &f);
+    fake_wait(&f, &f.n_requests, 2);
+    assert_int_equal(f.n_writes, 0);
+    ops->cancel(f.backend);
+    assert_int_equal(f.n_writes, 0);
+    fake_wait(&f, &f.n_writes, 1);
+    assert_int_equal(f.write.outcome, TG_WRITE_OK); /* they are there */
+    assert_in_range(tg_clock_mono_ms() - start_ms, 0, 3000);
+    f.answer.when = NULL; /* and it is told with the next */
+    assert_int_equal(write_at(&f, &prepared, MINUTE + 1), 2);
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+static void test_settings(void **state)
+{
+    (void)state;
+    static struct fake f;
+    static const struct {
+        const char *settings[4];
+        unsigned n_requests;
+        const char *points;
+    } cases[] = {
+        {{"metadata=false", "resource_attributes=labels"},
+         1,
+         "{host_name=\"h\",instance=\"i1\",job=\"shop\",path=\"/\",service_instance_id=\"i1\","
+         "service_name=\"shop\"}"},
+        {{"metadata=false", "promote_resource_attributes=host.name"},
+         2,
+         "{host_name=\"h\",instance=\"i1\",job=\"shop\",path=\"/\"}"},
+        {{"resource_attributes=labels"}, 2, "service_name"},
+    };
+    fake_start(&f);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tg_buf prepared;
+        fake_must_open(&f, ops, write_path, cases[i].settings);
+        must_prepare(&f, &counter, &prepared);
+        assert_int_equal(write_at(&f, &prepared, MINUTE), cases[i].n_requests);
+        struct tg_decode_fixture text;
+        struct tg_err err;
+        const struct tg_buf *points = cases[i].n_requests == 2 ? &f.previous : &f.body;
+        tg_decode_fixture_init(&text, NULL);
+        assert_int_equal(tg_decode_exact(&text, tg_rw_decode, points->data, points->len, &err),
+                         TG_OK);
+        if (!strstr(tg_decode_text(&text), cases[i].points))
+            fail_msg("%zu: %s", i, tg_decode_text(&text));
+        tg_decode_fixture_deinit(&text);
+        tg_buf_deinit(&prepared);
+        ops->close(f.backend);
+    }
+    fake_end(&f);
+}
+
+/* --- what is remembered --- */
+
+static struct tg_prom_note note_of(const struct tg_buf *b)
+{
+    struct tg_prom_note note;
+    const uint8_t *at = b->data;
+    assert_true(tg_prom_note_next(&at, b->data + b->len, &note));
+    assert_ptr_equal(at, b->data + b->len);
+    return note;
+}
+
+/* Far more resources than are remembered: it goes on, with what is due again. */
+static void test_bounds(void **state)
+{
+    (void)state;
+    struct tg_prom_about a;
+    struct tg_buf b;
+    tg_prom_about_init(&a);
+    tg_buf_init(&b, 0);
+    for (unsigned round = 0; round < 3; round++) {
+        tg_prom_about_begin(&a);
+        for (unsigned i = 0; i < 70000; i++) {
+            char text[64];
+            const int n = snprintf(text, sizeof(text), "%u resource", i);
+            tg_buf_reset(&b);
+            assert_int_equal(tg_prom_note_put(&b, TG_PROM_NOTE_METADATA, text, (size_t)n), TG_OK);
+            const struct tg_prom_note note = note_of(&b);
+            tg_prom_about_see(&a, &note, 5);
+        }
+        assert_in_range(a.n_due, 60000, 70000);
+        assert_in_range(a.n_known, 60000, 65536);
+        tg_prom_about_sent(&a);
+    }
+    tg_prom_about_deinit(&a);
+    tg_buf_deinit(&b);
+}
+
+static void test_notes_are_checked(void **state)
+{
+    (void)state;
+    struct tg_buf b;
+    struct tg_prom_note note;
+    tg_buf_init(&b, 0);
+    assert_int_equal(tg_prom_note_put(&b, TG_PROM_NOTE_TARGET, "abc", 3), TG_OK);
+    for (size_t n = 0; n < b.len; n++) { /* no prefix is one */
+        const uint8_t *at = b.data;
+        assert_false(tg_prom_note_next(&at, b.data + n, &note));
+        assert_ptr_equal(at, b.data);
+    }
+    for (unsigned form = 0; form < 256; form++) { /* and no form (remote_write_encode.c) */
+        const uint8_t byte[TG_PROM_NOTE_HEAD] = {(uint8_t)form};
+        const uint8_t *at = byte;
+        assert_int_equal(tg_prom_note_next(&at, byte + sizeof(byte), &note),
+                         form == TG_PROM_NOTE_TARGET || form == TG_PROM_NOTE_METADATA);
+    }
+    tg_buf_deinit(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_told),
+        cmocka_unit_test(test_once_a_resource),
+        cmocka_unit_test(test_points_are_not_blamed),
+        cmocka_unit_test(test_settings),
+        cmocka_unit_test(test_cancel_while_the_rest_is_told),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_notes_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
