@@ -80,7 +80,7 @@ static const struct tg_option_spec options[] = {
     {.name = "metadata",
      .type = TG_OPT_BOOL,
      .def = "true",
-     .help = "send TYPE and UNIT of OTLP metrics"},
+     .help = "send TYPE, HELP and UNIT of OTLP metrics"},
     {.name = NULL},
 };
 

@@ -63,16 +63,17 @@ static uint64_t metadata_type(const struct tg_series_desc *d)
 enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_desc *d,
                                   const struct tg_prom_names *names, struct tg_err *err)
 {
-    enum { TYPE = 1, NAME = 2, UNIT = 5 };
+    enum { TYPE = 1, NAME = 2, HELP = 4, UNIT = 5 };
     struct tg_buf text;
     tg_buf_init(&text, 0);
     enum tg_code code = tg_prom_metric_name(d, names, &text, err);
     const size_t name_len = text.len;
     if (code == TG_OK) code = tg_prom_unit(d, &text);
-    if (code == TG_OK) code = tg_buf_reserve(out, text.len + 32);
+    if (code == TG_OK) code = tg_buf_reserve(out, text.len + d->help_len + 48);
     if (code == TG_OK) {
         tg_wire_put_varint(out, TYPE, metadata_type(d));
         tg_wire_put_bytes(out, NAME, text.data, name_len);
+        if (d->help_len) tg_wire_put_bytes(out, HELP, d->help, d->help_len);
         if (text.len > name_len)
             tg_wire_put_bytes(out, UNIT, text.data + name_len, text.len - name_len);
     }

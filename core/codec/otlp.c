@@ -21,6 +21,7 @@ enum {
     SCOPE_METRICS_METRICS = 2,
     SCOPE_METRICS_SCHEMA_URL = 3,
     METRIC_NAME = 1,
+    METRIC_DESCRIPTION = 2,
     METRIC_UNIT = 3,
     METRIC_GAUGE = 5,
     METRIC_SUM = 7,
@@ -51,8 +52,8 @@ struct head { /* a resource or a scope: its bytes, and once a point missed, its 
 };
 
 struct metric {
-    const uint8_t *name, *unit;
-    size_t name_len, unit_len;
+    const uint8_t *name, *unit, *description;
+    size_t name_len, unit_len, description_len;
     uint32_t data_number;   /* METRIC_GAUGE ...; 0 = no data */
     uint64_t temporality;   /* as sent */
     uint8_t kind;           /* enum tg_kind */
@@ -240,6 +241,10 @@ __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct 
     if (code == TG_OK) code = tg_table_intern(w->d->table, &desc, out, &e);
     tg_arena_reset(&w->scratch);
     if (code == TG_OK) {
+        const struct metric *m = &w->metrics[p->metric];
+        if (m->description_len)
+            tg_help_note(tg_table_help(w->d->table), (const char *)m->name, m->name_len,
+                         (const char *)m->description, m->description_len);
         tg_table_remember_raw(w->d->table, p->key, *out);
         return TG_OK;
     }
@@ -497,6 +502,7 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
         const uint32_t number = TG_WIRE_NUMBER(f.tag);
         switch (number) {
         case METRIC_NAME:
+        case METRIC_DESCRIPTION:
         case METRIC_UNIT:
         case METRIC_GAUGE:
         case METRIC_SUM:
@@ -512,6 +518,9 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
         } else if (number == METRIC_UNIT) {
             m->unit = f.data;
             m->unit_len = f.len;
+        } else if (number == METRIC_DESCRIPTION) {
+            m->description = f.data;
+            m->description_len = f.len;
         } else {
             if (m->data_number != number) {
                 m->data_number = number;

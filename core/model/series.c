@@ -24,7 +24,7 @@ const char *tg_kind_name(enum tg_kind k)
 
 /* Well-formed UTF-8 (Unicode 15, table 3-7) without NUL. Eight bytes at a time while it is ASCII,
  * which nearly all names are. */
-static bool utf8_valid(const char *str, size_t len)
+bool tg_utf8_valid(const char *str, size_t len)
 {
     static const uint64_t high = UINT64_C(0x8080808080808080);
     static const uint64_t ones = UINT64_C(0x0101010101010101);
@@ -113,7 +113,7 @@ static enum tg_code check_string(const char *what, const char *s, uint32_t len, 
     if (len > max)
         return tg_fail(err, TG_ERR_TOO_LARGE, "%s %s has %u bytes, over %s = %u", what,
                        tg_quote(q, sizeof(q), s, len), len, setting, max);
-    if (!utf8_valid(s, len))
+    if (!tg_utf8_valid(s, len))
         return tg_fail(err, TG_ERR_INVALID, "%s %s is not UTF-8 without NUL", what,
                        tg_quote(q, sizeof(q), s, len));
     return TG_OK;
@@ -240,7 +240,7 @@ static uint32_t get_u32(struct reader *r, const char *what)
 static const char *get_string(struct reader *r, uint32_t *len, const char *what)
 {
     *len = get_u32(r, what);
-    if (r->what || *len > (size_t)(r->end - r->pos) || !utf8_valid((const char *)r->pos, *len)) {
+    if (r->what || *len > (size_t)(r->end - r->pos) || !tg_utf8_valid((const char *)r->pos, *len)) {
         if (!r->what) r->what = what;
         *len = 0;
         return "";

@@ -20,6 +20,7 @@
 #define TG_MODEL_SERIES_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/base/arena.h"
@@ -36,6 +37,9 @@ enum tg_kind {
     TG_KIND_SUMMARY = 5,
     TG_KINDS = 6
 };
+/* Well-formed UTF-8 without NUL. */
+bool tg_utf8_valid(const char *str, size_t len);
+
 /* "unknown", "gauge", "counter", "histogram", "exponential_histogram", "summary" */
 const char *tg_kind_name(enum tg_kind k);
 
@@ -63,6 +67,10 @@ struct tg_series_desc {
     uint8_t temporality;
     uint32_t n_tags;
     struct tg_tag *tags;
+    /* What the metric is for (help.h); borrowed, no part of what the series is; len 0 = not known.
+     */
+    const char *help;
+    uint32_t help_len;
 };
 
 /* Limits on one series; over them the series' points are refused with TG_ERR_TOO_LARGE. */

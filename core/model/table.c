@@ -34,6 +34,7 @@ struct tg_table {
     void *allocation; /* what to free: the table itself is aligned to a line */
     struct tg_guard *guard;
     struct tg_symbols *symbols;
+    struct tg_help *help;
     struct tg_table_config config; /* defaults filled in */
     _Atomic uint64_t n_series, n_held, n_created, n_evicted, n_refused;
     _Atomic uint64_t n_failed;       /* plans in force that failed */
@@ -254,10 +255,12 @@ struct tg_table *tg_table_new(const struct tg_table_config *config)
     fill_defaults(&t->config);
     t->guard = tg_guard_new();
     t->symbols = tg_symbols_new();
-    if (!t->guard || !t->symbols ||
+    t->help = tg_help_new();
+    if (!t->guard || !t->symbols || !t->help ||
         tg_rawmap_init(&t->raw, t->guard, t->config.max_raw_keys) != TG_OK) {
         tg_guard_free(t->guard);
         tg_symbols_free(t->symbols);
+        tg_help_free(t->help);
         tg_free(allocation);
         return NULL;
     }
@@ -282,6 +285,7 @@ void tg_table_free(struct tg_table *t)
         (void)pthread_mutex_destroy(&sh->lock);
     }
     tg_rawmap_deinit(&t->raw);
+    tg_help_free(t->help);
     tg_symbols_free(t->symbols);
     (void)pthread_mutex_destroy(&t->sweep_lock);
     tg_free(t->allocation);
@@ -407,6 +411,11 @@ enum tg_code tg_table_intern_logged(struct tg_table *t, struct tg_series_desc *d
     return intern(t, d, &no_limits, UINT64_MAX, out, err);
 }
 
+struct tg_help *tg_table_help(const struct tg_table *t)
+{
+    return t->help;
+}
+
 enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series *s,
                                struct tg_series_desc *d, struct tg_arena *arena)
 {
@@ -421,6 +430,7 @@ enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series 
         .kind = s->kind,
         .temporality = s->temporality,
     };
+    d->help = tg_help_find(t->help, name.ptr, name.len, arena, &d->help_len);
     if (s->n_tags == 0) return TG_OK;
     d->tags = tg_arena_alloc(arena, s->n_tags * sizeof(*d->tags));
     if (!d->tags) return TG_ERR_NOMEM;

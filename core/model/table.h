@@ -42,6 +42,7 @@
 #define TG_MODEL_TABLE_H
 
 #include "core/base/guard.h"
+#include "core/model/help.h"
 #include "core/model/plan.h"
 #include "core/model/point.h"
 #include "core/model/series.h"
@@ -83,6 +84,9 @@ void tg_table_remember_raw(struct tg_table *t, struct tg_hash128 raw, struct tg_
  * series) and a tag array in `arena`. TG_ERR_NOMEM. */
 TG_MUST_CHECK enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series *s,
                                              struct tg_series_desc *d, struct tg_arena *arena);
+
+/* Descriptions of metrics, handed on by tg_table_describe. */
+struct tg_help *tg_table_help(const struct tg_table *t);
 
 /* Marks use, once per batch or so. */
 static inline void tg_series_touch(struct tg_series *s, uint32_t now_s)

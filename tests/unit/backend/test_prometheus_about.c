@@ -23,7 +23,9 @@ static const struct tg_series_desc counter = {.name = "http.requests",
                                               .kind = TG_KIND_COUNTER,
                                               .temporality = TG_TEMPORALITY_CUMULATIVE,
                                               .n_tags = 4,
-                                              .tags = tags};
+                                              .tags = tags,
+                                              .help = "Bytes asked for.",
+                                              .help_len = 16};
 static const struct tg_series_desc sent_by_prometheus = {
     .name = "up", .unit = "", .name_len = 2, .n_tags = 1, .tags = &tags[1]};
 
@@ -59,15 +61,13 @@ static void assert_body(const struct tg_buf *body, const char *want)
 
 static bool has_metadata(const struct tg_buf *body)
 {
-    static const char want[] =
-        "\x1a\x32\x08\x01\x12\x1dhttp_requests_bytes_per_second_total\x2a\x10"
-        "bytes_per_second";
-    /* the lengths are written over, as they depend on the name */
-    uint8_t message[sizeof(want)];
-    memcpy(message, want, sizeof(want));
-    message[1] = (uint8_t)(sizeof(want) - 1 - 2);
-    message[5] = (uint8_t)strlen("http_requests_bytes_per_second_total");
-    return memmem(body->data, body->len, message, sizeof(want) - 1) != NULL;
+    /* field 3, { type 1 = counter, name 2, help 4, unit 5 } */
+    static const char name[] = "http_requests_bytes_per_second_total";
+    uint8_t want[128];
+    const int n = snprintf((char *)want, sizeof(want), "\x1a%c\x08\x01\x12%c%s\x22\x10%s\x2a\x10%s",
+                           0x7f, (int)strlen(name), name, "Bytes asked for.", "bytes_per_second");
+    want[1] = (uint8_t)(n - 2);
+    return memmem(body->data, body->len, want, (size_t)n) != NULL;
 }
 
 static void test_what_is_told(void **state)

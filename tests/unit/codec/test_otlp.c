@@ -86,6 +86,28 @@ static void decodes_what_protoc_encodes(void **state)
     tg_decode_fixture_deinit(&f);
 }
 
+/* A description is no part of the series; its newest text goes along when that is described. */
+static void descriptions_are_kept(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    uint8_t bytes[1024];
+    struct tg_err err = {.msg = ""};
+    struct tg_series_desc d;
+    struct tg_arena arena;
+    tg_arena_init(&arena, 0);
+    tg_decode_fixture_init(&f, NULL);
+    const size_t len = all_kinds_bytes(bytes);
+    assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, bytes, len, &err), TG_OK);
+    assert_int_equal(tg_table_describe(f.table, f.batch.points[0].series, &d, &arena), TG_OK);
+    assert_int_equal(d.help_len, 1);
+    assert_memory_equal(d.help, "d", 1);
+    assert_int_equal(tg_table_describe(f.table, f.batch.points[2].series, &d, &arena), TG_OK);
+    assert_int_equal(d.help_len, 0);
+    tg_decode_fixture_deinit(&f);
+    tg_arena_deinit(&arena);
+}
+
 /* --- messages by hand --- */
 
 static struct bytes key_value(uint32_t number, const char *key, const char *value)
@@ -858,6 +880,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_what_protoc_encodes),
+        cmocka_unit_test(descriptions_are_kept),
         cmocka_unit_test(fields_come_in_any_order),
         cmocka_unit_test(pieces_are_merged),
         cmocka_unit_test(split_attributes_all_count),
