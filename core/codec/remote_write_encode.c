@@ -322,12 +322,14 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
     return tg_wire_close(out, body);
 }
 
-/* Those whose value lies in (above, to]. */
+/* Those whose value lies in (above, to]; above NaN = no bound. One of NaN goes with the last
+ * bucket: it is in none, and counted there. */
 static enum tg_code put_exemplars(struct tg_buf *out, const struct tg_exemplars *ex, bool keep,
                                   double above, double to)
 {
     for (uint32_t i = 0; ex && i < ex->n; i++)
-        if (ex->items[i].value > above && ex->items[i].value <= to)
+        if ((ex->items[i].value <= to && !(ex->items[i].value <= above)) ||
+            (isnan(ex->items[i].value) && isinf(to) && to > 0))
             TG_TRY(put_exemplar(out, &ex->items[i], keep));
     return TG_OK;
 }
@@ -509,7 +511,7 @@ static enum tg_code append_histogram(struct tg_buf *out, const struct composite 
     const struct tg_histogram *h = p->type == TG_VALUE_HISTOGRAM ? p->value.histogram : &none;
     const bool has_sum = h->has_sum || (p->flags & TG_POINT_NO_VALUE);
     uint64_t cumulative = 0;
-    double above = -INFINITY;
+    double above = NAN;
     for (uint32_t i = 0; i < h->n_bounds && i < h->n_buckets; i++) {
         char text[BOUND_MAX];
         cumulative += h->buckets[i];

@@ -692,6 +692,8 @@ static const struct tg_exemplar exemplar_items[] = {
     {.ts_ns = 8000000, .value = 1e9},
 };
 static const struct tg_exemplars exemplars = {2, exemplar_items};
+static const struct tg_exemplar odd_items[] = {{.value = -INFINITY}, {.value = NAN}};
+static const struct tg_exemplars odd = {2, odd_items};
 /* attributes that are called like an id, and like each other once they are labels */
 static const struct tg_string id_labels[] = {{"trace_id", 8}, {"y", 1}, {"span_id", 7}, {"x", 1},
                                              {"a.b", 3},      {"1", 1}, {"a_b", 3},     {"2", 1},
@@ -799,6 +801,16 @@ static void points_are_written(void **state)
          "h_bucket{A=\"upper\",host_name=\"h\",le=\"+Inf\",zone=\"z\"} unknown [] d:10 @0" EX2 "\n"
          "h_sum{A=\"upper\",host_name=\"h\",zone=\"z\"} unknown [] d:5.5 @0\n"
          "h_count{A=\"upper\",host_name=\"h\",zone=\"z\"} unknown [] d:10 @0\n"},
+        {"h",
+         NULL,
+         0,
+         TG_KIND_HISTOGRAM,
+         {.type = TG_VALUE_HISTOGRAM, .value.histogram = &odd_histogram, .exemplars = &odd},
+         TG_OK,
+         "h_bucket{le=\"-0.0000000025\"} unknown [] d:1 @0 ex{-inf @0}\n"
+         "h_bucket{le=\"10000000000000000000000\"} unknown [] d:3 @0\n"
+         "h_bucket{le=\"+Inf\"} unknown [] d:6 @0 ex{nan @0}\n"
+         "h_count unknown [] d:6 @0\n"},
         {"h",
          clash_tags,
          6,
