@@ -49,6 +49,7 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(o, ok, "type", text(b->type));
     put(o, ok, "state", text(tg_delivery_state_name(b->state)));
     put(o, ok, "healthy", json_boolean(b->healthy));
+    put(o, ok, "merged_series", num(b->n_merged));
     put(o, ok, "position", num(b->cursor_pos));
     put(o, ok, "epoch", num(b->epoch));
     put(o, ok, "lag_ms", json_integer(b->lag_ms));
@@ -72,6 +73,28 @@ static json_t *backend_json(const struct tg_backend_status *b, bool *ok)
     put(j, ok, "skipped", num(l->skipped));
     put(j, ok, "balanced", json_boolean(is_balanced(l)));
     put(o, ok, "ledger", j);
+    return o;
+}
+
+/* Series that would be one with another: how many, and the newest ones by name. */
+static json_t *merges_json(const struct tg_gateway_status *s, bool *ok)
+{
+    json_t *o = json_object();
+    json_t *list = json_array();
+    put(o, ok, "series", num(s->n_merged));
+    for (unsigned i = 0; i < s->n_merge_examples; i++) {
+        const struct tg_merge_example *e = &s->merges[i];
+        const bool by_rules = e->space == TG_FORMS_MAPPED;
+        json_t *j = json_object();
+        put(j, ok, "by", text(by_rules ? "rules" : "backend"));
+        put(j, ok, "backend", by_rules ? json_null() : text(s->backends[e->space].name));
+        put(j, ok, "series", num(s->n_merge_series[i]));
+        put(j, ok, "mapped", text(e->form));
+        put(j, ok, "first", text(e->first));
+        put(j, ok, "later", text(e->later));
+        if (json_array_append_new(list, j) != 0) *ok = false;
+    }
+    put(o, ok, "examples", list);
     return o;
 }
 
@@ -145,6 +168,7 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     put(j, ok, "reload_failures", num(r->n_reload_failures));
     put(j, ok, "last_error", text(r->last_error));
     put(o, ok, "rules", j);
+    put(o, ok, "merged", merges_json(s, ok));
 
     json_t *list = json_array();
     for (unsigned i = 0; i < s->n_backends; i++)
@@ -309,6 +333,26 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
     add(p, "</ul>");
 }
 
+static void add_merges(struct page *p, const struct tg_gateway_status *s)
+{
+    if (!s->n_merge_examples) return;
+    add(p, "<h2>Series that become one</h2><ul>");
+    for (unsigned i = 0; i < s->n_merge_examples; i++) {
+        const struct tg_merge_example *e = &s->merges[i];
+        const bool by_rules = e->space == TG_FORMS_MAPPED;
+        add(p, "<li><b>");
+        add_escaped(p, by_rules ? "rules" : s->backends[e->space].name);
+        add(p, "</b> %" PRIu64 " series: ", s->n_merge_series[i]);
+        add_escaped(p, e->first);
+        add(p, ", ");
+        add_escaped(p, e->later);
+        add(p, by_rules ? " become " : " would be one there</li>");
+        if (by_rules) add_escaped(p, e->form);
+        if (by_rules) add(p, "</li>");
+    }
+    add(p, "</ul>");
+}
+
 static void add_backends(struct page *p, const struct tg_gateway_status *s)
 {
     add(p, "<h2>Backends</h2><div class=w><table><tr><th>name<th>type<th>state<th class=n>delivered"
@@ -391,6 +435,7 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add_fact(&p, "requests wait for an acknowledgement", s->n_waiting_acks);
     add(&p, "</div>");
     add_backends(&p, s);
+    add_merges(&p, s);
 
     const uint64_t max = a->config.config->log.max_bytes;
     add(&p, "<h2>Log</h2><p><meter min=0 max=100 high=90 value=%.1f></meter> ",

@@ -111,6 +111,30 @@ static void print_backends(const json_t *status, struct last *last, double elaps
     }
 }
 
+/* What the rules or a backend's naming make one. */
+static void print_merges(const json_t *merged)
+{
+    size_t i;
+    json_t *e;
+    json_array_foreach(json_object_get(merged, "examples"), i, e)
+    {
+        const char *backend = word(e, "backend");
+        struct tg_buf line;
+        tg_buf_init(&line, 8192);
+        const enum tg_code code =
+            backend[0] ? tg_buf_printf(&line, "%s would make one of %.0f series: %s, %s", backend,
+                                       field(e, "series"), word(e, "first"), word(e, "later"))
+                       : tg_buf_printf(&line, "rules make one of %.0f series: %s, %s become %s",
+                                       field(e, "series"), word(e, "first"), word(e, "later"),
+                                       word(e, "mapped"));
+        if (code == TG_OK && tg_buf_append(&line, "", 1) == TG_OK) {
+            (void)printf("%s", i ? "          " : "merges    ");
+            print_message((const char *)line.data);
+        }
+        tg_buf_deinit(&line);
+    }
+}
+
 static void print_status(const json_t *s, struct last *last)
 {
     const json_t *points = json_object_get(s, "points");
@@ -157,6 +181,7 @@ static void print_status(const json_t *s, struct last *last)
         (void)printf(", NOT RUN: they overran their budgets too often");
     (void)printf("%s", word(rules, "last_error")[0] ? ", last: " : "");
     print_message(word(rules, "last_error"));
+    print_merges(json_object_get(s, "merged"));
     print_backends(s, last, elapsed_s);
     last->is_set = true;
     last->at_ms = now_ms;

@@ -233,6 +233,8 @@ void tg_config_fill(struct tg_config_loader *l, struct tg_options *o, struct tg_
         .max_bytes = (uint64_t)tg_options_num(r, "max_memory"),
     };
 
+    c->merges_are_dead_letters = strcmp(tg_options_str(r, "on_merge"), "dead_letter") == 0;
+
     const struct tg_options *m = &o[TG_CONFIG_LIMITS];
     c->limits = (struct tg_limits_config){
         .max_series = (uint64_t)tg_options_num(m, "series"),

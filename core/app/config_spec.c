@@ -65,6 +65,9 @@ static const struct tg_option_spec rules_specs[] = {
      "script that says how long data is kept; unset = for ever"},
     {"on_error", TG_OPT_STRING, "all", false, 0, 0, NULL,
      "backends of a series whose rules failed: \"all\", a name, or a list of names"},
+    {"on_merge", TG_OPT_ENUM, "warn", false, 0, 0, "warn|dead_letter",
+     "when the rules make one series of several: backends get the points of all of them for it, or "
+     "those of the first only"},
     {"max_instructions", TG_OPT_INT, "1000000", false, 1000, 1000000000, NULL,
      "Lua instructions per rule and series"},
     {"max_time", TG_OPT_DURATION, "50ms", false, 1, MINUTE_MS, NULL,

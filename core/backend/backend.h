@@ -118,6 +118,9 @@ struct tg_backend_ops {
                          struct tg_err *err);
     enum tg_code (*prepare)(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
                             struct tg_err *err);
+    /* Under which names the server keeps the points of a series (see plan.h). NULL: the backend
+     * keeps apart whatever differs in name, field or tags. */
+    tg_forms_fn forms;
     /* Asynchronous; one at a time. The callback runs exactly once, on the loop, never before write
      * returned. */
     void (*write)(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,

@@ -134,6 +134,16 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     return code;
 }
 
+static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
+                          struct tg_buf *scratch, struct tg_form *out, unsigned *n)
+{
+    (void)backend;
+    *n = 0;
+    tg_buf_reset(scratch);
+    TG_TRY(tg_influx_prepare(mapped, scratch, NULL));
+    return tg_influx_forms(mapped, scratch, out, n);
+}
+
 static enum tg_code append(void *backend, const struct tg_delivery_point *p, struct tg_buf *out,
                            struct tg_err *err)
 {
@@ -198,6 +208,7 @@ const struct tg_backend_ops tg_backend_influxdb = {
     .max_points = 10000,
     .open = open_it,
     .prepare = prepare,
+    .forms = forms,
     .write = write_points,
     .cancel = cancel,
     .health = health,

@@ -252,6 +252,25 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     return code;
 }
 
+static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
+                          struct tg_buf *scratch, struct tg_form *out, unsigned *n)
+{
+    struct tg_backend *b = backend;
+    struct tg_arena arena;
+    struct tg_prom_split split;
+    *n = 0;
+    tg_buf_reset(scratch);
+    tg_arena_init(&arena, 0);
+    enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
+    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, scratch, NULL);
+    /* Who it is goes by the labels, too: what a restart changes in its resource and target_info holds
+     * makes no other series of it. */
+    if (code == TG_OK)
+        code = tg_rw_forms(&split.points, scratch->data, (uint32_t)scratch->len, out, n);
+    tg_arena_deinit(&arena);
+    return code;
+}
+
 static enum tg_code append(void *backend, const struct tg_delivery_point *p, struct tg_buf *out,
                            struct tg_err *err)
 {
@@ -376,6 +395,7 @@ const struct tg_backend_ops tg_backend_prometheus = {
     .max_points = 10000,
     .open = open_it,
     .prepare = prepare,
+    .forms = forms,
     .write = write_points,
     .cancel = cancel,
     .health = health,

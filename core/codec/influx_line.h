@@ -23,6 +23,7 @@
 
 #include "core/base/buf.h"
 #include "core/codec/decode.h"
+#include "core/model/plan.h"
 
 enum {
     TG_INFLUX_MAX_STRING_BYTES = 65536, /* "Length limit 64KB" */
@@ -60,6 +61,12 @@ TG_MUST_CHECK enum tg_code tg_influx_decode(const uint8_t *buf, size_t len, int6
  * TG_INFLUX_MAX_KEY_BYTES. TG_ERR_NOMEM. */
 TG_MUST_CHECK enum tg_code tg_influx_prepare(const struct tg_series_desc *mapped,
                                              struct tg_buf *out, struct tg_err *err);
+
+/* The forms of a series from its prepared bytes, which are used up: series part and field; of
+ * histograms and summaries those of the fields `count` and `sum`. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_influx_forms(const struct tg_series_desc *mapped,
+                                           struct tg_buf *prepared, struct tg_form *forms,
+                                           unsigned *n);
 
 enum tg_influx_flags {
     /* For servers without unsigned integers (InfluxDB 1.x as shipped): `i` up to 2^63 - 1, beyond

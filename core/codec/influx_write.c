@@ -3,6 +3,7 @@
 
 #include "core/codec/influx_line.h"
 #include "core/codec/number.h"
+#include "core/model/forms.h"
 
 enum {
     HEADER_BYTES = 4,
@@ -95,6 +96,30 @@ enum tg_code tg_influx_prepare(const struct tg_series_desc *mapped, struct tg_bu
 out:
     if (code != TG_OK) out->len = before;
     return code;
+}
+
+enum tg_code tg_influx_forms(const struct tg_series_desc *mapped, struct tg_buf *prepared,
+                             struct tg_form *forms, unsigned *n)
+{
+    /* What every histogram and summary has; a field that is called as one of its bounds meets none
+     * of a histogram that comes with the sum and the count, too. */
+    static const char *const fields[] = {"count=", "sum="};
+    const uint64_t who = tg_forms_who(mapped, NULL);
+    uint32_t series_len;
+    memcpy(&series_len, prepared->data, HEADER_BYTES);
+    const bool has_fields = mapped->kind == TG_KIND_HISTOGRAM ||
+                            mapped->kind == TG_KIND_EXP_HISTOGRAM ||
+                            mapped->kind == TG_KIND_SUMMARY;
+    *n = 0;
+    for (unsigned i = 0; i < (has_fields ? 2 : 1); i++) {
+        if (has_fields) {
+            prepared->len = HEADER_BYTES + series_len;
+            TG_TRY(tg_buf_append(prepared, fields[i], strlen(fields[i])));
+        }
+        forms[(*n)++] = (struct tg_form){
+            tg_hash64(prepared->data + HEADER_BYTES, prepared->len - HEADER_BYTES), who};
+    }
+    return TG_OK;
 }
 
 /* ---- one point ---- */

@@ -14,6 +14,7 @@
 #include "core/base/buf.h"
 #include "core/codec/decode.h"
 #include "core/codec/native_histogram.h" /* TG_RW_STALE_NAN */
+#include "core/model/plan.h"
 #include "core/model/series.h"
 
 /* Appends the samples and native histograms of one WriteRequest (already decompressed) to d->batch.
@@ -61,6 +62,13 @@ struct tg_prom_names;
 TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped,
                                          const struct tg_prom_names *names, struct tg_buf *out,
                                          struct tg_err *err);
+
+/* The forms of a series from its prepared bytes: its labels; of a histogram those of x_bucket
+ * (without le), x_sum and x_count, of a summary x (without quantile), x_sum and x_count. Who it is
+ * does not count le and quantile, so that the buckets of a histogram sent one by one do not stand
+ * in each other's way. TG_ERR_CORRUPT, TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *prepared,
+                                       uint32_t len, struct tg_form *forms, unsigned *n);
 
 /* Appends the TimeSeries fields for one point to a WriteRequest in `out`:
  *   numbers                  one sample (the label bytes are copied, time and value written)

@@ -5,20 +5,11 @@
 #include "core/codec/number.h"
 #include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
+#include "core/codec/rw_prepared.h"
 #include "core/codec/wire.h"
 
 /* Field numbers of prompb. */
 enum { LABELS = 1, SAMPLES = 2, EXEMPLARS = 3, HISTOGRAMS = 4 };
-
-enum {
-    FORM_PLAIN = 0,
-    FORM_COMPOSITE = 1,
-    FORM_NATIVE = 2,
-    FORM_SUMMARY = 3, /* composite, too */
-    FORM_MASK = 0x7f,
-    FORM_KEEPS_NAMES = 0x80, /* label names of exemplars, too, stay as they are */
-    COMPOSITE_HEAD = 1 + 4 * 4
-};
 
 enum {
     NS_PER_MS = 1000000,
@@ -156,10 +147,10 @@ static enum tg_code put_composite(struct preparing *p, const char *extra, struct
     const size_t head = out->len;
     uint32_t lens[4];
     uint32_t at = 0;
-    TG_TRY(tg_buf_reserve(out, COMPOSITE_HEAD));
-    tg_buf_put_u8(out, (uint8_t)((*extra == 'q' ? FORM_SUMMARY : FORM_COMPOSITE) |
-                                 (p->keeps_names ? FORM_KEEPS_NAMES : 0)));
-    out->len = head + COMPOSITE_HEAD;
+    TG_TRY(tg_buf_reserve(out, TG_RW_COMPOSITE_HEAD));
+    tg_buf_put_u8(out, (uint8_t)((*extra == 'q' ? TG_RW_SUMMARY : TG_RW_COMPOSITE) |
+                                 (p->keeps_names ? TG_RW_KEEPS_NAMES : 0)));
+    out->len = head + TG_RW_COMPOSITE_HEAD;
     size_t from = out->len;
     TG_TRY(put_labels(p, &at, name_label, out));
     lens[0] = (uint32_t)(out->len - from);
@@ -197,8 +188,8 @@ enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, const struct tg_
     enum tg_code code = p.labels ? TG_OK : TG_ERR_NOMEM;
     if (code == TG_OK) code = tg_prom_metric_name(d, names, &p.metric, err);
     if (code == TG_OK) code = collect_labels(&p, d, extra);
-    const uint8_t form = (uint8_t)((d->kind == TG_KIND_EXP_HISTOGRAM ? FORM_NATIVE : FORM_PLAIN) |
-                                   (p.keeps_names ? FORM_KEEPS_NAMES : 0));
+    const uint8_t form = (uint8_t)((d->kind == TG_KIND_EXP_HISTOGRAM ? TG_RW_NATIVE : TG_RW_PLAIN) |
+                                   (p.keeps_names ? TG_RW_KEEPS_NAMES : 0));
     if (code == TG_OK) code = extra ? put_composite(&p, extra, out) : put_plain(&p, form, out);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
@@ -360,7 +351,7 @@ static enum tg_code append_number(struct tg_buf *out, const uint8_t *labels, uin
     TG_TRY(tg_buf_reserve(out, (size_t)len + SAMPLE_MAX));
     tg_buf_put(out, labels, len);
     put_sample(out, bits, ms);
-    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
+    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & TG_RW_KEEPS_NAMES));
     return tg_wire_close(out, body);
 }
 
@@ -370,7 +361,7 @@ static enum tg_code append_exemplars(struct tg_buf *out, const uint8_t *labels, 
     size_t body;
     TG_TRY(tg_wire_open(out, 1, &body));
     TG_TRY(tg_buf_append(out, labels, len));
-    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
+    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & TG_RW_KEEPS_NAMES));
     return tg_wire_close(out, body);
 }
 
@@ -382,7 +373,7 @@ static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uin
     size_t histogram;
     TG_TRY(tg_wire_open(out, 1, &body));
     TG_TRY(tg_buf_append(out, labels, len));
-    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & FORM_KEEPS_NAMES));
+    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & TG_RW_KEEPS_NAMES));
     TG_TRY(tg_wire_open(out, HISTOGRAMS, &histogram));
     TG_TRY(tg_native_encode(out, p, floor_ms(p->ts_ns)));
     TG_TRY(tg_wire_close(out, histogram));
@@ -392,57 +383,38 @@ static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uin
 /* --- composite: histograms and summaries --- */
 
 struct composite {
-    const uint8_t *a, *name, *b, *c;
-    uint32_t a_len, name_len, b_len, c_len;
+    struct tg_rw_parts parts;
     const char *extra; /* "le", "quantile" */
     bool keeps_names;
     uint64_t ms;
 };
-
-static bool read_composite(const uint8_t *prepared, uint32_t len, struct composite *s)
-{
-    uint32_t lens[4];
-    if (len < COMPOSITE_HEAD) return false;
-    s->extra = (prepared[0] & FORM_MASK) == FORM_SUMMARY ? "quantile" : "le";
-    memcpy(lens, prepared + 1, sizeof(lens));
-    if ((uint64_t)lens[0] + lens[1] + lens[2] + lens[3] != len - COMPOSITE_HEAD) return false;
-    s->keeps_names = prepared[0] & FORM_KEEPS_NAMES;
-    s->a = prepared + COMPOSITE_HEAD;
-    s->a_len = lens[0];
-    s->name = s->a + lens[0];
-    s->name_len = lens[1];
-    s->b = s->name + lens[1];
-    s->b_len = lens[2];
-    s->c = s->b + lens[2];
-    s->c_len = lens[3];
-    return true;
-}
 
 /* One series of the group: name + suffix, with the extra label unless value is NULL. */
 static enum tg_code put_part(struct tg_buf *out, const struct composite *s, const char *suffix,
                              const char *value, size_t value_len, uint64_t bits,
                              const struct tg_exemplars *ex, double above, double to)
 {
+    const struct tg_rw_parts *const p = &s->parts;
     const size_t suffix_len = strlen(suffix);
-    const size_t name_len = s->name_len + suffix_len;
+    const size_t name_len = p->name_len + suffix_len;
     const size_t label_len =
         1 + sizeof(name_label) + 1 + tg_varint_len(name_len) + name_len; /* NUL = length byte */
     size_t body;
     TG_TRY(tg_wire_open(out, 1, &body));
     TG_TRY(
-        tg_buf_reserve(out, (size_t)s->a_len + s->b_len + s->c_len + label_len + 32 + SAMPLE_MAX));
-    tg_buf_put(out, s->a, s->a_len);
+        tg_buf_reserve(out, (size_t)p->a_len + p->b_len + p->c_len + label_len + 32 + SAMPLE_MAX));
+    tg_buf_put(out, p->a, p->a_len);
     tg_buf_put_u8(out, TG_WIRE_TAG(LABELS, TG_WIRE_BYTES));
     tg_buf_put_varint(out, label_len);
     tg_wire_put_bytes(out, 1, name_label, sizeof(name_label) - 1);
     tg_buf_put_u8(out, TG_WIRE_TAG(2, TG_WIRE_BYTES));
     tg_buf_put_varint(out, name_len);
-    tg_buf_put(out, s->name, s->name_len);
+    tg_buf_put(out, p->name, p->name_len);
     tg_buf_put(out, suffix, suffix_len);
-    tg_buf_put(out, s->b, s->b_len);
+    tg_buf_put(out, p->b, p->b_len);
     if (value) TG_TRY(put_label(out, s->extra, strlen(s->extra), value, value_len));
-    TG_TRY(tg_buf_reserve(out, (size_t)s->c_len + SAMPLE_MAX));
-    tg_buf_put(out, s->c, s->c_len);
+    TG_TRY(tg_buf_reserve(out, (size_t)p->c_len + SAMPLE_MAX));
+    tg_buf_put(out, p->c, p->c_len);
     put_sample(out, bits, s->ms);
     TG_TRY(put_exemplars(out, ex, s->keeps_names, above, to));
     return tg_wire_close(out, body);
@@ -544,9 +516,11 @@ static enum tg_code append_composite(struct tg_buf *out, const uint8_t *prepared
                                      const struct tg_point *p)
 {
     struct composite s;
-    if (!read_composite(prepared, len, &s)) return TG_ERR_UNSUPPORTED;
+    if (!tg_rw_read_parts(prepared, len, &s.parts)) return TG_ERR_UNSUPPORTED;
+    const bool is_summary = (prepared[0] & TG_RW_FORM_MASK) == TG_RW_SUMMARY;
+    s.keeps_names = prepared[0] & TG_RW_KEEPS_NAMES;
+    s.extra = is_summary ? "quantile" : "le";
     s.ms = (uint64_t)floor_ms(p->ts_ns);
-    const bool is_summary = (prepared[0] & FORM_MASK) == FORM_SUMMARY;
     if (p->type != TG_VALUE_NONE && p->type != (is_summary ? TG_VALUE_SUMMARY : TG_VALUE_HISTOGRAM))
         return TG_ERR_UNSUPPORTED;
     return is_summary ? append_summary(out, &s, p) : append_histogram(out, &s, p);
@@ -567,14 +541,14 @@ static enum tg_code append_plain(struct tg_buf *out, const uint8_t *labels, uint
 static enum tg_code append_any(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
                                const struct tg_point *p)
 {
-    switch (len ? prepared[0] & FORM_MASK : 0xff) {
-    case FORM_PLAIN: return append_plain(out, prepared + 1, len - 1, p);
-    case FORM_NATIVE: /* explicit buckets are custom ones there */
+    switch (len ? prepared[0] & TG_RW_FORM_MASK : 0xff) {
+    case TG_RW_PLAIN: return append_plain(out, prepared + 1, len - 1, p);
+    case TG_RW_NATIVE: /* explicit buckets are custom ones there */
         return p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM
                    ? append_native(out, prepared + 1, len - 1, p)
                    : append_plain(out, prepared + 1, len - 1, p);
-    case FORM_COMPOSITE:
-    case FORM_SUMMARY: return append_composite(out, prepared, len, p);
+    case TG_RW_COMPOSITE:
+    case TG_RW_SUMMARY: return append_composite(out, prepared, len, p);
     default: return TG_ERR_UNSUPPORTED;
     }
 }

@@ -29,6 +29,17 @@ const struct tg_rollup *tg_plan_rollups(const struct tg_plan *p)
     return (const struct tg_rollup *)((const uint8_t *)p + rollups_offset(p->n_prepared));
 }
 
+static size_t claims_offset(unsigned n_prepared, unsigned n_rollups)
+{
+    return rollups_offset(n_prepared) + n_rollups * sizeof(struct tg_rollup);
+}
+
+const struct tg_claim *tg_plan_claims(const struct tg_plan *p)
+{
+    return (const struct tg_claim *)((const uint8_t *)p +
+                                     claims_offset(p->n_prepared, p->n_rollups));
+}
+
 struct tg_retention tg_plan_retention(const struct tg_plan *p)
 {
     struct tg_retention r = {.keep_ms = p->keep_ms, .n_rollups = p->n_rollups};
@@ -38,7 +49,7 @@ struct tg_retention tg_plan_retention(const struct tg_plan *p)
 
 static size_t plan_bytes(const struct tg_plan *p)
 {
-    size_t n = rollups_offset(p->n_prepared) + p->n_rollups * sizeof(struct tg_rollup);
+    size_t n = claims_offset(p->n_prepared, p->n_rollups) + p->n_claims * sizeof(struct tg_claim);
     for (unsigned i = 0; i < p->n_prepared; i++) n += p->prepared[i].len;
     return n;
 }
@@ -66,7 +77,7 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
     tg_buf_reset(scratch);
     if (n_backends > TG_MAX_BACKENDS) n_backends = TG_MAX_BACKENDS;
     for (unsigned i = 0; i < n_backends; i++) {
-        if (!(d->targets >> i & 1)) continue;
+        if (!((d->targets & ~d->taken) >> i & 1)) continue;
         const size_t start = scratch->len;
         if (preparers[i].fn) {
             const enum tg_code code =
@@ -91,7 +102,8 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
     const uint32_t n_rollups =
         d->retention.n_rollups < TG_MAX_ROLLUPS ? d->retention.n_rollups : TG_MAX_ROLLUPS;
     const size_t rollups_at = rollups_offset(n_prepared);
-    const size_t bytes_at = rollups_at + n_rollups * sizeof(struct tg_rollup);
+    const size_t claims_at = claims_offset(n_prepared, n_rollups);
+    const size_t bytes_at = claims_at + d->n_claims * sizeof(struct tg_claim);
     struct tg_plan *p = tg_malloc(bytes_at + scratch->len);
     if (!p) return NULL;
     *p = (struct tg_plan){
@@ -99,10 +111,11 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
         .targets = d->targets,
         .wait = d->wait & d->targets,
         .inexpressible = inexpressible,
-        .strategy = d->strategy,
+        .strategy = d->strategy & 15U,
         .failed = d->failed,
         .n_prepared = (uint8_t)n_prepared,
         .n_rollups = (uint8_t)n_rollups,
+        .n_claims = d->n_claims,
         .keep_ms = d->retention.keep_ms,
     };
     for (unsigned i = 0; i < n_prepared; i++) {
@@ -112,6 +125,8 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
     if (n_rollups)
         memcpy((uint8_t *)p + rollups_at, d->retention.rollups,
                n_rollups * sizeof(struct tg_rollup));
+    if (d->n_claims)
+        memcpy((uint8_t *)p + claims_at, d->claims, d->n_claims * sizeof(struct tg_claim));
     if (scratch->len) memcpy((uint8_t *)p + bytes_at, scratch->data, scratch->len);
     return p;
 }

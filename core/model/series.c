@@ -360,3 +360,21 @@ enum tg_code tg_series_desc_print(const struct tg_series_desc *d, struct tg_buf 
     tg_buf_put_u8(out, '}');
     return TG_OK;
 }
+
+char *tg_series_desc_text(const struct tg_series_desc *d, char *out, size_t cap)
+{
+    struct tg_buf b;
+    tg_buf_init(&b, 0);
+    if (tg_series_desc_print(d, &b) != TG_OK) b.len = 0;
+    size_t n = b.len;
+    if (n >= cap) {
+        n = cap - 4;
+        while (n > 0 && (b.data[n] & 0xc0) == 0x80) n--;
+        memcpy(out + n, "...", 4);
+    } else {
+        out[n] = '\0';
+    }
+    if (n) memcpy(out, b.data, n);
+    tg_buf_deinit(&b);
+    return out;
+}

@@ -101,6 +101,9 @@ const struct tg_tag *tg_series_desc_tag(const struct tg_series_desc *d, const ch
                                         size_t key_len);
 /* Appends `name{key="value",...}` for people (explain, status, messages). */
 TG_MUST_CHECK enum tg_code tg_series_desc_print(const struct tg_series_desc *d, struct tg_buf *out);
+/* The same as a string that is cut to fit `cap` (at least 8) between characters; "" without memory.
+ * Returns out. */
+char *tg_series_desc_text(const struct tg_series_desc *d, char *out, size_t cap);
 
 struct tg_plan;
 struct tg_series {

@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
+#include "core/model/forms.h"
 #include "core/model/rawmap.h"
 #include "core/model/symbol.h"
 
@@ -35,6 +36,7 @@ struct tg_table {
     struct tg_guard *guard;
     struct tg_symbols *symbols;
     struct tg_help *help;
+    struct tg_forms *forms;
     struct tg_table_config config; /* defaults filled in */
     _Atomic uint64_t n_series, n_held, n_created, n_evicted, n_refused;
     _Atomic uint64_t n_failed;       /* plans in force that failed */
@@ -215,6 +217,7 @@ static void count_failed(struct tg_table *t, const struct tg_plan *p, int change
 static void series_free(struct tg_table *t, struct tg_series *s)
 {
     struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_relaxed);
+    tg_forms_release_plan(t->forms, plan, s); /* first: others name it by its symbols until then */
     release_symbols(t, s);
     count_failed(t, plan, -1);
     tg_free(plan);
@@ -256,11 +259,13 @@ struct tg_table *tg_table_new(const struct tg_table_config *config)
     t->guard = tg_guard_new();
     t->symbols = tg_symbols_new();
     t->help = tg_help_new();
-    if (!t->guard || !t->symbols || !t->help ||
+    t->forms = tg_forms_new();
+    if (!t->guard || !t->symbols || !t->help || !t->forms ||
         tg_rawmap_init(&t->raw, t->guard, t->config.max_raw_keys) != TG_OK) {
         tg_guard_free(t->guard);
         tg_symbols_free(t->symbols);
         tg_help_free(t->help);
+        tg_forms_free(t->forms);
         tg_free(allocation);
         return NULL;
     }
@@ -287,8 +292,14 @@ void tg_table_free(struct tg_table *t)
     tg_rawmap_deinit(&t->raw);
     tg_help_free(t->help);
     tg_symbols_free(t->symbols);
+    tg_forms_free(t->forms);
     (void)pthread_mutex_destroy(&t->sweep_lock);
     tg_free(t->allocation);
+}
+
+struct tg_forms *tg_table_forms(const struct tg_table *t)
+{
+    return t->forms;
 }
 
 struct tg_guard *tg_table_guard(struct tg_table *t)
@@ -459,11 +470,13 @@ struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struc
     if (!atomic_compare_exchange_strong_explicit(&s->plan, &old, plan, memory_order_acq_rel,
                                                  memory_order_acquire)) {
         count_failed(t, plan, -1);
+        tg_forms_release_plan(t->forms, plan, s);
         tg_free(plan);
         return old;
     }
     if (old && old != plan) {
         count_failed(t, old, -1);
+        tg_forms_release_plan(t->forms, old, s);
         /* Push only and take all: no ABA. Readers do not look at retired_next. */
         old->retired_next = atomic_load_explicit(&t->plans_replaced, memory_order_relaxed);
         while (!atomic_compare_exchange_weak_explicit(&t->plans_replaced, &old->retired_next, old,
@@ -717,6 +730,15 @@ static bool broken(const char *what, unsigned long long n)
     return false;
 }
 
+/* Claims that the plan of a live series holds. */
+static uint64_t held_claims(const struct tg_series *s)
+{
+    const struct tg_plan *p = atomic_load(&s->plan);
+    uint64_t n = 0;
+    for (unsigned i = 0; p && i < p->n_claims; i++) n += tg_plan_claims(p)[i].is_held;
+    return n;
+}
+
 static bool raw_target_ok(struct tg_series *s, void *arg)
 {
     struct tg_table *t = arg;
@@ -760,6 +782,8 @@ bool tg_table_validate(struct tg_table *t)
     uint32_t *refs = tg_calloc(max_id, sizeof(*refs));
     bool ok = refs || broken("no memory to validate", max_id);
     uint64_t n = 0, n_held = 0;
+    uint64_t n_claimed = 0; /* by plans */
+    uint64_t n_claims = 0;
     for (unsigned i = 0; i < CANON_SHARDS && ok; i++) {
         const struct canon_shard *sh = &t->canon[i];
         size_t here = 0;
@@ -767,6 +791,7 @@ bool tg_table_validate(struct tg_table *t)
             if (!sh->slots[k]) continue;
             here++;
             n_held += sh->slots[k]->held;
+            n_claimed += held_claims(sh->slots[k]);
             ok = validate_series(t, sh, k, &arena, refs);
         }
         if (ok && (here != sh->n || (here > 0 && here > sh->cap / 4 * 3)))
@@ -778,6 +803,9 @@ bool tg_table_validate(struct tg_table *t)
     if (ok && n != st.n_series + st.n_held)
         ok = broken("wrong count", n); /* may be over: intern_logged */
     if (ok && st.n_created - st.n_evicted != n) ok = broken("wrong created or evicted", n);
+    ok = ok && tg_forms_validate(t->forms, &n_claims);
+    if (ok && (n_claims < n_claimed || (waiting == 0 && n_claims != n_claimed)))
+        ok = broken("claims that no plan holds, or the other way round", n_claims);
     ok = ok && tg_rawmap_validate(&t->raw, raw_target_ok, t) && tg_symbols_validate(t->symbols);
     for (uint32_t id = 1; id < max_id && ok; id++) {
         const uint32_t held = tg_symbols_refs(t->symbols, id);

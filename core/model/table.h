@@ -48,6 +48,7 @@
 #include "core/model/series.h"
 
 struct tg_table;
+struct tg_forms;
 
 struct tg_table_config {
     uint64_t max_series;   /* 0 = 1000000 */
@@ -60,6 +61,9 @@ struct tg_table_config {
 struct tg_table *tg_table_new(const struct tg_table_config *config); /* NULL when out of memory */
 void tg_table_free(struct tg_table *t); /* NULL accepted; no reader inside */
 struct tg_guard *tg_table_guard(struct tg_table *t);
+/* The forms of its series. Claims of a plan are released when it is replaced, or its series freed.
+ */
+struct tg_forms *tg_table_forms(const struct tg_table *t);
 const struct tg_series_limits *tg_table_limits(const struct tg_table *t);
 
 /* Hot path: the series remembered for this raw key, or NULL. No lock, no allocation. Inside the
@@ -113,9 +117,9 @@ static inline void tg_series_unref(struct tg_series *s)
     atomic_fetch_sub_explicit(&s->refs, 1, memory_order_release);
 }
 
-/* Publishes `plan` (takes it) if the series' plan is still `expected`; otherwise frees `plan`.
- * Returns the plan now in force. The replaced one is retired (by the next sweep). Inside the guard;
- * never allocates, never waits. */
+/* Publishes `plan` (takes it, and the claims in it) if the series' plan is still `expected`;
+ * otherwise frees `plan`. Returns the plan now in force. The replaced one is retired (by the next
+ * sweep). Inside the guard; never allocates, never waits. */
 struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struct tg_plan *expected,
                                   struct tg_plan *plan);
 

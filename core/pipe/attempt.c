@@ -45,9 +45,10 @@ static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
 static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_series *s,
                                 enum tg_code *decided, struct tg_err *err)
 {
+    struct tg_series_desc desc;
     struct tg_decision decision;
     tg_buf_reset(&d->adhoc_scratch);
-    *decided = tg_decider_run(&d->decider, s, &decision);
+    *decided = tg_decider_run(&d->decider, s, &desc, &decision);
     enum tg_code code = *decided;
     if (code == TG_OK) {
         const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
@@ -59,6 +60,9 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
                            "tags for this backend are not known; mend tags.lua");
         else
             code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
+        if (code == TG_OK)
+            code =
+                tg_merges_check(&d->gateway->merges, &d->decider, d->index, &desc, &decision, err);
     }
     tg_arena_reset(&d->decider.arena);
     return code;
@@ -117,6 +121,11 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         }
         uint32_t len;
         const uint8_t *prepared = tg_plan_prepared(plan, d->index, &len);
+        if (!prepared && tg_merges_is_free(&d->gateway->merges, plan)) { /* it has its turn */
+            plan = tg_decider_decide(&d->decider, p->series, (struct tg_plan *)(uintptr_t)plan);
+            if (!plan) return d->decider.why;
+            prepared = tg_plan_prepared(plan, d->index, &len);
+        }
         bool inexpressible = !prepared && (plan->inexpressible & bit);
         if (!prepared && !(plan->targets & bit))
             TG_TRY(prepare_adhoc(d, p->series, &prepared, &len, &inexpressible));

@@ -61,6 +61,7 @@ struct tg_config {
 
     struct tg_log_config log;     /* `fs` and `table` are the gateway's to fill */
     struct tg_rules_config rules; /* `n_slots` is the gateway's to fill; `backends` is set */
+    bool merges_are_dead_letters; /* rules.on_merge: of series that the rules make one (merge.h) */
     struct tg_limits_config limits;
 
     unsigned n_workers; /* 0 = one per core */

@@ -15,12 +15,15 @@
 #include "core/model/table.h"
 #include "core/rules/rules.h"
 
+struct tg_merges;
+
 struct tg_decider {
     struct tg_rules *rules; /* borrowed, as all below */
     struct tg_table *table;
     const struct tg_preparer *preparers;
     unsigned n_backends;
     unsigned slot;
+    struct tg_merges *merges; /* NULL: series that become one are not looked for */
     struct tg_arena arena;
     struct tg_buf scratch;
     uint64_t budget_ns, used_ns; /* of the work under way; budget 0 = none */
@@ -35,11 +38,12 @@ void tg_decider_deinit(struct tg_decider *d);
  * first is always made. */
 void tg_decider_begin(struct tg_decider *d, uint32_t budget_ms);
 
-/* Runs the rules for `s`, whose strings and those of *out live in d->arena until it is reset.
+/* Runs the rules for `s`; *desc is the series as received. Their strings and those of *out live in
+ * d->arena until it is reset.
  * TG_ERR_NOMEM; TG_ERR_FULL: the budget is used up; TG_ERR_CANCELED: nothing is decided any more.
  */
 TG_MUST_CHECK enum tg_code tg_decider_run(struct tg_decider *d, const struct tg_series *s,
-                                          struct tg_decision *out);
+                                          struct tg_series_desc *desc, struct tg_decision *out);
 
 /* Runs the rules and publishes the plan. A series whose rules fail keeps the decision of `old`,
  * and takes the on_error route only when there is no good one: an edit of a rule must not send

@@ -477,7 +477,8 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     struct tg_err detail = {.msg = ""};
     const enum tg_code code = c->ops->open(&how, &d->backend, &detail);
     if (code != TG_OK) return tg_fail(err, code, "backends.%s: %s", c->name, detail.msg);
-    g->preparers[index] = (struct tg_preparer){c->ops->prepare, d->backend};
+    d->decider.merges = &g->merges;
+    g->preparers[index] = (struct tg_preparer){c->ops->prepare, d->backend, c->ops->forms};
     TG_TRY(tg_log_reader_open(g->log, s.pos, &d->reader, err));
     tg_log_reader_expect(d->reader, s.point_no);
     d->span = (struct tg_log_read){

@@ -139,6 +139,7 @@ struct tg_delivery_loop {
     int64_t last_error_ns; /* wall clock */
     int64_t well_ns;       /* since when all went well after it; 0 = not yet */
     struct tg_metric metrics[8];
+    struct tg_metric merged;
     struct tg_metric *delivered, *dead, *retries;
     struct tg_metric inexpressible_metrics[TG_INEXPRESSIBLE_KINDS];
 };

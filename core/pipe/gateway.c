@@ -108,6 +108,10 @@ static uint64_t read_not_run(void *g)
 {
     return tg_rules_stats(((struct tg_gateway *)g)->rules).n_not_run;
 }
+static uint64_t read_merged(void *g)
+{
+    return tg_forms_n_others(tg_table_forms(((struct tg_gateway *)g)->table), TG_FORMS_MAPPED);
+}
 static uint64_t read_memory(void *g)
 {
     (void)g;
@@ -126,6 +130,12 @@ static uint64_t read_lag_ms(void *delivery)
 static uint64_t read_healthy(void *delivery)
 {
     return atomic_load(&((struct tg_delivery_loop *)delivery)->healthy);
+}
+
+static uint64_t read_backend_merged(void *delivery)
+{
+    const struct tg_delivery_loop *d = delivery;
+    return tg_forms_n_others(tg_table_forms(d->gateway->table), d->index);
 }
 
 static uint64_t read_dead_letters_full(void *delivery)
@@ -181,6 +191,9 @@ static void register_metrics(struct tg_gateway *g)
          read_breaker, TG_METRIC_GAUGE},
         {"tidegate_rules_not_run_total", "Decisions made without the rules, by an open breaker.",
          read_not_run, TG_METRIC_COUNTER},
+        {"tidegate_series_merged",
+         "Live series that the rules make one with another that came first.", read_merged,
+         TG_METRIC_GAUGE},
         {"tidegate_memory_bytes", "Heap held by the gateway.", read_memory, TG_METRIC_GAUGE},
     };
     tg_metric_register(&g->dropped, TG_METRIC_COUNTER, "tidegate_points_dropped_total",
@@ -214,6 +227,10 @@ static void register_metrics(struct tg_gateway *g)
             &d->metrics[5], TG_METRIC_GAUGE, "tidegate_backend_dead_letters_full",
             "1 while the backend stands still because its dead letters are at their limit.",
             read_dead_letters_full, d, "backend=\"%s\"", d->config->name);
+        tg_metric_register_fn(
+            &d->merged, TG_METRIC_GAUGE, "tidegate_backend_series_merged",
+            "Live series that the backend's naming would make one with another that came first.",
+            read_backend_merged, d, "backend=\"%s\"", d->config->name);
     }
     tg_receive_metrics_register();
 }
@@ -228,6 +245,7 @@ static void unregister_metrics(struct tg_gateway *g)
         for (size_t m = 0; m < sizeof(g->deliveries[i].metrics) / sizeof(*g->deliveries[i].metrics);
              m++)
             tg_metric_unregister(&g->deliveries[i].metrics[m]);
+    for (unsigned i = 0; i < g->n_deliveries; i++) tg_metric_unregister(&g->deliveries[i].merged);
     tg_receive_metrics_unregister();
 }
 
@@ -293,8 +311,11 @@ static enum tg_code open_rules(struct tg_gateway *g, struct tg_err *err)
     struct tg_rules_config rc = g->config->rules;
     rc.n_slots = g->n_workers + g->n_deliveries + 1; /* the last is the admin's */
     TG_TRY(tg_rules_new(&rc, &g->rules, err));
+    tg_merges_init(&g->merges, g->table, g->config->rules.backends,
+                   g->config->rules.tags_path != NULL, g->config->merges_are_dead_letters);
     tg_decider_init(&g->admin_decider, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + g->n_deliveries);
+    g->admin_decider.merges = &g->merges;
     return TG_OK;
 }
 
@@ -472,6 +493,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     if (p) atomic_store(&p->is_closed, true);
     tg_rules_free(g->rules);
     tg_decider_deinit(&g->admin_decider);
+    tg_merges_deinit(&g->merges);
     tg_table_free(g->table);
     (void)pthread_cond_destroy(&g->sweep_wake);
     (void)pthread_mutex_destroy(&g->sweep_lock);
@@ -574,6 +596,9 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     out->table = tg_table_stats(g->table);
     out->rules = tg_rules_stats(g->rules);
     out->memory_bytes = tg_mem_used();
+    out->n_merged = tg_forms_n_others(tg_table_forms(g->table), TG_FORMS_MAPPED);
+    out->n_merge_examples = tg_merges_examples((struct tg_merges *)(uintptr_t)&g->merges,
+                                               out->generation, out->merges, out->n_merge_series);
     out->n_logged = out->log.end_point_no;
     out->n_dropped = tg_metric_get(&g->dropped);
     out->n_received = out->n_logged + out->n_dropped;
@@ -591,6 +616,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
         tg_delivery_status(&g->deliveries[i], b);
         b->cursor_pos = c->pos;
         b->epoch = c->epoch;
+        b->n_merged = tg_forms_n_others(tg_table_forms(g->table), i);
         const int64_t first =
             (int64_t)c->first_point_no; /* below zero: rewound further than it ever was */
         b->ledger = (struct tg_ledger){

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 
 #include "core/pipe/config.h"
+#include "core/pipe/merge.h"
 
 struct tg_gateway;
 
@@ -107,6 +108,7 @@ struct tg_backend_status {
     enum tg_delivery_state state;
     bool healthy;
     uint64_t n_writes, n_retries;
+    uint64_t n_merged;    /* live series that it would make one with another that came first */
     int64_t lag_ms;       /* age of the oldest point behind the cursor, by when it was accepted; 0 =
                              none waits */
     char last_error[256]; /* empty = none so far */
@@ -130,6 +132,10 @@ struct tg_gateway_status {
     struct tg_table_stats table;
     struct tg_rules_stats rules;
     uint64_t memory_bytes;
+    uint64_t n_merged; /* live series that the rules make one with another that came first */
+    unsigned n_merge_examples; /* of both kinds, newest last, and how many series have that form */
+    struct tg_merge_example merges[TG_MERGE_EXAMPLES];
+    uint64_t n_merge_series[TG_MERGE_EXAMPLES];
     unsigned n_backends;
     struct tg_backend_status backends[TG_MAX_BACKENDS];
 };

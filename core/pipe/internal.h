@@ -13,6 +13,7 @@
 #include "core/pipe/decide.h"
 #include "core/pipe/delivery.h"
 #include "core/pipe/gateway.h"
+#include "core/pipe/merge.h"
 #include "core/pipe/query.h"
 #include "core/pipe/reload.h"
 #include "core/receive/receive.h"
@@ -65,6 +66,7 @@ struct tg_gateway {
     struct tg_log *log;
     struct tg_folder_lock dead_letters_lock;
     struct tg_preparer preparers[TG_MAX_BACKENDS];
+    struct tg_merges merges;
     struct tg_worker *workers;
     unsigned n_workers;
     struct tg_delivery_loop *deliveries;

@@ -273,6 +273,7 @@ enum tg_code tg_worker_init(struct tg_worker *w, struct tg_gateway *g, unsigned 
     w->gateway = g;
     w->index = index;
     tg_decider_init(&w->decider, g->rules, g->table, g->preparers, g->n_deliveries, index);
+    w->decider.merges = &g->merges;
     w->wake_item = (struct tg_loop_item){.fn = on_cursor_moved, .arg = w};
     w->loop = tg_loop_new();
     if (!w->loop) return tg_fail(err, TG_ERR_NOMEM, "cannot make a worker's event loop");

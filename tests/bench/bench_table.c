@@ -96,7 +96,7 @@ static void bench_memory(void)
     const uint64_t empty = tg_mem_used();
     struct tg_buf scratch;
     tg_buf_init(&scratch, 0);
-    const struct tg_preparer preparers[N_PREPARED] = {{prepare, NULL}, {prepare, NULL}};
+    const struct tg_preparer preparers[N_PREPARED] = {{.fn = prepare}, {.fn = prepare}};
     const struct tg_decision decision = {
         .generation = 1, .targets = 3, .wait = 1, .retention = {.keep_ms = 1}};
     uint64_t new_ns = tg_clock_mono_ns();

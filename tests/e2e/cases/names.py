@@ -46,3 +46,24 @@ class Utf8Names(unittest.TestCase):
         got = {k: float(v[0][1]) for k, v in prom_samples(server, '{__name__!=""}', NOW, 1000).items()}
         self.assertEqual(got, self.WANT)
         self.assertEqual(g.dead_letters("prom"), [])
+
+    def test_escaped_names_that_are_one_are_told_apart(self):
+        vm = victoria_metrics(self)
+        g = Gateway(self, backend(vm, ', names = "escaped"')).start()
+        ms = (NOW - 100) * 1000
+        for name, value in (("a温", 1.0), ("a湿", 2.0)):  # two requests: in one, each of two workers may be the first
+            self.assertEqual(g.post("/api/v1/write", write_request([({"__name__": name}, [(ms, value)])]), RW_HEADERS).status, 204)
+            g.wait_delivered("prom", 1)
+        lines = f"温度,room=a value=21.5 {ms}000000\n湿度,room=a value=60 {ms}000000"
+        self.assertEqual(g.influx(lines, "/api/v2/write").status, 204)
+        wait_for("the ledger", lambda: sum(g.ledger("prom")[k] for k in ("delivered", "dead_lettered")) == 4)
+        self.assertEqual({k: v[0][1] for k, v in vm_export(vm, '{__name__!=""}').items()},
+                         {frozenset({"__name__": "a_"}.items()): 1.0,
+                          frozenset({"__name__": "___value", "room": "a"}.items()): 21.5})
+        reasons = sorted(x["reason"] for x in g.dead_letters("prom"))
+        self.assertEqual(len(reasons), 2)
+        self.assertIn("a湿 would be one series there with a温", reasons[0])
+        self.assertIn('湿度_value{room="a"} would be one series there with 温度_value{room="a"}', reasons[1])
+        self.assertEqual(g.metrics()['tidegate_backend_series_merged{backend="prom"}'], 2)
+        self.assertEqual({e["backend"] for e in g.status()["merged"]["examples"]}, {"prom"})
+        self.assertIn("prom would make one of 2 series: a温, a湿", g.cli("status", "--once", "--admin", f"127.0.0.1:{g.admin}").stdout)

@@ -28,8 +28,8 @@ static enum tg_code prepare_refuse(void *backend, const struct tg_series_desc *m
 }
 
 static const struct tg_preparer preparers[] = {
-    {prepare_text, "-zero"}, {prepare_text, ""}, {prepare_refuse, NULL},
-    {prepare_text, "-xyz"},  {NULL, NULL},
+    {prepare_text, "-zero", NULL}, {prepare_text, "", NULL}, {prepare_refuse, NULL, NULL},
+    {prepare_text, "-xyz", NULL},  {NULL, NULL, NULL},
 };
 enum { N_BACKENDS = sizeof(preparers) / sizeof(preparers[0]) };
 

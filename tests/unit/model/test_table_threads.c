@@ -16,6 +16,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/model/forms.h"
 #include "core/model/table.h"
 
 enum { N_WORKERS = 3, N_IDS = 400, BATCHES = 3000, BATCH_POINTS = 40, N_HELD = 8 };
@@ -91,8 +92,11 @@ static void replan(struct tg_table *t, struct tg_series *s, unsigned id, struct 
         const uint8_t *bytes = tg_plan_prepared(plan, 0, &len);
         MUST(bytes && len == sizeof(id) && memcmp(bytes, &id, len) == 0);
     }
-    const struct tg_preparer preparer = {prepare, &id};
-    const struct tg_decision decision = {.targets = 1};
+    const struct tg_preparer preparer = {.fn = prepare, .backend = &id};
+    struct tg_claim claim; /* four series share a form */
+    MUST(tg_forms_claim(tg_table_forms(t), tg_forms_key(0, 0, id / 4), (uint64_t)id << 44, 0, 0, s,
+                        &claim) == TG_OK);
+    const struct tg_decision decision = {.targets = 1, .claims = &claim, .n_claims = 1};
     struct tg_plan *fresh = tg_plan_new(&decision, &preparer, 1, scratch);
     MUST(fresh);
     plan = tg_table_set_plan(t, s, plan, fresh);
