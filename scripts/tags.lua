@@ -1,4 +1,4 @@
--- tags.lua: what the tags of a series are called, and what they say.
+-- tags.lua: what a series and its tags are called, and what they say.
 -- Change series.tags in place; nil removes a tag. Every other rule sees the result.
 -- Recipes: docs/rules.md
 
@@ -16,5 +16,6 @@ return function(series)
       tags[from] = nil
     end
   end
+  -- if series.name == "http.server.duration" then series.name = "http.server.request.duration" end
   -- tags["user.id"] = hash(tags["user.id"], 8) -- keeps users apart without naming them
 end

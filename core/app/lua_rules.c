@@ -318,6 +318,12 @@ static void push_plan(lua_State *L, const struct lua_rules *r, const struct tg_d
     lua_newtable(L);
     lua_pushlstring(L, m->name, m->name_len);
     lua_setfield(L, -2, "name");
+    if (m->field_len > 0 && m->field_len + 1 < m->name_len) {
+        lua_pushlstring(L, m->name, m->name_len - m->field_len - 1);
+        lua_setfield(L, -2, "measurement");
+        lua_pushlstring(L, m->name + m->name_len - m->field_len, m->field_len);
+        lua_setfield(L, -2, "field");
+    }
     lua_newtable(L);
     for (uint32_t i = 0; i < m->n_tags; i++) {
         lua_pushlstring(L, m->tags[i].key, m->tags[i].key_len);

@@ -5,8 +5,13 @@
  * a table that is refilled for every decision, so a field costs no C call. While tracing, tags.lua
  * gets a stand-in for its tags table that notes which line assigned what.
  *
+ * A series is renamed by assigning to series.name, .measurement or .field, which changes the field
+ * table; series.tags.__name__ is another way to say series.name, as Prometheus' relabeling has it,
+ * unless the sender has a tag of that name: the metatable of the tags being mapped sees to that.
+ *
  * Registry, by address: fields_key[0/1] field tables, series_key[0/1] the userdata, view_key the
- * read-only tags, view_meta_key its metatable, tags_key the table being mapped.
+ * read-only tags, view_meta_key its metatable, tags_key the table being mapped, tags_meta_key its
+ * metatable.
  */
 #include <lauxlib.h>
 #include <stdio.h>
@@ -17,7 +22,10 @@
 #include "core/rules/vm.h"
 
 static const char fields_key[2] = "", series_key[2] = "", view_key = 0, view_meta_key = 0,
-                  tags_key = 0, trace_meta_key = 0;
+                  tags_key = 0, tags_meta_key = 0, trace_meta_key = 0;
+static const char name_tag[] = "__name__";
+/* How an assignment to the name is noted among those to tags. */
+static const char name_line[] = "series.name";
 
 static void reg_get(lua_State *L, const char *key)
 {
@@ -61,14 +69,105 @@ static int tgl_series_unknown(lua_State *L)
                      q, q);
 }
 
+/* Who assigned what, while tracing. */
+static void note_line(lua_State *L, struct tg_vm *vm, const char *key)
+{
+    lua_Debug ar;
+    if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "l", &ar)) return;
+    uint32_t i = 0;
+    while (i < vm->n_tag_lines && strcmp(vm->tag_lines[i].key, key) != 0) i++;
+    if (i >= TG_VM_MAX_TAG_LINES || strlen(key) >= sizeof(vm->tag_lines[i].key)) return;
+    (void)snprintf(vm->tag_lines[i].key, sizeof(vm->tag_lines[i].key), "%s", key);
+    vm->tag_lines[i].line = ar.currentline;
+    if (i == vm->n_tag_lines) vm->n_tag_lines++;
+}
+
+/* Fills name, measurement and field of the table on top. A field of 0 bytes: not from Influx. */
+static void set_names(lua_State *L, const char *name, size_t len, size_t field_len)
+{
+    lua_pushlstring(L, name, len);
+    lua_setfield(L, -2, "name");
+    const bool has_field = field_len > 0 && field_len + 1 < len;
+    if (has_field)
+        lua_pushlstring(L, name, len - field_len - 1);
+    else
+        lua_pushnil(L);
+    lua_setfield(L, -2, "measurement");
+    if (has_field)
+        lua_pushlstring(L, name + len - field_len, field_len);
+    else
+        lua_pushnil(L);
+    lua_setfield(L, -2, "field");
+}
+
+/* Renames the series that tags.lua has; the value is at index 3, `what` is name, measurement or
+ * field. Without a measurement and field before, it has none now; a name that ends in "_" + the
+ * field keeps it. */
+static void assign_name(lua_State *L, const char *what)
+{
+    struct tg_vm *vm = tgl_vm(L);
+    const struct tg_series_limits *lim = &tg_series_limits_default;
+    if (lua_type(L, 3) == LUA_TNIL)
+        tgl_error(L, "series.%s cannot be nil; to drop a series, routing.lua returns drop()", what);
+    if (lua_type(L, 3) != LUA_TSTRING)
+        tgl_error(L, "series.%s is set to a %s; it is a text", what, luaL_typename(L, 3));
+    size_t len;
+    const char *text = lua_tolstring(L, 3, &len);
+    if (len == 0) tgl_error(L, "series.%s is set to \"\"; it must have a character", what);
+    if (len > lim->max_name_bytes)
+        tgl_error(L, "series.%s is set to %u bytes; a metric name has at most %u", what,
+                  (unsigned)len, lim->max_name_bytes);
+    reg_get(L, &fields_key[0]);
+    const int fields = lua_gettop(L);
+    size_t field_len = 0;
+    lua_getfield(L, fields, "field");
+    const char *field = lua_tolstring(L, -1, &field_len);
+    if (strcmp(what, "name") != 0) {
+        if (!field)
+            tgl_error(L,
+                      "this series has no %s: only those of Influx lines do; set series.name "
+                      "instead",
+                      what);
+        const bool is_field = strcmp(what, "field") == 0;
+        lua_getfield(L, fields, "measurement");
+        lua_pushvalue(L, is_field ? -1 : 3);
+        lua_pushliteral(L, "_");
+        lua_pushvalue(L, is_field ? 3 : -4);
+        if (is_field) field_len = len;
+        lua_concat(L, 3);
+        text = lua_tolstring(L, -1, &len);
+    } else if (field && (len < field_len + 2 || text[len - field_len - 1] != '_' ||
+                         memcmp(text + len - field_len, field, field_len) != 0)) {
+        field_len = 0;
+    }
+    struct tg_series_desc named = {
+        .name = text, .unit = "", .name_len = (uint32_t)len, .field_len = (uint32_t)field_len};
+    struct tg_err err = {.msg = ""};
+    if (tg_series_desc_canonicalise(&named, lim, &err) != TG_OK) tgl_error(L, "%s", err.msg);
+    lua_pushvalue(L, fields);
+    set_names(L, text, len, field_len);
+    reg_get(L, &tags_meta_key);
+    lua_getfield(L, -1, "__index");
+    lua_pushlstring(L, text, len);
+    lua_setfield(L, -2, name_tag);
+    if (vm->tracing) note_line(L, vm, name_line);
+}
+
 static int tgl_series_assign(lua_State *L)
 {
     char q[64];
+    const bool is_tags_rule = tgl_vm(L)->rule == TG_RULE_TAGS;
+    const char *what = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    if (is_tags_rule && (strcmp(what, "name") == 0 || strcmp(what, "measurement") == 0 ||
+                         strcmp(what, "field") == 0)) {
+        assign_name(L, what);
+        return 0;
+    }
     key_text(L, 2, q, sizeof(q));
-    if (tgl_vm(L)->rule == TG_RULE_TAGS)
+    if (is_tags_rule)
         return tgl_error(L,
-                         "series[%s] is read-only; tags.lua changes single tags: "
-                         "series.tags[\"key\"] = value",
+                         "series[%s] is read-only; tags.lua changes the name (series.name = value) "
+                         "and single tags: series.tags[\"key\"] = value",
                          q);
     return tgl_error(L, "series[%s] is read-only here; tags.lua is where a series is changed", q);
 }
@@ -78,6 +177,18 @@ static int tgl_tags_assign(lua_State *L)
     char q[64];
     return tgl_error(L, "series.tags[%s] is read-only here; tags.lua is where tags are changed",
                      key_text(L, 2, q, sizeof(q)));
+}
+
+/* A tag that was not there: __name__ is the name of the series, all else a tag. */
+static int tgl_tags_new(lua_State *L)
+{
+    if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), name_tag) == 0) {
+        assign_name(L, "name");
+        return 0;
+    }
+    lua_settop(L, 3);
+    lua_rawset(L, 1);
+    return 0;
 }
 
 /* series.origin(key) or series:origin(key): "resource", "scope", "point" or nil. */
@@ -99,16 +210,17 @@ static int tgl_series_origin(lua_State *L)
 static int tgl_trace_assign(lua_State *L)
 {
     struct tg_vm *vm = tgl_vm(L);
-    lua_Debug ar;
-    if (lua_type(L, 2) == LUA_TSTRING && lua_getstack(L, 1, &ar) && lua_getinfo(L, "l", &ar)) {
+    if (lua_type(L, 2) == LUA_TSTRING) {
         const char *key = lua_tostring(L, 2);
-        uint32_t i = 0;
-        while (i < vm->n_tag_lines && strcmp(vm->tag_lines[i].key, key) != 0) i++;
-        if (i < TG_VM_MAX_TAG_LINES && strlen(key) < sizeof(vm->tag_lines[i].key)) {
-            (void)snprintf(vm->tag_lines[i].key, sizeof(vm->tag_lines[i].key), "%s", key);
-            vm->tag_lines[i].line = ar.currentline;
-            if (i == vm->n_tag_lines) vm->n_tag_lines++;
+        lua_pushvalue(L, 2);
+        lua_rawget(L, lua_upvalueindex(1));
+        /* Here, as it is this function that the rule has called. */
+        if (strcmp(key, name_tag) == 0 && lua_isnil(L, -1)) {
+            lua_settop(L, 3);
+            assign_name(L, "name");
+            return 0;
         }
+        note_line(L, vm, key);
     }
     lua_settop(L, 3);
     lua_settable(L, lua_upvalueindex(1));
@@ -160,6 +272,12 @@ void tgl_series_register(lua_State *L)
         reg_set(L, &series_key[i]);
         reg_set(L, &fields_key[i]);
     }
+    lua_createtable(L, 0, 2); /* of the tags being mapped */
+    lua_createtable(L, 0, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, tgl_tags_new);
+    lua_setfield(L, -2, "__newindex");
+    reg_set(L, &tags_meta_key);
     (void)lua_newuserdata(L, 1);
     lua_createtable(L, 0, 3);
     lua_pushcfunction(L, tgl_tags_assign);
@@ -206,20 +324,10 @@ void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable)
         return;
     }
     reg_get(L, &fields_key[which]);
-    set_text(L, "name", d->name, d->name_len);
+    set_names(L, d->name, d->name_len, d->field_len);
     set_text(L, "unit", d->unit ? d->unit : "", d->unit_len);
     lua_pushstring(L, tg_kind_name((enum tg_kind)d->kind));
     lua_setfield(L, -2, "kind");
-    if (d->field_len > 0 && d->field_len + 1 <= d->name_len) {
-        const size_t m = d->name_len - d->field_len - 1;
-        set_text(L, "measurement", d->name, m);
-        set_text(L, "field", d->name + m + 1, d->field_len);
-    } else {
-        lua_pushnil(L);
-        lua_setfield(L, -2, "measurement");
-        lua_pushnil(L);
-        lua_setfield(L, -2, "field");
-    }
     lua_createtable(L, 0, (int)d->n_tags);
     for (uint32_t i = 0; i < d->n_tags; i++) {
         lua_pushlstring(L, d->tags[i].key, d->tags[i].key_len);
@@ -227,6 +335,11 @@ void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable)
         lua_rawset(L, -3);
     }
     if (mutable) {
+        reg_get(L, &tags_meta_key);
+        lua_getfield(L, -1, "__index");
+        set_text(L, name_tag, d->name, d->name_len);
+        lua_pop(L, 1);
+        lua_setmetatable(L, -2);
         lua_pushvalue(L, -1);
         reg_set(L, &tags_key);
         vm->n_tag_lines = 0;
@@ -295,6 +408,25 @@ static bool read_tag(lua_State *L, struct tg_vm *vm, int rule_line, struct tg_ar
     return true;
 }
 
+/* The name that tags.lua left, into `mapped`. */
+static bool read_name(lua_State *L, struct tg_arena *arena, struct tg_series_desc *mapped)
+{
+    size_t len;
+    size_t field_len = 0;
+    reg_get(L, &fields_key[0]);
+    lua_getfield(L, -1, "field");
+    (void)lua_tolstring(L, -1, &field_len);
+    lua_getfield(L, -2, "name");
+    const char *name = lua_tolstring(L, -1, &len);
+    if (len != mapped->name_len || memcmp(name, mapped->name, len) != 0) {
+        mapped->name = tg_arena_strndup(arena, name, len);
+        if (!mapped->name) return false;
+        mapped->name_len = (uint32_t)len;
+    }
+    mapped->field_len = lua_isnil(L, -2) ? 0 : (uint32_t)field_len;
+    return true;
+}
+
 bool tgl_series_read_tags(lua_State *L, struct tg_vm *vm, struct tg_arena *arena,
                           struct tg_series_desc *mapped, bool *nomem)
 {
@@ -303,6 +435,10 @@ bool tgl_series_read_tags(lua_State *L, struct tg_vm *vm, struct tg_arena *arena
     bool ok = false;
     lua_rawgeti(L, LUA_REGISTRYINDEX, vm->ref_rules[TG_RULE_TAGS]);
     const int rule_line = tgl_function_line(L, -1);
+    if (!read_name(L, arena, mapped)) {
+        *nomem = true;
+        goto done;
+    }
     reg_get(L, &tags_key);
     const int tags = lua_gettop(L);
     uint32_t n = 0;
@@ -341,6 +477,16 @@ static int compare_keys(const struct tg_tag *a, const struct tg_tag *b)
     return c ? c : (a->key_len > b->key_len) - (a->key_len < b->key_len);
 }
 
+/* Where `key` was assigned last; 0: not known. */
+static int line_of(const struct tg_vm *vm, const char *key, size_t key_len)
+{
+    for (uint32_t k = 0; k < vm->n_tag_lines; k++)
+        if (strlen(vm->tag_lines[k].key) == key_len &&
+            memcmp(vm->tag_lines[k].key, key, key_len) == 0)
+            return vm->tag_lines[k].line;
+    return 0;
+}
+
 int tgl_series_note(const struct tg_vm *vm, const struct tg_series_desc *mapped, char *note,
                     size_t note_cap)
 {
@@ -348,6 +494,16 @@ int tgl_series_note(const struct tg_vm *vm, const struct tg_series_desc *mapped,
     size_t n = 0;
     int last_line = 0;
     note[0] = '\0';
+    if (mapped->name_len != d->name_len || memcmp(mapped->name, d->name, d->name_len) != 0 ||
+        mapped->field_len != d->field_len) {
+        char q[64];
+        last_line = line_of(vm, name_line, sizeof(name_line) - 1);
+        const int w = snprintf(note, note_cap, "name = %s",
+                               tg_quote(q, sizeof(q), mapped->name, mapped->name_len));
+        if (w > 0) n = (size_t)w;
+        if (last_line && n < note_cap)
+            n += (size_t)snprintf(note + n, note_cap - n, " (line %d)", last_line);
+    }
     for (uint32_t i = 0, j = 0; i < d->n_tags || j < mapped->n_tags;) {
         const int c = i == d->n_tags        ? 1
                       : j == mapped->n_tags ? -1
@@ -359,11 +515,7 @@ int tgl_series_note(const struct tg_vm *vm, const struct tg_series_desc *mapped,
             continue;
         const struct tg_tag *t = is ? is : was;
         if (!t) break; /* cannot be: one of the two lists has an entry left */
-        int line = 0;
-        for (uint32_t k = 0; k < vm->n_tag_lines; k++)
-            if (strlen(vm->tag_lines[k].key) == t->key_len &&
-                memcmp(vm->tag_lines[k].key, t->key, t->key_len) == 0)
-                line = vm->tag_lines[k].line;
+        const int line = line_of(vm, t->key, t->key_len);
         if (line > last_line) last_line = line;
         if (n + 1 >= note_cap) continue;
         int w =

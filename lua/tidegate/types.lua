@@ -2,10 +2,12 @@
 -- What rules can use, for editors that read EmmyLua annotations (lua-language-server: add this
 -- folder to workspace.library). Nothing loads this file.
 
----A series: metric name, tags, kind and unit. In tags.lua its `tags` may be changed in place; in the
----other rules everything is read-only.
+---A series: metric name, tags, kind and unit. In tags.lua its `tags` may be changed in place, and it
+---is renamed by assigning to `name` (or `measurement` and `field`); in the other rules everything is
+---read-only.
 ---@class tidegate.Series
----@field name string         metric name; for Influx lines: measurement "_" field
+---@field name string         metric name; for Influx lines: measurement "_" field. In tags.lua also
+---                           written series.tags.__name__
 ---@field kind "unknown"|"gauge"|"counter"|"histogram"|"exponential_histogram"|"summary"
 ---@field unit string         "" when the sender did not say
 ---@field tags table<string, string|number|boolean|nil>

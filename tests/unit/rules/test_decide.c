@@ -280,7 +280,8 @@ static const struct want wants[] = {
      0,
      0,
      0,
-     "series[\"tags\"] is read-only; tags.lua changes single tags"},
+     "series[\"tags\"] is read-only; tags.lua changes the name (series.name = value) and single "
+     "tags"},
     {"unknown field",
      {0, FN "return series.nmae end"},
      NULL,
