@@ -262,6 +262,23 @@ static enum tg_code put_match(struct tg_buf *out, const struct tg_explained *e)
     return e->is_live ? tg_buf_printf(out, ",\"idle_s\":%" PRIu32, e->idle_s) : TG_OK;
 }
 
+/* Series that are one with it. */
+static enum tg_code put_merges(struct tg_buf *out, const struct tg_explained *e,
+                               const struct tg_config *c)
+{
+    TG_TRY(tg_buf_printf(out, ",\"merged\":{\"series\":%" PRIu64, e->n_merged));
+    TG_TRY(put_text(out, "first", e->first, strlen(e->first)));
+    TG_TRY(tg_buf_printf(out, ",\"taken\":["));
+    for (uint32_t i = 0; i < e->n_taken; i++) {
+        const char *name = c->rules.backends[e->taken[i].backend];
+        TG_TRY(tg_buf_printf(out, "%s{\"backend\":", i ? "," : ""));
+        TG_TRY(tg_json_string(out, name, strlen(name)));
+        TG_TRY(put_text(out, "reason", e->taken[i].why, strlen(e->taken[i].why)));
+        TG_TRY(tg_buf_append(out, "}", 1));
+    }
+    return tg_buf_append(out, "]}", 2);
+}
+
 /* What the points of the series go by, and how far the backends are that get them. */
 static enum tg_code put_in_force(struct tg_buf *out, const struct tg_explained *e,
                                  const struct tg_config *c, const struct tg_gateway_status *status)
@@ -307,6 +324,7 @@ enum tg_code tg_explain_json(struct tg_buf *out, const struct tg_explained *e,
                              d->retention.rollups[i].keep_ms));
     TG_TRY(tg_buf_printf(out, "]}"));
     TG_TRY(put_steps(out, &e->trace));
+    if (e->has_plan) TG_TRY(put_merges(out, e, config));
     if (e->has_plan) TG_TRY(put_in_force(out, e, config, status));
     if (more) {
         TG_TRY(tg_buf_printf(out, ",\"gateway\":"));

@@ -281,6 +281,31 @@ static enum tg_code put_backend(struct tg_buf *o, const json_t *b)
     return tg_buf_append(o, "\n", 1);
 }
 
+/* Series that are one with it, by the rules or by a backend's naming. */
+static enum tg_code put_merges(struct tg_buf *o, const struct explain *x)
+{
+    const json_t *m = json_object_get(x->gateway, "merged");
+    const json_int_t n = json_integer_value(json_object_get(m, "series"));
+    const char *first = json_string_value(json_object_get(m, "first"));
+    size_t i;
+    const json_t *v;
+    if (n > 1) {
+        TG_TRY(tg_buf_printf(
+            o, "  merged     the rules make one of %" JSON_INTEGER_FORMAT " live series; ", n));
+        TG_TRY(tg_buf_printf(o, first && *first ? "the first is " : "this is the first"));
+        TG_TRY(tg_cmd_put_text(o, first ? first : "", false));
+        TG_TRY(tg_buf_append(o, "\n", 1));
+    }
+    json_array_foreach(json_object_get(m, "taken"), i, v)
+    {
+        TG_TRY(tg_buf_printf(
+            o, "  %-10s dead letters: ", json_string_value(json_object_get(v, "backend"))));
+        TG_TRY(tg_cmd_put_text(o, json_string_value(json_object_get(v, "reason")), false));
+        TG_TRY(tg_buf_append(o, "\n", 1));
+    }
+    return TG_OK;
+}
+
 static enum tg_code put_in_force(struct tg_buf *o, const struct explain *x)
 {
     const json_t *f = json_object_get(x->gateway, "in_force");
@@ -302,6 +327,7 @@ static enum tg_code put_in_force(struct tg_buf *o, const struct explain *x)
     else if (json_is_true(json_object_get(f, "failed")))
         TG_TRY(tg_buf_printf(o, "; a rule fails for it: the on_error route"));
     TG_TRY(tg_buf_append(o, "\n", 1));
+    TG_TRY(put_merges(o, x));
     json_array_foreach(json_object_get(x->gateway, "backends"), i, v) TG_TRY(put_backend(o, v));
     return TG_OK;
 }

@@ -138,12 +138,32 @@ static enum tg_code find_live(struct tg_gateway *g, const struct tg_explain_ask 
     return code;
 }
 
+/* What it shares a form with. */
+static enum tg_code look_at_merges(struct tg_gateway *g, struct tg_explained *out)
+{
+    const struct tg_decision *d = &out->decision;
+    out->n_merged = tg_merges_count(&g->merges, &out->series, d, out->first);
+    for (unsigned i = 0; i < g->n_deliveries; i++) {
+        struct tg_err err;
+        if (!(d->targets >> i & 1)) continue;
+        const enum tg_code code =
+            tg_merges_check(&g->merges, &g->admin_decider, i, &out->series, d, &err);
+        if (code == TG_ERR_NOMEM) return code;
+        if (code == TG_OK) continue;
+        out->taken[out->n_taken].backend = i;
+        memcpy(out->taken[out->n_taken].why, err.msg, sizeof(err.msg));
+        out->n_taken++;
+    }
+    return TG_OK;
+}
+
 enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_explain_ask *ask,
                                 struct tg_arena *arena, struct tg_explained *out)
 {
     memset(out, 0, sizeof(*out));
     out->series = *ask->like;
     TG_TRY(find_live(g, ask, arena, out));
-    return tg_rules_decide(g->rules, g->admin_decider.slot, &out->series, arena, &out->decision,
-                           &out->trace);
+    TG_TRY(tg_rules_decide(g->rules, g->admin_decider.slot, &out->series, arena, &out->decision,
+                           &out->trace));
+    return out->is_live ? look_at_merges(g, out) : TG_OK;
 }

@@ -29,6 +29,16 @@ struct tg_explained {
     struct tg_decision decision;
     struct tg_rules_trace trace;
 
+    /* Of a live one, by the rules in force: how many live series the rules make one with it (itself
+     * among them) and the one that came first ("" = itself), and where another has its name. */
+    uint64_t n_merged;
+    char first[TG_MERGE_TEXT];
+    uint32_t n_taken;
+    struct {
+        unsigned backend;
+        char why[256];
+    } taken[TG_MAX_BACKENDS];
+
     /* of a live one */
     uint32_t idle_s; /* since a sender named it last */
     bool has_plan;   /* all below: what its points go by, until it is decided again */

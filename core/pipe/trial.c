@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
+#include "core/model/merge_census.h"
 
 enum { MAX_GROUPS = 16 };
 
@@ -21,6 +22,8 @@ struct trial {
     struct tg_arena arena;
     struct tg_buf text;
     uint64_t n_decided;
+    struct tg_merge_census merges;
+    bool is_merges_off; /* no memory to count them */
     struct group groups[MAX_GROUPS];
     uint32_t n_groups;
     uint64_t n_other; /* fail with messages for which there is no group left */
@@ -63,9 +66,34 @@ static enum tg_code try_series(struct trial *t, const struct tg_series *s)
     if (code == TG_OK) {
         t->n_decided++;
         if (decision.failed && is_fine_now) note_failure(t, &desc, why);
+        if (!decision.failed && decision.targets && !t->is_merges_off)
+            t->is_merges_off = tg_merge_census_add(&t->merges, &desc, &decision.mapped) != TG_OK;
     }
     tg_arena_reset(&t->arena);
     return code;
+}
+
+static void report_merges(struct trial *t, struct tg_rules_report *report)
+{
+    char text[480];
+    tg_merge_census_end(&t->merges);
+    for (unsigned i = 0; i < t->merges.n_examples; i++) {
+        const struct tg_merge_census_example *e = &t->merges.examples[i];
+        (void)snprintf(text, sizeof(text),
+                       "%" PRIu64 " live series become one: %s (one of them %s)", e->n_series,
+                       e->mapped, e->later);
+        tg_rules_report_add(report, false, text);
+    }
+    if (t->merges.n_forms > t->merges.n_examples) {
+        (void)snprintf(text, sizeof(text),
+                       "%" PRIu64 " live series in all become %" PRIu64
+                       ", each with others (rules.on_merge)",
+                       t->merges.n_series, t->merges.n_forms);
+        tg_rules_report_add(report, false, text);
+    }
+    if (t->is_merges_off)
+        tg_rules_report_add(report, false,
+                            "out of memory while counting series that become one (limits.memory)");
 }
 
 static void report_groups(const struct trial *t, struct tg_rules_report *report)
@@ -100,6 +128,7 @@ enum tg_code tg_trial_run(struct tg_table *table, struct tg_rules_candidate *c,
     t->candidate = c;
     tg_arena_init(&t->arena, 16 << 20);
     tg_buf_init(&t->text, 1 << 20);
+    tg_merge_census_init(&t->merges);
     enum tg_code code = TG_OK;
     uint64_t n_seen = 0;
     for (unsigned part = 0; part < TG_TABLE_PARTS && code == TG_OK; part++) {
@@ -120,7 +149,11 @@ enum tg_code tg_trial_run(struct tg_table *table, struct tg_rules_candidate *c,
     }
     report->n_live = n_seen;
     report->n_decided = t->n_decided;
-    if (code == TG_OK) report_groups(t, report);
+    if (code == TG_OK) {
+        report_groups(t, report);
+        report_merges(t, report);
+    }
+    tg_merge_census_deinit(&t->merges);
     tg_buf_deinit(&t->text);
     tg_arena_deinit(&t->arena);
     tg_free(t);

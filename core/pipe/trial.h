@@ -3,7 +3,8 @@
  * What fails under the new rules and does not under those in force is a mistake of the edit, such
  * as a backend's name that is put together at run time: an error, which refuses the reload unless
  * it is forced. Failures with the same message are one finding, with a count and an example. A
- * trial has rules.trial_time; what it does not come to is said, as a warning.
+ * trial has rules.trial_time; what it does not come to is said, as a warning. So is what the new
+ * rules make one series of several.
  *
  *   part of the table -> [ series held by reference ] -> decide with the candidate -> groups
  *

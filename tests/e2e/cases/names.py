@@ -67,3 +67,32 @@ class Utf8Names(unittest.TestCase):
         self.assertEqual(g.metrics()['tidegate_backend_series_merged{backend="prom"}'], 2)
         self.assertEqual({e["backend"] for e in g.status()["merged"]["examples"]}, {"prom"})
         self.assertIn("prom would make one of 2 series: a温, a湿", g.cli("status", "--once", "--admin", f"127.0.0.1:{g.admin}").stdout)
+
+
+class MergedByRules(unittest.TestCase):
+    def test_said_by_reload_status_and_explain(self):
+        vm = victoria_metrics(self)
+        g = Gateway(self, backend(vm), rules={"tags": "return function(series) end"}).start()
+
+        def send(i):
+            series = [({"__name__": "requests", "app": "x", "pod": str(p)}, [((NOW - 100 + i) * 1000, float(p))])
+                      for p in range(5)]
+            self.assertEqual(g.post("/api/v1/write", write_request(series), RW_HEADERS).status, 204)
+            g.wait_delivered("prom", 5 * (i + 1))
+
+        send(0)
+        g.write_rule("tags", "return function(series) series.tags.pod = nil end")
+        r = request("POST", g.admin, "/-/reload?strict=1")
+        self.assertEqual(r.status, 400, r.text)
+        r = request("POST", g.admin, "/-/reload")
+        self.assertEqual(r.status, 200, r.text)
+        self.assertEqual(len(r.json()["warnings"]), 1, r.text)
+        self.assertTrue(r.json()["warnings"][0].startswith('5 live series become one: requests{app="x"} (one of them'), r.text)
+        send(1)
+        self.assertEqual(g.metrics()["tidegate_series_merged"], 4)
+        merged = g.status()["merged"]
+        self.assertEqual((merged["series"], merged["examples"][0]["series"]), (4, 5))
+        said = g.cli("explain", 'requests{pod="3"}', "--config", g.config, "--admin", f"127.0.0.1:{g.admin}").stdout
+        self.assertIn("the rules make one of 5 live series", said)
+        self.assertEqual(g.dead_letters("prom"), [])  # on_merge = "warn"
+        self.assertIn("tags.lua makes one series of", g.log_text())

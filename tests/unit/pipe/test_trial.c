@@ -269,9 +269,36 @@ static void test_no_memory(void **state)
     rig_deinit(&r);
 }
 
+/* Rules that make one of several series: a warning with how many, and which. */
+static void test_what_becomes_one_is_a_warning(void **state)
+{
+    (void)state;
+    static const char rename[] = R("if series.name:find('^a') then series.name = 'all' end");
+    struct rig r;
+    fx_init(&r.f, (const char *const[]){R(""), R(""), NULL, NULL});
+    r.f.config.trial_ms = 60000;
+    fx_load(&r.f);
+    r.table = tg_table_new(&(struct tg_table_config){.idle_s = 10});
+    assert_non_null(r.table);
+    tg_decider_init(&r.decider, r.f.rules, r.table, NULL, 0, 0);
+    make_series(&r, "a.", 5);
+    make_series(&r, "b.", 3);
+    fx_write(&r.f, FX_TAGS, rename, strlen(rename));
+    assert_int_equal(reload(&r, R(""), false, true), TG_ERR_INVALID); /* strict */
+    assert_int_equal(reload(&r, R(""), false, false), TG_OK);
+    assert_int_equal(report.n_errors, 0);
+    assert_int_equal(report.n_warnings, 1);
+    assert_memory_equal(report.items[0].text, "5 live series become one: all (one of them a.", 45);
+    /* dropped ones are none */
+    assert_int_equal(reload(&r, R("return drop()"), false, false), TG_OK);
+    assert_int_equal(report.n_warnings, 0);
+    rig_deinit(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_becomes_one_is_a_warning),
         cmocka_unit_test(test_what_newly_fails_refuses_the_reload),
         cmocka_unit_test(test_fine_rules_are_not_held_up),
         cmocka_unit_test(test_strict_takes_warnings_for_errors),
