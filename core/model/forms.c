@@ -114,8 +114,8 @@ static bool resize(struct shard *sh, size_t cap)
 
 static bool make_room(struct shard *sh)
 {
-    if (sh->n < sh->cap / 4 * 3) return true;
-    return resize(sh, sh->cap ? sh->cap + sh->cap / 2 : CAP_MIN);
+    if (sh->n < sh->cap / 8 * 7) return true;
+    return resize(sh, sh->cap ? sh->cap + sh->cap / 4 : CAP_MIN);
 }
 
 static void remove_entry(struct shard *sh, struct entry *e)

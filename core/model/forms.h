@@ -18,7 +18,7 @@
  * a form without being others.
  *
  * Keys are 64 bits of the seeded hash: of ten million series two are taken for one with a chance of
- * 1 in 400,000. A claim takes 24 bytes here (about 39 with free slots) and 12 in the series' plan.
+ * 1 in 400,000. A claim takes 24 bytes here (about 31 with free slots) and 12 in the series' plan.
  *
  * It is asked when a series is decided, never for a point.
  *
