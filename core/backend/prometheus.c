@@ -263,8 +263,8 @@ static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
     tg_arena_init(&arena, 0);
     enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
     if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, scratch, NULL);
-    /* Who it is goes by the labels, too: what a restart changes in its resource and target_info holds
-     * makes no other series of it. */
+    /* Who it is goes by the labels, too: what a restart changes in its resource and target_info
+     * holds makes no other series of it. */
     if (code == TG_OK)
         code = tg_rw_forms(&split.points, scratch->data, (uint32_t)scratch->len, out, n);
     tg_arena_deinit(&arena);
