@@ -329,6 +329,39 @@ static void test_names(void **state)
     fake_end(&f);
 }
 
+/* A process that starts again has another pid in its resource, and the same labels: the series goes
+ * on. Another instance is another form. */
+static void test_a_restart_makes_no_other_series(void **state)
+{
+    (void)state;
+    static const char *const runs[][2] = {{"i1", "100"}, {"i1", "200"}, {"i2", "300"}};
+    struct tg_form forms[3][TG_MAX_FORMS];
+    struct tg_buf scratch;
+    static struct fake f;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, NULL);
+    tg_buf_init(&scratch, 0);
+    for (size_t i = 0; i < 3; i++) {
+        struct tg_tag tags[] = {{"process.pid", runs[i][1], 11, 3, TG_ORIGIN_RESOURCE},
+                                {"service.instance.id", runs[i][0], 19, 2, TG_ORIGIN_RESOURCE},
+                                {"service.name", "shop", 12, 4, TG_ORIGIN_RESOURCE}};
+        const struct tg_series_desc d = {.name = "m",
+                                         .name_len = 1,
+                                         .unit = "",
+                                         .kind = TG_KIND_GAUGE,
+                                         .n_tags = 3,
+                                         .tags = tags};
+        unsigned n = 0;
+        assert_int_equal(ops->forms(f.backend, &d, &scratch, forms[i], &n), TG_OK);
+        assert_int_equal(n, 1);
+    }
+    assert_true(forms[0][0].form == forms[1][0].form && forms[0][0].who == forms[1][0].who);
+    assert_true(forms[0][0].form != forms[2][0].form);
+    tg_buf_deinit(&scratch);
+    ops->close(f.backend);
+    fake_end(&f);
+}
+
 /* A name is looked for as it is and escaped; no server of today takes all label names in an
  * expression, so those that are not classic are looked at in the answer. */
 static void test_query_of_kept_names(void **state)
@@ -382,11 +415,17 @@ static void test_query_stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_options),  cmocka_unit_test(test_write),
-        cmocka_unit_test(test_outcomes), cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_health),   cmocka_unit_test(test_query),
-        cmocka_unit_test(test_names),    cmocka_unit_test(test_query_of_kept_names),
-        cmocka_unit_test(test_cancel),   cmocka_unit_test(test_query_stop),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_health),
+        cmocka_unit_test(test_query),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_a_restart_makes_no_other_series),
+        cmocka_unit_test(test_query_of_kept_names),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_query_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
