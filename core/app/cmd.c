@@ -48,9 +48,10 @@ int tg_command_failed(const struct tg_cmd *cmd, const char *fmt, ...)
 
 static void print_help(FILE *out)
 {
-    (void)fprintf(out, "Tidegate " TG_VERSION ": takes in metrics, asks your Lua rules what each "
-                       "series deserves,\nwrites everything once to a durable log and delivers it "
-                       "to every backend.\n\nusage: tidegate COMMAND [ARGUMENTS]\n\n");
+    (void)fprintf(out,
+                  "Tidegate " TG_VERSION ": receives metrics; your Lua rules decide what "
+                  "happens to each series;\na durable log keeps everything until every backend "
+                  "has it.\n\nusage: tidegate COMMAND [ARGUMENTS]\n\n");
     for (size_t i = 0; tg_cmds[i]; i++)
         (void)fprintf(out, "  %-8s %s\n", tg_cmds[i]->name, tg_cmds[i]->summary);
     (void)fprintf(out,

@@ -87,7 +87,7 @@ static void drain(struct runner *r, const char *name)
 static void reload(struct runner *r)
 {
     if (r->is_draining) return;
-    tg_info("run", "SIGHUP: loading the rules anew");
+    tg_info("run", "SIGHUP: loading the rules again");
     struct tg_err err = {.msg = ""};
     /* on its own thread, which says how it went */
     if (tg_gateway_reload(r->gateway, 0, NULL, NULL, &err) != TG_OK)
@@ -275,7 +275,7 @@ const struct tg_cmd tg_cmd_run = {
         "SIGTERM and SIGINT drain and exit with 0: within limits.drain_timeout and 2 s, whatever "
         "backends do\n(with 1 when a disk hangs longer, or at once at a second signal); nothing "
         "that was acknowledged is\nlost by that, it waits in the log. SIGHUP loads the rules "
-        "anew. Messages go to stderr.",
+        "again. Messages go to stderr.",
     .examples = "  tidegate run\n"
                 "  tidegate run --config /etc/tidegate/gateway.lua\n"
                 "  kill -HUP $(pidof tidegate)     # after editing a rule\n",

@@ -37,8 +37,8 @@ static const struct tg_option_spec listen_specs[] = {
 static const struct tg_option_spec log_specs[] = {
     {"dir", TG_OPT_PATH, "data/log", false, 0, 0, NULL, "folder of segments and cursors"},
     {"sync", TG_OPT_ENUM, "always", false, 0, 0, "always|interval|never",
-     "when written points reach the disk: before the acknowledgement, every sync_interval, or when "
-     "the kernel likes"},
+     "when written points reach the disk: before the acknowledgement, every sync_interval, or "
+     "left to the kernel"},
     {"sync_interval", TG_OPT_DURATION, "1s", false, 10, MINUTE_MS, NULL,
      "for sync = \"interval\": most that a power loss can take"},
     {"max_bytes", TG_OPT_BYTES, "4GiB", false, MIB, INT64_C(1) << 50, NULL,
@@ -115,7 +115,7 @@ static const struct tg_option_spec limits_specs[] = {
 };
 static const struct tg_option_spec dead_letters_specs[] = {
     {"dir", TG_OPT_PATH, "data/dead", false, 0, 0, NULL,
-     "points that a backend refused for good, with its reason: <backend>.jsonl"},
+     "points that a backend refused permanently, with its reason: <backend>.jsonl"},
     {"max_bytes", TG_OPT_BYTES, "256MiB", false, 64 * KIB, INT64_C(1) << 50, NULL,
      "per backend; at it the backend stalls (nothing is dropped) until the file is moved away"},
     {0},
@@ -141,7 +141,7 @@ const struct tg_config_section tg_config_sections[TG_CONFIG_N_SECTIONS] = {
     {"log", log_specs, "The durable log"},
     {"rules", rules_specs, "The operator's scripts and their budgets"},
     {"limits", limits_specs, "What is refused, and when"},
-    {"dead_letters", dead_letters_specs, "Where points go that a backend refuses for good"},
+    {"dead_letters", dead_letters_specs, "Where points go that a backend refuses permanently"},
     {"backends", backend_specs, "Every entry `name = { type = ..., ... }` of backends"},
 };
 

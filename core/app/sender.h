@@ -34,7 +34,7 @@ struct tg_sender_stats {
     uint64_t n_requests, n_retries;
     uint64_t bytes;      /* of bodies answered */
     uint64_t n_taken;    /* points acknowledged */
-    uint64_t n_refused;  /* points refused for good */
+    uint64_t n_refused;  /* points refused permanently */
     uint64_t n_given_up; /* points for which nobody had room, or nobody answered, until the end */
     char message[512]; /* the gateway's words about the first refusal, or why the last try failed */
 };

@@ -47,7 +47,8 @@ struct tg_delivery {
 enum tg_write_outcome {
     TG_WRITE_OK,      /* all points are safe there */
     TG_WRITE_RETRY,   /* none can be relied on: same again later */
-    TG_WRITE_REFUSED, /* the backend refuses (some of) these points for good: the caller bisects */
+    TG_WRITE_REFUSED, /* the backend refuses (some of) these points permanently: the caller bisects
+                       */
     TG_WRITE_TOO_LARGE, /* the request is too big: the caller splits, without blaming points */
 };
 struct tg_write_result { /* valid during the callback */

@@ -476,7 +476,7 @@ void tg_backend_http_health(struct tg_backend_http *h, const char *base, const c
                             void *arg)
 {
     struct tg_backend_http_check *c = tg_calloc(1, sizeof(*c));
-    if (!c) { /* said at once, for want of anything to wait with */
+    if (!c) { /* answered within the call: without memory there is nothing to defer it with */
         on_health(arg, TG_ERR_NOMEM, "no memory for a health check");
         return;
     }

@@ -70,7 +70,7 @@ TG_MUST_CHECK enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const s
 void tg_parquet_dir_close(struct tg_parquet_dir *d);
 
 /* Before a delivery from `from` is written. A folder that was moved away or replaced since open is
- * made and locked anew, as open does. */
+ * made and locked again, as open does. */
 TG_MUST_CHECK enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from,
                                                     struct tg_err *err);
 /* A rewind to *pos: a file that holds points from before and after it can only be replaced whole,

@@ -22,7 +22,8 @@ struct piece {
 };
 
 struct candidate {
-    uint32_t print; /* a candidate that collides takes the place: what comes once cannot add up */
+    uint32_t
+        print; /* a colliding candidate replaces it, so a label seen once is never counted twice */
     uint32_t n;
 };
 

@@ -38,7 +38,7 @@ enum tg_code {
     TG_ERR_IO,       /* a system call failed; errno is in the message */
     TG_ERR_CANCELED, /* shutdown or generation change */
 
-    /* permanent: the other side refuses these points for good. */
+    /* permanent: the other side refuses these points permanently. */
     TG_ERR_REFUSED = 500,
     TG_ERR_CORRUPT, /* stored bytes fail their checksum or structure */
 

@@ -45,7 +45,7 @@ void tg_log_emit(struct tg_log_site *site, enum tg_log_level level, const char *
     va_end(ap);
     n = strlen(line);
     if (held) {
-        w = snprintf(line + n, sizeof(line) - n, " (%u alike held back)", held);
+        w = snprintf(line + n, sizeof(line) - n, " (%u similar messages suppressed)", held);
         n += w > 0 ? (size_t)w : 0;
     }
     for (size_t i = 0; i < n; i++) { /* one event, one line; no commands to a terminal */

@@ -50,7 +50,7 @@ static inline void tg_bitw_put(struct tg_bitw *w, uint64_t v, unsigned n)
 }
 
 /* Stores what is gathered, padded with zero bits to a whole byte. The writer may be initialised
- * anew afterwards. */
+ * again afterwards. */
 static inline void tg_bitw_flush(struct tg_bitw *w)
 {
     const uint64_t word = __builtin_bswap64(w->acc);

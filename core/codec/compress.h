@@ -52,7 +52,7 @@ struct tg_compress {
 };
 
 void tg_compress_init(struct tg_compress *c);
-void tg_compress_deinit(struct tg_compress *c); /* may be initialised anew */
+void tg_compress_deinit(struct tg_compress *c); /* may be initialised again */
 
 /* Appends the compressed form of `len` bytes. DEFLATE writes zlib. TG_ERR_NOMEM; TG_ERR_TOO_LARGE
  * when it does not fit out->max_bytes, or the input is over the format's 4 GiB (snappy). */

@@ -29,7 +29,7 @@ struct tg_decode {
     uint64_t n_misses;            /* raw keys not known */
     uint64_t n_exemplars_invalid; /* left out of points that were taken: no time or value, labels
                                      over a limit */
-    uint64_t n_exemplars_memory;  /* the same, for want of memory */
+    uint64_t n_exemplars_memory;  /* the same, as memory ran out */
     enum tg_code first_code;      /* class of the first rejection */
     struct tg_err first_reject;
 };

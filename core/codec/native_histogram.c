@@ -343,8 +343,8 @@ struct dense {
     bool over;    /* it passed 2^64 - 1 */
 };
 
-/* Spreads the counts of one sign over an array that begins at index `from`. Zeros are integers and
- * doubles alike. */
+/* Spreads the counts of one sign over an array that begins at index `from`. All bits zero is the
+ * number 0 as an integer and as a double. */
 static enum tg_code spread(const struct reader *r, const struct side *b, bool is_float,
                            int64_t from, uint32_t width, struct dense *out)
 {

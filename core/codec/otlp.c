@@ -538,7 +538,7 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
     return TG_OK;
 }
 
-/* Temporality and monotony stand after the points they are about. */
+/* Temporality and is_monotonic come after the points that they describe. */
 static enum tg_code find_sum_header(struct walk *w, const uint8_t *data, size_t len,
                                     struct metric *m, bool *is_monotonic, struct tg_err *err)
 {

@@ -74,7 +74,7 @@ TG_MUST_CHECK enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, cons
  *   numbers                  one sample (the label bytes are copied, time and value written)
  *   exemplars alone          no sample: the exemplars
  *   no value                 the stale marker (histograms: of le="+Inf", _count, _sum, and the
- *                            bounds that the point names; summaries alike with their quantiles)
+ *                            bounds that the point names; summaries likewise, for their quantiles)
  *   histogram                _bucket per bound and le="+Inf", _sum if known, _count; in a series of
  *                            native histograms one with custom buckets
  *   summary                  one per quantile, _sum, _count

@@ -51,8 +51,8 @@ static inline bool tg_wire_next(struct tg_wire *w, struct tg_wire_field *f)
     const uint8_t *const start = w->p;
     uint64_t tag = 0;
     f->start = start;
-    /* Which of these the type fills the caller knows and the compiler does not: inlined, what is
-     * not used costs nothing. */
+    /* The wire type decides which of these is filled. All are set, so that the compiler sees no
+     * uninitialised one; inlined, those that the caller does not read cost nothing. */
     f->num = 0;
     f->data = NULL;
     f->len = 0;

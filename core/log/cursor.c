@@ -486,10 +486,10 @@ void tg_log_cursors_release(struct tg_log *log)
         if (c->opened || c->released) continue;
         c->released = true;
         tg_warn("log",
-                "cursor %s is of no configured backend: %" PRIu64
-                " points behind it go when the log needs their room or log.keep is over; put the "
-                "backend back, or delete cursors/%s.cur",
-                c->name, log->end_point_no - c->state.point_no, c->name);
+                "backend %s is no longer configured; its position is kept (cursors/%s.cur), and so "
+                "are the %" PRIu64 " points that wait for it, until the log needs their room or "
+                "log.keep is over; configure it again, or delete that file",
+                c->name, c->name, log->end_point_no - c->state.point_no);
     }
     pthread_mutex_unlock(&log->mu);
 }

@@ -210,9 +210,9 @@ TG_MUST_CHECK enum tg_code tg_log_find_time(struct tg_log *log, int64_t ts_ns,
 /* A search for a time that is under way, and every later one, ends with TG_ERR_CANCELED: for a
  * stop, as it may read the whole log. Any thread. */
 void tg_log_end_searches(struct tg_log *log);
-/* From now on cursors that are not open (of backends that are configured no more) hold no segments,
- * so that none of them can fill the log; their files stay, for the day when they are opened again.
- * Says so in a warning for each. */
+/* From now on cursors that are not open (their backends are no longer configured) hold no segments,
+ * so that none of them can fill the log. Their files stay, so that they can be opened again. Warns
+ * of each. */
 void tg_log_cursors_release(struct tg_log *log);
 /* Removes the file of a cursor that is not open. */
 TG_MUST_CHECK enum tg_code tg_log_cursor_forget(struct tg_log *log, const char *name,

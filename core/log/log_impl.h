@@ -214,7 +214,8 @@ bool tg_log_reclaim_all(struct tg_log *log);
 TG_MUST_CHECK enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err);
 /* The log that the cursor files are of; false when none says, or not all say the same. */
 bool tg_log_cursors_id(const struct tg_log *log, uint8_t id[TG_LOG_ID_BYTES]);
-/* Sets the files aside that are damaged or of another log: those cursors begin anew. */
+/* Sets the files aside that are damaged or of another log: those cursors start again at the oldest
+ * data. */
 TG_MUST_CHECK enum tg_code tg_log_cursors_settle(struct tg_log *log, struct tg_err *err);
 void tg_log_cursors_free(struct tg_log *log);
 uint64_t tg_log_cursors_min_pos(

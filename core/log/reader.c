@@ -11,7 +11,7 @@ struct tg_log_reader {
     uint64_t pos;         /* end of what was given out */
     uint64_t expected_no; /* of the next point; TG_NO_NUMBER until the first record says */
     uint64_t end_no;      /* without a segment: of the end of the log, all of which is passed */
-    bool rebuild;         /* the chains are not those of `pos`: enter the segment anew */
+    bool rebuild;         /* the chains are not those of `pos`: enter the segment again */
     struct tg_log_segment *seg; /* referenced; NULL: not inside one */
     int fd;
     struct tg_segment_walk walk;

@@ -134,7 +134,7 @@ static enum tg_code save(struct tg_log *log, struct tg_log_segment *seg, struct 
                      path, good - n_copied);
         else
             tg_warn("log",
-                    "%s is written anew: its %" PRIu64 " bytes were still to be had, no point is "
+                    "%s is written again: its %" PRIu64 " bytes were still to be had, no point is "
                     "lost",
                     path, good);
     }
@@ -150,7 +150,7 @@ static void save_orphans(struct tg_log *log)
         if (seg->orphan_fd < 0 || save(log, seg, &err) == TG_OK) continue;
         tg_error("log",
                  "what was committed to segment %020" PRIu64
-                 " is only in memory of the system until it can be written anew, and a restart "
+                 " is only in memory of the system until it can be written again, and a restart "
                  "would lose it: %s",
                  seg->start_pos, err.msg);
     }

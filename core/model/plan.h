@@ -104,7 +104,7 @@ static inline const uint8_t *tg_plan_prepared(const struct tg_plan *p, unsigned 
 
 /* What the rules layer hands over to have a plan built. */
 struct tg_decision {
-    uint64_t generation; /* 0: for now only, to be decided anew at the series' next use */
+    uint64_t generation; /* 0: for now only, to be decided again at the series' next use */
     uint32_t targets, wait;
     uint8_t strategy;
     bool failed;

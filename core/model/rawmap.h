@@ -6,8 +6,8 @@
  * Open addressing with linear probing. A slot goes through its life once: empty, then key and
  * pointer (in this order, the pointer with a release store), then perhaps a tombstone or, for the
  * same key, another series. It never takes another key: a reader that has seen a non-empty pointer
- * therefore sees the key that belongs to it. Room comes back when the array is replaced whole; the
- * old one is retired through the guard.
+ * therefore sees the key that belongs to it. Tombstones are reclaimed when the whole array is
+ * replaced; the old array is retired through the guard.
  *
  * Threading: find and prefetch from any thread inside the guard; the rest from any thread.
  */

@@ -117,7 +117,7 @@ struct tg_series {
     uint32_t field_len;
     uint16_t n_tags;
     uint8_t kind, temporality;
-    _Atomic bool dead; /* evicted from the table: look it up anew */
+    _Atomic bool dead; /* evicted from the table: look it up again */
     bool held;         /* the table's: idle, but a holder keeps it; does not count for the limit */
     uint32_t tags[];   /* symbol ids, one for each (origin, key, value): see table.c */
 };

@@ -5,7 +5,7 @@
  *
  * Chunks never move, so resolving an id takes no lock. An id is valid as long as a reference to it
  * is held; holders that readers can see (series) are freed through the table's guard and release
- * their references only then, so an id is never used anew while a reader may still resolve it.
+ * their references only then, so an id is never used again while a reader may still resolve it.
  * Id 0 is the empty string, always there and not counted.
  *
  * Threading: all functions from any thread; intern and release take one lock for all they are

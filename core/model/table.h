@@ -24,9 +24,9 @@
  *   holder   (a log reader's dictionary) keeps it beyond the guard: tg_series_try_ref raises refs
  *            and then looks at `dead`; sweep sets `dead` and then looks at refs. All four are
  *            sequentially consistent, so at least one of the two sees the other: either the holder
- *            is refused and interns anew, or sweep finds refs > 0 and takes `dead` back. (Both may
+ *            is refused and interns again, or sweep finds refs > 0 and takes `dead` back. (Both may
  *            happen; then the intern gives the same object again.) A `dead` that is seen is
- *            therefore a reason to look the series up anew, never proof that it left.
+ *            therefore a reason to look the series up again, never proof that it left.
  *
  * Limits: at `max_series` new series are refused with TG_ERR_FULL (their points become a partial
  * failure). At `max_raw_keys` a new raw key is not remembered; the next sweeps then forget a part

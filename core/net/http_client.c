@@ -19,7 +19,7 @@ enum { MAX_RETRY_AFTER_S = 7 * 86400 };
 
 /* While calls are open, a slow tick stands behind curl's own events: where memory ran out for one
  * of those, it drives the transfers, and it ends calls that curl forgot. A lost callback would
- * stop a backend for good. */
+ * stop a backend for ever. */
 enum { TICK_MS = 200, GRACE_MS = 1000, DEFAULT_TIMEOUT_MS = 30000 };
 
 struct client_socket { /* what curl waits for on one socket */
@@ -236,7 +236,7 @@ static void finish_done(struct tg_http_client *c)
 static void leave(struct tg_http_client *c)
 {
     if (!c->open) {
-        c->degraded = false; /* curl asks anew for every socket of the next call */
+        c->degraded = false; /* curl asks again for every socket of the next call */
         (void)event_del(&c->tick);
     }
     if (--c->busy == 0 && c->free_asked) client_free_now(c);

@@ -271,7 +271,8 @@ static void say_dead(struct tg_delivery_loop *d, uint32_t n, const char *reason)
     tg_delivery_note_error(d, reason);
     d->n_dead_unsaid += n;
     if (d->dead_said_ms && now_ms - d->dead_said_ms < SAY_EVERY_MS) return;
-    tg_warn("delivery", "%s: points refused for good, kept as dead letters: %llu; the newest: %s",
+    tg_warn("delivery",
+            "%s: points refused permanently, kept as dead letters: %llu; the newest: %s",
             d->config->name, (unsigned long long)d->n_dead_unsaid, reason);
     d->n_dead_unsaid = 0;
     d->dead_said_ms = now_ms;
@@ -292,9 +293,9 @@ static void say_inexpressible(struct tg_delivery_loop *d, const struct tg_inexpr
     d->inexpressible_said_ms = now_ms;
 }
 
-/* The range's points all reached their end: those in `dead` were refused for good or have no form,
- * the others of the delivery are safe with the backend. It stalls when not all dead letters could
- * be written. */
+/* The range's points all reached their end: those in `dead` were refused permanently or have no
+ * form, the others of the delivery are safe with the backend. It stalls when not all dead letters
+ * could be written. */
 static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
 {
     struct tg_err err;
@@ -328,7 +329,7 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     tg_delivery_set_state(d, TG_DELIVERY_IDLE);
 }
 
-/* A single point refused for good. The others of its range are elsewhere's or unprepared. */
+/* A single point refused permanently. The others of its range are elsewhere's or unprepared. */
 static void bury_point(struct tg_delivery_loop *d, const char *message)
 {
     static const uint8_t the_first = 1;
@@ -405,7 +406,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
     if (tg_delivery_get_state(d) == TG_DELIVERY_IDLE || d->stopping) tg_delivery_pump(d);
 }
 
-/* The range needs more than one attempt may have: half of it needs less. */
+/* The range needs more memory than one attempt may use; a half needs less. */
 static void split_range(struct tg_delivery_loop *d, enum tg_code why)
 {
     const uint32_t mid = d->range.lo + (d->range.hi - d->range.lo) / 2;

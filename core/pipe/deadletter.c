@@ -292,8 +292,8 @@ static enum tg_code make_room(const struct tg_dead_letters *d, size_t len, struc
     if (d->size + d->pending.len + len > d->max_bytes)
         return tg_fail(
             err, TG_ERR_FULL,
-            "%s is at its limit of %llu bytes (dead_letters.max_bytes); deal with it and "
-            "move it away",
+            "%s is at its limit of %llu bytes (dead_letters.max_bytes); look at what was refused, "
+            "then move the file away or raise the limit",
             d->path, (unsigned long long)d->max_bytes);
     return TG_OK;
 }

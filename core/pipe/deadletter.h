@@ -1,5 +1,5 @@
 /* clang-format off */
-/* deadletter.h: points that a backend refused for good, kept with the reason.
+/* deadletter.h: points that a backend refused permanently, kept with the reason.
  *
  * One file per backend, one JSON object per line, so that it can be read with any tool:
  *   {"at":"2026-01-01T00:00:00.000Z","reason":"...",

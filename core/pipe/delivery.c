@@ -159,8 +159,8 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
             tg_delivery_restart_batch(d); /* points whose series nothing holds */
             return tg_fail(err, TG_ERR_NOMEM, "out of memory (limits.memory)");
         }
-        /* A batch whose arena is full, or the machine's memory, or a segment that cannot be read
-         * now: what there is goes first. */
+        /* The arena or the memory is full, or a segment cannot be read now: what was read so far is
+         * delivered first. */
         if ((code == TG_ERR_NOMEM || code == TG_ERR_IO) && d->batch.n_points > 0) return TG_OK;
         if (code != TG_OK) {
             tg_delivery_restart_batch(d);
@@ -181,8 +181,8 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
     return TG_OK;
 }
 
-/* The cursor moves behind the batch; who waits for it is told. On failure the counts are in the
- * cursor already, and only its file is behind: to be called again. */
+/* Moves the cursor behind the batch and wakes the requests that wait for it. On failure the counts
+ * are in the cursor already and only its file is behind: call it again. */
 static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
 {
     struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
@@ -420,7 +420,8 @@ static void register_metrics(struct tg_delivery_loop *d)
     tg_metric_register(d->delivered, TG_METRIC_COUNTER, "tidegate_backend_points_delivered_total",
                        "Points the backend confirmed, since start.", "backend=\"%s\"", name);
     tg_metric_register(d->dead, TG_METRIC_COUNTER, "tidegate_backend_points_dead_lettered_total",
-                       "Points the backend refused for good, since start.", "backend=\"%s\"", name);
+                       "Points the backend refused permanently, since start.", "backend=\"%s\"",
+                       name);
     tg_metric_register(d->retries, TG_METRIC_COUNTER, "tidegate_backend_retries_total",
                        "Writes that failed and were retried.", "backend=\"%s\"", name);
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
@@ -517,7 +518,8 @@ static void on_stop(void *arg)
     const uint64_t now_ms = tg_clock_mono_ms();
     const uint64_t deadline_ms = atomic_load(&d->stop_deadline_ms);
     tg_timer_start(d->stop_timer, deadline_ms > now_ms ? deadline_ms - now_ms : 0);
-    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING) return; /* its end comes by pump */
+    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING)
+        return; /* on_write pumps, which sees `stopping` */
     tg_timer_stop(d->timer);
     tg_delivery_pump(d);
 }

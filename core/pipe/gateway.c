@@ -264,8 +264,8 @@ static void let_go_of_idle(struct tg_gateway *g)
     tg_log_let_go(g->log, !many ? 0 : age_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)age_ms);
 }
 
-/* A thread of its own: a sweep over a million series may take tens of milliseconds, which no loop
- * should stand still. */
+/* Sweeping has a thread of its own, as a sweep over a million series takes tens of milliseconds and
+ * would delay everything else on a loop. */
 static void *sweeper_main(void *arg)
 {
     struct tg_gateway *g = arg;

@@ -66,7 +66,7 @@ enum tg_reload_flags {
     TG_RELOAD_STRICT = 2, /* warnings refuse the new rules, too */
 };
 typedef void (*tg_on_reload)(void *arg, const struct tg_reload_result *result);
-/* Loads the rules anew on the gateway's reload thread and tries them on the live series (trial.h);
+/* Loads the rules again on the gateway's reload thread and tries them on the live series (trial.h);
  * `flags` of enum tg_reload_flags. On success all threads use the new
  * generation from their next decision on. The callback (NULL accepted) runs once on that thread
  * when this returned TG_OK. Reloads run one after the other. TG_ERR_FULL: too many wait. */

@@ -1,5 +1,5 @@
-/* reload.h: loads the rules anew on a thread of its own, so that reading, compiling and running the
- * scripts holds up neither signals nor the admin port, however slow or wrong they are.
+/* reload.h: loads the rules again on a thread of its own, so that reading, compiling and running
+ * the scripts delays neither signals nor the admin port, however slow or wrong they are.
  *
  *   submit (main thread) -> [ requests, oldest first ] -> reload thread -> on_reload
  *

@@ -129,8 +129,8 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
                                    .from_point_no = to.point_no,
                                    .to_point_no = to.point_no};
     tg_delivery_restart_batch(d);
-    /* Whoever waits for points in the log by now may have some among the skipped ones. Before the
-     * position that would confirm them. */
+    /* Requests that wait may have points among the skipped ones. Set before the position that would
+     * confirm them. */
     const bool is_forward = to.pos > before.pos;
     if (is_forward) atomic_store(&d->skipped_to, tg_log_stats(log).end_pos);
     atomic_store(&d->confirmed_pos, to.pos);
@@ -162,10 +162,11 @@ static void on_rewind_request(void *arg)
 {
     struct rewind_request *q = arg;
     struct tg_delivery_loop *d = q->d;
-    struct rewind_request **tail = &d->rewinds; /* the last that is asked for has the last word */
+    struct rewind_request **tail =
+        &d->rewinds; /* in the order asked: the last one decides where the cursor ends */
     while (*tail) tail = &(*tail)->next;
     *tail = q;
-    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING) return; /* on_write comes by */
+    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING) return; /* on_write runs them */
     tg_delivery_end_wait(d);
     tg_delivery_pump(d);
 }

@@ -215,7 +215,7 @@ static bool try_code(struct check *c, const char *code, size_t len, bool wants_s
 
 static void found(struct check *c, bool is_certain, uint32_t line, const char *why)
 {
-    char text[320];
+    char text[512];
     (void)snprintf(text, sizeof(text), "%s:%u: %s", c->script->name, line, why);
     c->on_finding(c->arg, is_certain, text);
 }

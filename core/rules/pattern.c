@@ -26,7 +26,7 @@ static bool set_has(const uint64_t set[4], unsigned char c)
     return set[c >> 6] >> (c & 63) & 1;
 }
 
-/* ASCII only, whatever the locale: a rule must decide alike on every machine. */
+/* ASCII only, whatever the locale: a rule decides the same on every machine. */
 static bool in_class(int cls, int c)
 {
     if (c >= 0x80) return false;

@@ -142,9 +142,9 @@ static int tgl_hash(lua_State *L)
     return 1;
 }
 
-/* pcall(f, ...). It passes on what a rule may not catch: a used-up budget, want of memory, and a
- * full Lua stack. The last because a hook needs room on the stack: with LuaJIT's pcall, a rule that
- * loops at the very end of the stack keeps the hook from ever running. */
+/* pcall(f, ...). It passes on what a rule may not catch: a used-up budget, running out of memory,
+ * and a full Lua stack. The last because a hook needs room on the stack: with LuaJIT's pcall, a
+ * rule that loops at the very end of the stack keeps the hook from ever running. */
 static int tgl_pcall(lua_State *L)
 {
     struct tg_vm *vm = tgl_vm(L);

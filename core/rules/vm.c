@@ -180,10 +180,10 @@ static void check_budget(lua_State *L, struct tg_vm *vm)
                             c->max_instructions * factor);
         } else if (vm->refused) {
             vm->overrun = TG_OVERRUN_BYTES;
-            tg_vm_set_error(vm, current_line(L, vm),
-                            "stopped for want of memory: a VM may hold %llu bytes and one value "
-                            "%d bytes",
-                            (unsigned long long)c->max_bytes, (int)TG_VM_MAX_OBJECT_BYTES);
+            tg_vm_set_error(
+                vm, current_line(L, vm),
+                "out of memory: rules may use %llu bytes (rules.max_memory), one value %d bytes",
+                (unsigned long long)c->max_bytes, (int)TG_VM_MAX_OBJECT_BYTES);
         } else {
             const uint64_t now_ns = tg_clock_mono_ns();
             if (now_ns > atomic_load_explicit(vm->until_ns, memory_order_relaxed)) {
@@ -290,7 +290,7 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
         vm->overrun = TG_OVERRUN_BYTES;
         tg_vm_set_error(
             vm, vm->tracing ? vm->line : 0,
-            "stopped for want of memory: a VM may hold %llu bytes and one value %d bytes",
+            "out of memory: rules may use %llu bytes (rules.max_memory), one value %d bytes",
             (unsigned long long)vm->config->max_bytes, (int)TG_VM_MAX_OBJECT_BYTES);
     } else if (vm->error[0] == '\0') {
         tg_vm_set_error(vm, 0, "failed (%s)",

@@ -121,7 +121,7 @@ struct tg_vm {
 
 /* Makes a VM with the scripts loaded. TG_ERR_INVALID with "file:line: why", TG_ERR_NOMEM;
  * Texts without code are compiled and get it. TG_ERR_TIMEOUT when *until_ns (monotonic, borrowed
- * for the VM's life or until it is set anew) has passed. */
+ * for the VM's life or until it is set again) has passed. */
 TG_MUST_CHECK enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation,
                                      struct tg_rule_text texts[TG_RULES],
                                      const _Atomic uint64_t *until_ns, struct tg_vm **out,

@@ -190,7 +190,7 @@ class BackendTrouble(unittest.TestCase):
         self.assertEqual(sorted(x["time_ns"] for x in letters), [17, 18, 333])
         self.assertTrue(all("poison is not welcome" in x["reason"] for x in letters), letters[0])
         self.assertEqual(letters[0]["series"]["tags"], {"k": "v"})
-        self.assertEqual(g.log_text().count("sink: points refused for good, kept as dead letters: 1"), 1)  # once a minute
+        self.assertEqual(g.log_text().count("sink: points refused permanently, kept as dead letters: 1"), 1)  # once a minute
         g.wait_delivered("other", 500)
 
     def test_a_full_log_says_come_back_and_nothing_is_lost(self):

@@ -174,7 +174,7 @@ remote_write:
         labels = {"__name__": "to_prom", "k": "v"}
         self.assertEqual(g.post("/api/v1/write", write_request([(labels, good)]), RW_HEADERS).status, 204)
         g.wait_delivered("prom", 30)
-        # the same time with another value: refused for good by Prometheus, alone
+        # the same time with another value: refused permanently by Prometheus, alone
         clash = [(good[3][0], 99.0), (NOW * 1000, 100.0)]
         self.assertEqual(g.post("/api/v1/write", write_request([(labels, clash)]), RW_HEADERS).status, 204)
         wait_for("the clash to end", lambda: g.ledger("prom")["waiting"] == 0)

@@ -126,7 +126,7 @@ static unsigned n_writes(struct sink *s)
     return n;
 }
 
-/* A reload leaves a batch of series to be decided anew on the delivery thread: the loop looks at
+/* A reload leaves a batch of series to be decided again on the delivery thread: the loop looks at
  * other things meanwhile. */
 static void test_a_delivery_lets_others_through(void **state)
 {

@@ -73,7 +73,7 @@ static const struct attack attacks[] = {
      true, false},
 
     /* memory */
-    {"memory bomb", R("local s = 'x' while true do s = s .. s end"), "stopped for want of memory",
+    {"memory bomb", R("local s = 'x' while true do s = s .. s end"), "out of memory: rules may use",
      true, false},
     {"memory bomb, caught", R("local s = 'x' while true do pcall(function() s = s .. s end) end"),
      "stopped", true, false},
@@ -83,7 +83,7 @@ static const struct attack attacks[] = {
     {"table bomb", R("local t = {} for i = 1, 1e9 do t[i] = {i} end"), "stopped", true, false},
     {"string bomb", R("local t = {} for i = 1, 1e9 do t['k' .. i] = ('x'):rep(1000) .. i end"),
      "stopped", true, false},
-    {"rep bomb", R("return ('x'):rep(1e9)"), "stopped for want of memory", true, false},
+    {"rep bomb", R("return ('x'):rep(1e9)"), "out of memory: rules may use", true, false},
     {"format bomb", R("return ('%99999d'):format(1)"), "invalid", false, false},
     {"format bomb of many", R("return ('%s'):rep(200):format(unpack({('x'):rep(1e6)}))"), NULL,
      false, false},
