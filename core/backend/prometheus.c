@@ -13,6 +13,7 @@
 #include "core/backend/http_common.h"
 #include "core/backend/prometheus_about.h"
 #include "core/backend/prometheus_query.h"
+#include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
@@ -29,7 +30,7 @@ struct tg_backend {
     struct tg_prom_resource resource;
     bool has_metadata;
     struct tg_prom_about about;
-    bool has_said_refused; /* of what is told beside the points */
+    bool has_said_refused, has_said_too_large; /* of what is told beside the points */
     /* The write in progress, and its result while the rest is told. */
     tg_on_write on_write;
     void *arg;
@@ -157,7 +158,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_compress_init(&b->compress);
-    tg_prom_about_init(&b->about);
+    tg_prom_about_init(&b->about, (size_t)tg_options_num(how->options, "max_request_bytes"));
     b->resource = (struct tg_prom_resource){
         .as_labels = strcmp(tg_options_str(how->options, "resource_attributes"), "labels") == 0,
         .no_scope = tg_options_num(how->options, "scope_labels") == 0,
@@ -295,11 +296,43 @@ static const struct tg_http_client_header headers[] = {
 };
 enum { N_HEADERS = sizeof(headers) / sizeof(headers[0]) };
 
+/* At most once a minute, as there is no attempt before that. */
+static void pause_telling(struct tg_backend *b, const char *why)
+{
+    tg_warn("delivery",
+            "%s: target_info and metadata are not delivered: %s; they wait for a minute, points "
+            "are delivered",
+            b->http.name, why);
+    tg_prom_about_failed(&b->about, tg_clock_mono_ms());
+}
+
+static void say_too_large(struct tg_backend *b)
+{
+    if (!b->about.too_large || b->has_said_too_large) return;
+    tg_warn("delivery",
+            "%s: a target_info or metadata of %u bytes is left out, as it does not fit a request "
+            "(max_request_bytes = %zu); points are delivered",
+            b->http.name, b->about.too_large, b->http.max_request_bytes);
+    b->has_said_too_large = true;
+}
+
+/* Some refusals of Prometheus come with status 500 (see refused_words). */
+static bool is_refusal(const struct tg_http_result *r)
+{
+    if (r->status == 408 || r->status == 429) return false;
+    if (r->status >= 400 && r->status < 500) return true;
+    if (r->status < 500 || !r->body) return false;
+    for (const char *const *words = refused_words; *words; words++)
+        if (strstr((const char *)r->body, *words)) return true;
+    return false;
+}
+
 /* Whatever came of it: the points are there. */
 static void on_told(void *backend, const struct tg_http_result *r)
 {
     struct tg_backend *b = backend;
-    const bool is_refused = r->code == TG_OK && r->status >= 400 && r->status < 500;
+    const bool has_status = r->code == TG_OK || r->code == TG_ERR_TOO_LARGE;
+    const bool is_refused = has_status && is_refusal(r);
     if (is_refused && !b->has_said_refused) {
         char words[200];
         tg_info("delivery",
@@ -308,25 +341,34 @@ static void on_told(void *backend, const struct tg_http_result *r)
         b->has_said_refused = true;
     }
     /* What is refused now (older than what is there) would be so again. */
-    if (is_refused || (r->code == TG_OK && r->status < 300)) tg_prom_about_sent(&b->about);
+    if (is_refused || (has_status && r->status >= 200 && r->status < 300)) {
+        tg_prom_about_sent(&b->about);
+    } else if (!b->is_canceled) {
+        struct tg_err err = {0};
+        (void)tg_backend_http_failure(r, &err);
+        pause_telling(b, err.msg);
+    }
     b->on_write(b->arg, &b->result);
 }
 
 /* Sends what is due beside the points. false: nothing was sent. */
 static bool tell_the_rest(struct tg_backend *b)
 {
-    struct tg_err err = {0};
+    struct tg_err err = {.msg = "no memory for the request"};
+    say_too_large(b);
     if (b->about.n_due == 0 || b->is_canceled) return false;
     tg_buf_reset(&b->message);
     tg_buf_reset(&b->packed);
-    if (tg_prom_about_encode(&b->about, &b->message) != TG_OK ||
-        tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
-                           &b->packed, &err) != TG_OK)
-        return false;
     const uint32_t timeout_ms =
         b->http.timeout_ms < TOLD_TIMEOUT_MS ? b->http.timeout_ms : TOLD_TIMEOUT_MS;
-    return tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &b->packed, timeout_ms,
-                                on_told, b, &err) == TG_OK;
+    if (tg_prom_about_encode(&b->about, &b->message) == TG_OK &&
+        tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
+                           &b->packed, &err) == TG_OK &&
+        tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &b->packed, timeout_ms,
+                             on_told, b, &err) == TG_OK)
+        return true;
+    pause_telling(b, err.msg);
+    return false;
 }
 
 static void on_points(void *backend, const struct tg_write_result *r)
@@ -345,7 +387,7 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
     b->on_write = on_write;
     b->arg = arg;
     b->is_canceled = false;
-    tg_prom_about_begin(&b->about);
+    tg_prom_about_begin(&b->about, tg_clock_mono_ms());
     if (tg_backend_http_begin(h, d->n_points, on_points, b) != TG_OK) {
         tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;

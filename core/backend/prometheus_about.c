@@ -12,18 +12,22 @@ enum {
     MAX_KNOWN = 1 << 16,
     MIN_CAP = 64,
     MAX_BYTES = 4 << 20,
+    AROUND = 48,  /* at most so many bytes more is a note as a field of WriteRequest */
     METADATA = 3, /* field of WriteRequest */
+    TARGET_S = 60,
+    METADATA_S = 600,
+    PAUSE_MS = 60000,
 };
 #define NOT_DUE       UINT32_MAX
 #define NEVER         INT64_MIN
-#define TARGET_NS     (INT64_C(60) * 1000000000)
-#define METADATA_NS   (INT64_C(600) * 1000000000)
+#define TARGET_NS     (TARGET_S * UINT64_C(1000000000))
 #define KIND_OF(mark) ((mark)-TG_PROM_NOTE_TARGET)
 
 struct tg_prom_known {
-    uint64_t hash; /* 0 = free */
-    int64_t sent_ns;
-    uint32_t due; /* index, or NOT_DUE */
+    uint64_t hash;   /* 0 = free */
+    int64_t sent_ns; /* the newest time of a point that it was sent with, or NEVER */
+    uint32_t sent_s; /* monotonic clock */
+    uint32_t due;    /* index, or NOT_DUE */
 };
 
 struct tg_prom_due {
@@ -83,10 +87,11 @@ enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_des
 
 /* --- what is due --- */
 
-void tg_prom_about_init(struct tg_prom_about *a)
+void tg_prom_about_init(struct tg_prom_about *a, size_t max_request_bytes)
 {
-    *a = (struct tg_prom_about){.known = NULL};
-    tg_buf_init(&a->text, MAX_BYTES);
+    *a = (struct tg_prom_about){.max_bytes =
+                                    max_request_bytes < MAX_BYTES ? max_request_bytes : MAX_BYTES};
+    tg_buf_init(&a->text, a->max_bytes);
 }
 
 void tg_prom_about_deinit(struct tg_prom_about *a)
@@ -132,29 +137,44 @@ static struct tg_prom_known *find(struct tg_prom_about *a, uint64_t hash)
     return s;
 }
 
-void tg_prom_about_begin(struct tg_prom_about *a)
+void tg_prom_about_begin(struct tg_prom_about *a, uint64_t now_ms)
 {
+    a->now_s = (uint32_t)(now_ms / 1000);
+    a->is_paused = now_ms < a->paused_until_ms;
+
     for (uint32_t i = 0; i < a->n_due; i++)
         slot_of(a->known, a->cap, a->due[i].hash)->due = NOT_DUE;
     a->n_due = 0;
+    a->n_bytes = 0;
     tg_buf_reset(&a->text);
     a->last_hash[0] = a->last_hash[1] = 0;
-    if (a->n_known < MAX_KNOWN) return;
+    if (a->n_known == 0) a->forgotten_s = a->now_s;
+    /* More often, and every write would have something due. */
+    if (a->n_known < MAX_KNOWN || a->now_s - a->forgotten_s < TARGET_S) return;
+    a->forgotten_s = a->now_s;
     memset(a->known, 0, a->cap * sizeof(*a->known));
     a->n_known = 0;
 }
 
-static bool is_due(const struct tg_prom_known *s, uint8_t mark, int64_t ts_ns)
+/* target_info goes with the time of the points, as what is asked for later is asked for by time:
+ * also when hours of them are delivered in a minute. Older points than it was sent with (another
+ * sender's clock, a backfill beside live data) go by the real time, or each write that follows one
+ * of the other kind would have it due. Metadata has no time at all. */
+static bool is_due(const struct tg_prom_about *a, const struct tg_prom_known *s, uint8_t mark,
+                   int64_t ts_ns)
 {
-    const uint64_t every = (uint64_t)(mark == TG_PROM_NOTE_TARGET ? TARGET_NS : METADATA_NS);
     if (s->sent_ns == NEVER) return true;
-    const uint64_t apart = ts_ns > s->sent_ns ? (uint64_t)ts_ns - (uint64_t)s->sent_ns
-                                              : (uint64_t)s->sent_ns - (uint64_t)ts_ns;
-    return apart >= every;
+    const uint32_t passed_s = a->now_s - s->sent_s;
+    if (mark == TG_PROM_NOTE_METADATA) return passed_s >= METADATA_S;
+    if (ts_ns > s->sent_ns) return (uint64_t)ts_ns - (uint64_t)s->sent_ns >= TARGET_NS;
+    return passed_s >= TARGET_S && (uint64_t)s->sent_ns - (uint64_t)ts_ns >= TARGET_NS;
 }
 
 static bool gather(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns)
 {
+    const size_t size = (size_t)note->len + AROUND;
+    if (size > a->max_bytes) a->too_large = note->len;
+    if (size > a->max_bytes - a->n_bytes) return false;
     if (a->n_due == a->cap_due) {
         const uint32_t cap = a->cap_due ? a->cap_due * 2 : MIN_CAP;
         struct tg_prom_due *due = tg_reallocarray(a->due, cap, sizeof(*due));
@@ -164,6 +184,7 @@ static bool gather(struct tg_prom_about *a, const struct tg_prom_note *note, int
     }
     const uint32_t offset = (uint32_t)a->text.len; /* at most MAX_BYTES */
     if (tg_buf_append(&a->text, note->bytes, note->len) != TG_OK) return false;
+    a->n_bytes += size;
     a->due[a->n_due++] = (struct tg_prom_due){note->hash, ts_ns, offset, note->len, note->mark};
     return true;
 }
@@ -171,10 +192,11 @@ static bool gather(struct tg_prom_about *a, const struct tg_prom_note *note, int
 void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns)
 {
     const unsigned kind = KIND_OF(note->mark) & 1;
+    if (a->is_paused) return;
     if (note->hash != a->last_hash[kind]) {
         struct tg_prom_known *s = find(a, note->hash);
         if (!s) return;
-        if (s->due == NOT_DUE && is_due(s, note->mark, ts_ns) && gather(a, note, ts_ns))
+        if (s->due == NOT_DUE && is_due(a, s, note->mark, ts_ns) && gather(a, note, ts_ns))
             s->due = a->n_due - 1;
         a->last_hash[kind] = note->hash;
         a->last_due[kind] = s->due;
@@ -202,6 +224,14 @@ enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_buf *
 
 void tg_prom_about_sent(struct tg_prom_about *a)
 {
-    for (uint32_t i = 0; i < a->n_due; i++)
-        slot_of(a->known, a->cap, a->due[i].hash)->sent_ns = a->due[i].ts_ns;
+    for (uint32_t i = 0; i < a->n_due; i++) {
+        struct tg_prom_known *s = slot_of(a->known, a->cap, a->due[i].hash);
+        if (a->due[i].ts_ns > s->sent_ns) s->sent_ns = a->due[i].ts_ns;
+        s->sent_s = a->now_s;
+    }
+}
+
+void tg_prom_about_failed(struct tg_prom_about *a, uint64_t now_ms)
+{
+    a->paused_until_ms = now_ms + PAUSE_MS;
 }

@@ -8,14 +8,20 @@
  *     0x40 target_info   bytes: a series as tg_rw_prepare gives it
  *     0x41 metadata      bytes: a MetricMetadata message
  *
- * While points are encoded, notes that are due are gathered, each once: never sent so far, or the
- * point's time is a minute (metadata: ten) away from that of the last time. They go in a request of
- * their own after the points were taken, so that nothing that the receiver finds wrong with them
- * (an older time than it has, when data is sent again) is blamed on points. They are no points:
- * nothing counts them, and one that gets lost goes out again later.
+ * While points are encoded, notes that are due are gathered, each once:
+ *   never sent so far
+ *   target_info   the point is a minute newer than any that it was sent with; or a minute older,
+ *                 and it was not sent for a minute (monotonic clock)
+ *   metadata      not sent for ten minutes (monotonic clock)
+ * They go in a request of their own after the points were taken, so that nothing that the receiver
+ * finds wrong with them (an older time than it has, when data is sent again) is blamed on points.
+ * They are no points: nothing counts them, and one that gets lost goes out again later. When such a
+ * request fails (not: when it is refused), nothing is gathered for a minute, so that a receiver
+ * that hangs on them does not slow every write.
  *
- * Limits: MAX_KNOWN notes are remembered (beyond that all are due again) and MAX_BYTES gathered for
- * one request; what does not fit is due next time.
+ * Limits: MAX_KNOWN notes are remembered (beyond that further ones are left out, until all are
+ * forgotten and due again, at most once a minute). One request holds at most max_request_bytes and
+ * MAX_BYTES; what does not fit is due next time, and what does not fit alone is never sent.
  *
  * Threading: the backend's own thread, but for the functions said to be pure.
  */
@@ -69,20 +75,28 @@ struct tg_prom_about {
     uint32_t cap, n_known;
     struct tg_prom_due *due; /* gathered for the next request */
     uint32_t n_due, cap_due;
-    struct tg_buf text; /* their bytes */
+    struct tg_buf text;        /* their bytes */
+    size_t n_bytes, max_bytes; /* of the request: at most, now; limit */
+    uint32_t too_large;        /* len of a note that does not fit alone; 0 = none so far */
+    uint32_t now_s;            /* of `begin` */
+    uint32_t forgotten_s;      /* when all was, or the first was remembered */
+    bool is_paused;
+    uint64_t paused_until_ms;
     uint64_t last_hash[2];
     uint32_t last_due[2]; /* of the note seen last of each kind; UINT32_MAX = not due */
 };
 
-void tg_prom_about_init(struct tg_prom_about *a);
+void tg_prom_about_init(struct tg_prom_about *a, size_t max_request_bytes);
 void tg_prom_about_deinit(struct tg_prom_about *a);
-/* Forgets what was gathered: the points come again, or are others. */
-void tg_prom_about_begin(struct tg_prom_about *a);
+/* Forgets what was gathered: the points come again, or are others. now_ms: monotonic clock. */
+void tg_prom_about_begin(struct tg_prom_about *a, uint64_t now_ms);
 /* A point whose series has this note was encoded. Without memory the note is left out. */
 void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns);
 /* Appends what was gathered as fields of a WriteRequest. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
 TG_MUST_CHECK enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_buf *out);
 /* The receiver has it, or will not have it. */
 void tg_prom_about_sent(struct tg_prom_about *a);
+/* It was not taken, for no fault of its own: a minute's pause from now_ms (monotonic clock) on. */
+void tg_prom_about_failed(struct tg_prom_about *a, uint64_t now_ms);
 
 #endif

@@ -29,6 +29,26 @@ static const struct tg_series_desc counter = {.name = "http.requests",
 static const struct tg_series_desc sent_by_prometheus = {
     .name = "up", .unit = "", .name_len = 2, .n_tags = 1, .tags = &tags[1]};
 
+/* The time that passes for the backend; from `start_time` on it stands still. */
+static uint64_t now_ns;
+
+static void pass_s(unsigned seconds)
+{
+    now_ns += seconds * UINT64_C(1000000000);
+    tg_clock_set_test(INT64_C(1700000000000000000), now_ns);
+}
+
+static void start_time(void)
+{
+    now_ns = tg_clock_mono_ns();
+    pass_s(0);
+}
+
+static void end_time(void)
+{
+    tg_clock_set_test(-1, 0);
+}
+
 static void must_prepare(struct fake *f, const struct tg_series_desc *d, struct tg_buf *out)
 {
     struct tg_err err = {.msg = ""};
@@ -90,15 +110,21 @@ static void test_what_is_told(void **state)
     assert_body(&f.body, "target_info{host_name=\"h\",instance=\"i1\",job=\"shop\"}"
                          " unknown [] d:1 @6000000000000\n");
     assert_true(has_metadata(&f.body));
-    /* then once a minute of the points' time, forward and back; metadata every ten */
+    /* then once a minute of the points' time; metadata every ten of real time */
     assert_int_equal(write_at(&f, &prepared, 101 * MINUTE - 1), 1);
     assert_int_equal(write_at(&f, &prepared, 101 * MINUTE), 2);
     assert_body(&f.body, "target_info{host_name=\"h\",instance=\"i1\",job=\"shop\"}"
                          " unknown [] d:1 @6060000000000\n");
     assert_false(has_metadata(&f.body));
-    assert_int_equal(write_at(&f, &prepared, 110 * MINUTE), 2);
+    assert_int_equal(write_at(&f, &prepared, 111 * MINUTE), 2);
+    assert_false(has_metadata(&f.body));
+    start_time();
+    pass_s(590);
+    assert_int_equal(write_at(&f, &prepared, 111 * MINUTE), 1);
+    pass_s(20);
+    assert_int_equal(write_at(&f, &prepared, 111 * MINUTE), 2);
     assert_true(has_metadata(&f.body));
-    assert_int_equal(write_at(&f, &prepared, 50 * MINUTE), 2);
+    end_time();
     /* nothing of series that are not OTLP's */
     assert_int_equal(write_at(&f, &plain, 500 * MINUTE), 1);
     assert_body(&f.body, "up{path=\"/\"} unknown [] d:5 @30000000000000\n");
@@ -179,12 +205,6 @@ static void test_points_are_not_blamed(void **state)
     f.answer.then_status = 400; /* out of order: not again for a minute */
     assert_int_equal(write_at(&f, &prepared, 100 * MINUTE), 2);
     assert_int_equal(write_at(&f, &prepared, 100 * MINUTE + 1), 1);
-    f.answer.then_status = 503; /* not now: with the next points */
-    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE), 2);
-    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 1), 2);
-    f.answer.then_status = 204;
-    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 2), 2);
-    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 3), 1);
     /* points that were not taken: nothing is told, and they come again */
     f.answer.when = NULL;
     f.answer.status = 503;
@@ -198,6 +218,129 @@ static void test_points_are_not_blamed(void **state)
     assert_int_equal(write_at(&f, &prepared, 200 * MINUTE), 2);
     ops->close(f.backend);
     tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+/* A receiver that cannot take target_info now is left alone with it for a minute: neither does each
+ * write make a second request, nor wait for one that hangs. */
+static void test_pause_after_a_failure(void **state)
+{
+    (void)state;
+    static const int statuses[] = {503, 429, 302, 0};
+    static struct fake f;
+    struct tg_buf prepared;
+    fake_start(&f);
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+        fake_must_open(&f, ops, write_path,
+                       (const char *[]){"metadata=false", "timeout=300ms", NULL});
+        must_prepare(&f, &counter, &prepared);
+        f.answer.when = "target_info";
+        f.answer.then_status = statuses[i];
+        assert_int_equal(write_at(&f, &prepared, MINUTE), 2);
+        for (int k = 1; k < 4; k++) assert_int_equal(write_at(&f, &prepared, k * MINUTE), 1);
+        start_time();
+        pass_s(59);
+        assert_int_equal(write_at(&f, &prepared, 5 * MINUTE), 1);
+        f.answer.when = NULL;
+        pass_s(2);
+        assert_int_equal(write_at(&f, &prepared, 5 * MINUTE + 1), 2);
+        assert_int_equal(write_at(&f, &prepared, 5 * MINUTE + 2), 1);
+        end_time();
+        ops->close(f.backend);
+        tg_buf_deinit(&prepared);
+    }
+    fake_end(&f);
+}
+
+/* Points of two times (senders with different clocks, a backfill beside live data) do not make
+ * every write a double one. */
+static void test_two_clocks(void **state)
+{
+    (void)state;
+    static struct fake f;
+    struct tg_buf prepared;
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, NULL);
+    must_prepare(&f, &counter, &prepared);
+    assert_int_equal(write_at(&f, &prepared, 100 * MINUTE), 2);
+    start_time();
+    for (int i = 1; i < 50; i++) {
+        assert_int_equal(write_at(&f, &prepared, i * MINUTE), 1);
+        assert_int_equal(write_at(&f, &prepared, 100 * MINUTE + i), 1);
+    }
+    pass_s(61);
+    assert_int_equal(write_at(&f, &prepared, 50 * MINUTE), 2); /* once a minute of real time */
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE),
+                     2); /* the newer are not held up by it */
+    assert_int_equal(write_at(&f, &prepared, 51 * MINUTE), 1);
+    assert_int_equal(write_at(&f, &prepared, 101 * MINUTE + 1), 1);
+    assert_false(has_metadata(&f.body));
+    end_time();
+    /* what is delivered later than it was sent has target_info all along */
+    for (int i = 102; i < 110; i++) assert_int_equal(write_at(&f, &prepared, i * MINUTE), 2);
+    ops->close(f.backend);
+    tg_buf_deinit(&prepared);
+    fake_end(&f);
+}
+
+static unsigned count(const struct tg_buf *body, const char *text)
+{
+    unsigned n = 0;
+    const uint8_t *at = body->data;
+    const uint8_t *const end = body->data + body->len;
+    while ((at = memmem(at, (size_t)(end - at), text, strlen(text))) != NULL) {
+        at += strlen(text);
+        n++;
+    }
+    return n;
+}
+
+/* More metadata than one request may hold goes in parts; what does not fit alone, never. */
+static void test_parts(void **state)
+{
+    (void)state;
+    enum { N = 100, HELP = 1000 };
+    static struct fake f;
+    static char help[HELP + 1];
+    static char long_value[70000];
+    struct tg_buf prepared[N];
+    struct tg_point points[N];
+    struct tg_delivery_point d[N];
+    memset(help, 'h', HELP);
+    memset(long_value, 'v', sizeof(long_value) - 1);
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, (const char *[]){"max_request_bytes=65536", NULL});
+    for (int i = 0; i < N; i++) {
+        char name[16];
+        struct tg_tag own[4];
+        struct tg_series_desc desc = counter;
+        memcpy(own, tags, sizeof(tags));
+        own[0].value = long_value;
+        own[0].value_len = sizeof(long_value) - 1;
+        desc.name_len = (uint32_t)snprintf(name, sizeof(name), "m%d", i);
+        desc.name = name;
+        desc.help = help;
+        desc.help_len = HELP;
+        desc.tags = own;
+        must_prepare(&f, &desc, &prepared[i]);
+        points[i] = (struct tg_point){.ts_ns = MINUTE, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
+        d[i] = (struct tg_delivery_point){&points[i], NULL, prepared[i].data,
+                                          (uint32_t)prepared[i].len};
+    }
+    unsigned n_told = 0;
+    for (int i = 0; i < 2; i++) {
+        fake_write(&f, ops, d, N);
+        assert_int_equal(f.write.outcome, TG_WRITE_OK);
+        assert_int_equal(f.n_requests, 2 * (i + 1));
+        assert_in_range(f.body.len, 30000, 65536);
+        assert_int_equal(count(&f.body, "target_info"), 0);
+        n_told += count(&f.body, help);
+    }
+    assert_int_equal(n_told, N);
+    fake_write(&f, ops, d, N);
+    assert_int_equal(f.n_requests, 5);
+    ops->close(f.backend);
+    for (int i = 0; i < N; i++) tg_buf_deinit(&prepared[i]);
     fake_end(&f);
 }
 
@@ -286,10 +429,11 @@ static void test_bounds(void **state)
     (void)state;
     struct tg_prom_about a;
     struct tg_buf b;
-    tg_prom_about_init(&a);
+    tg_prom_about_init(&a, 32 << 20);
     tg_buf_init(&b, 0);
-    for (unsigned round = 0; round < 3; round++) {
-        tg_prom_about_begin(&a);
+    for (unsigned round = 0; round < 6; round++) {
+        const bool is_minute_later = round % 2 == 0;
+        tg_prom_about_begin(&a, UINT64_C(1000000) + round / 2 * 61000);
         for (unsigned i = 0; i < 70000; i++) {
             char text[64];
             const int n = snprintf(text, sizeof(text), "%u resource", i);
@@ -298,7 +442,10 @@ static void test_bounds(void **state)
             const struct tg_prom_note note = note_of(&b);
             tg_prom_about_see(&a, &note, 5);
         }
-        assert_in_range(a.n_due, 60000, 70000);
+        if (is_minute_later)
+            assert_in_range(a.n_due, 60000, 70000);
+        else
+            assert_int_equal(a.n_due, 0); /* not with each write */
         assert_in_range(a.n_known, 60000, 65536);
         tg_prom_about_sent(&a);
     }
@@ -333,6 +480,9 @@ int main(void)
         cmocka_unit_test(test_what_is_told),
         cmocka_unit_test(test_once_a_resource),
         cmocka_unit_test(test_points_are_not_blamed),
+        cmocka_unit_test(test_pause_after_a_failure),
+        cmocka_unit_test(test_two_clocks),
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_cancel_while_the_rest_is_told),
         cmocka_unit_test(test_bounds),
