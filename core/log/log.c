@@ -111,7 +111,7 @@ void tg_log_close(struct tg_log *log)
     tg_log_stop(log);
     struct tg_err err;
     pthread_mutex_lock(&log->commit_mu);
-    log->w.looked_ms = 0; /* the last chance for what could not be saved */
+    log->w.saved_ms = 0; /* the last chance for what could not be saved */
     if (tg_log_look_after(log, &err) != TG_OK) tg_error("log", "%s", err.msg);
     tg_log_seal(log);
     pthread_mutex_unlock(&log->commit_mu);
@@ -248,6 +248,15 @@ static void commit_taken(struct tg_log *log, struct tg_log_item *items, size_t n
     }
 }
 
+/* In how many ms tg_log_look_after is due; UINT64_MAX: there is nothing to look after. */
+static uint64_t look_due_in_ms(const struct tg_log_writer *w, uint64_t now_ms)
+{
+    const uint64_t looked = now_ms - w->looked_ms, tried = now_ms - w->saved_ms;
+    const uint64_t age = w->n_orphans && (!w->active || tried > looked) ? tried : looked;
+    if (!w->active && !w->n_orphans) return UINT64_MAX;
+    return age < TG_LOG_LOOK_MS ? TG_LOG_LOOK_MS - age : 0;
+}
+
 /* Does what is due by the clock; gives when something is due next. */
 static uint64_t housekeep(struct tg_log *log, bool look, uint64_t cursors_due_ms)
 {
@@ -256,14 +265,13 @@ static uint64_t housekeep(struct tg_log *log, bool look, uint64_t cursors_due_ms
     pthread_mutex_lock(&log->commit_mu);
     struct tg_log_writer *w = &log->w;
     const uint64_t now = tg_clock_mono_ms();
-    if ((w->active || w->n_orphans) && (look || now - w->looked_ms >= TG_LOG_LOOK_MS)) {
+    if (look || look_due_in_ms(w, now) == 0) {
         struct tg_err err; /* what cannot be seen now is said when points come or a reader waits */
         if (tg_log_look_after(log, &err) != TG_OK) tg_debug("log", "%s", err.msg);
     }
-    if (w->active || w->n_orphans) {
-        const uint64_t at = w->looked_ms + TG_LOG_LOOK_MS;
-        if (at < due) due = at;
-    }
+    const uint64_t after = tg_clock_mono_ms();
+    const uint64_t look_in = look_due_in_ms(w, after);
+    if (look_in != UINT64_MAX && after + look_in < due) due = after + look_in;
     if (log->sync == TG_SYNC_INTERVAL && w->unsynced) {
         if (now - w->unsynced_since_ms >= log->sync_interval_ms) tg_log_sync_now(log);
         if (w->unsynced) {

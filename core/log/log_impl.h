@@ -81,6 +81,7 @@ struct tg_log_writer {             /* under commit_mu */
     uint64_t serial;    /* of the active segment, unique in this process */
     uint64_t begun_ms;  /* mono */
     uint64_t looked_ms; /* mono: when its file was last seen to be there */
+    uint64_t saved_ms;  /* mono: when saving those with orphan_fd was last tried */
     unsigned n_orphans; /* segments with orphan_fd */
     /* Wall clock of the newest accepted record: in the active segment; in the commit being built
      * (0 = it has none). */

@@ -153,13 +153,34 @@ static bool is_void(const struct tg_log_segment *seg, const struct tg_block_info
            info->first_point_no + info->n_points > seg->limit_point_no;
 }
 
+/* A segment's header and first record, which says of which log it is. */
+enum { HEAD_BYTES = TG_SEGMENT_HEADER_BYTES + TG_FRAME_BYTES + TG_LOG_ID_BYTES };
+
+/* *n: what there is of it. TG_ERR_IO: it cannot be read, or is of another log. */
+static enum tg_code read_head(const struct tg_log *log, const struct tg_log_segment *seg, int fd,
+                              const char *path, uint8_t bytes[HEAD_BYTES], size_t *n,
+                              struct tg_err *err)
+{
+    uint8_t id[TG_LOG_ID_BYTES];
+    char text[TG_LOG_ID_CHARS];
+    TG_TRY(tg_fs_read_all(log->fs, fd, bytes, HEAD_BYTES, 0, n, path, err));
+    if (!tg_segment_log_get(bytes, *n, seg->start_pos, id) || memcmp(id, log->id, sizeof(id)) == 0)
+        return TG_OK;
+    tg_log_id_text(id, text);
+    return tg_fail(err, TG_ERR_IO,
+                   "%s was replaced by a segment of another log (%s): put the segment back, or "
+                   "remove the file to give its points up",
+                   path, text);
+}
+
 /* When the segment in r->fd was begun; 0: not known. */
 static enum tg_code read_begun_ns(struct tg_log_reader *r, const char *path, struct tg_err *err)
 {
-    uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
+    uint8_t bytes[HEAD_BYTES];
     struct tg_segment_header h;
     size_t n;
-    TG_TRY(tg_fs_read_all(r->log->fs, r->fd, bytes, sizeof(bytes), 0, &n, path, err));
+    /* here too: a file system gives the number of a removed file to the next one */
+    TG_TRY(read_head(r->log, r->seg, r->fd, path, bytes, &n, err));
     r->accepted_ns = tg_segment_header_get(bytes, n, &h) ? h.created_ns : 0;
     return TG_OK;
 }
@@ -168,10 +189,10 @@ static enum tg_code read_begun_ns(struct tg_log_reader *r, const char *path, str
 static enum tg_code adopt(struct tg_log *log, struct tg_log_segment *seg, int fd,
                           const struct tg_fs_stat *st, const char *path, struct tg_err *err)
 {
-    uint8_t bytes[TG_SEGMENT_HEADER_BYTES];
+    uint8_t bytes[HEAD_BYTES];
     struct tg_segment_header h;
     size_t n;
-    TG_TRY(tg_fs_read_all(log->fs, fd, bytes, sizeof(bytes), 0, &n, path, err));
+    TG_TRY(read_head(log, seg, fd, path, bytes, &n, err));
     if (!tg_segment_header_get(bytes, n, &h) || h.start_pos != seg->start_pos ||
         st->size < atomic_load(&seg->end_pos) - seg->start_pos)
         return tg_fail(err, TG_ERR_IO,

@@ -154,6 +154,7 @@ static void save_orphans(struct tg_log *log)
                  "would lose it: %s",
                  seg->start_pos, err.msg);
     }
+    log->w.saved_ms = tg_clock_mono_ms(); /* not before: a slow disk is not kept busy with it */
 }
 
 static void count_replaced(struct tg_log *log)
@@ -181,7 +182,8 @@ enum tg_code tg_log_look_after(struct tg_log *log, struct tg_err *err)
     struct tg_log_writer *w = &log->w;
     char path[TG_PATH_MAX];
     const uint64_t now_ms = tg_clock_mono_ms();
-    if (w->n_orphans && now_ms - w->looked_ms >= TG_LOG_LOOK_MS) save_orphans(log);
+    /* by a time of its own: every commit looks, and so do readers that wait */
+    if (w->n_orphans && now_ms - w->saved_ms >= TG_LOG_LOOK_MS) save_orphans(log);
     w->looked_ms = now_ms;
     if (!w->active) return TG_OK;
     TG_TRY(tg_log_segment_path(log, w->active->start_pos, path, err));

@@ -282,6 +282,40 @@ static void test_saved_when_it_can_be(void **state)
     }
 }
 
+/* Points that come all the time do not put off the next attempt: it comes a second after the last.
+ */
+static void test_saved_while_points_come(void **state)
+{
+    (void)state;
+    struct fault_fs *ff;
+    struct rig *r = faulty_rig(0, &ff);
+    static struct copy before;
+    char path[256];
+    size_t len;
+    commits(r, 6);
+    last_segment(r, path);
+    keep_copy(r, path, &before);
+    assert_true(sim_fs_remove(r->sim, path));
+    fault_fs_set(ff, FAULT_OPEN, path, ENOSPC, UINT_MAX);
+    listen();
+    uint64_t ns = now_s * (uint64_t)SECOND;
+    for (unsigned i = 0; i < 20; i++) { /* every 100 ms; after half a second it could be saved */
+        if (i == 5) assert_true(fault_fs_repair(ff) > 0);
+        if (i == 9) assert_null(sim_fs_bytes(r->sim, path, &len)); /* not at each of them */
+        commits(r, 1);
+        ns += SECOND / 10;
+        tg_clock_set_test((int64_t)ns, ns);
+    }
+    listen_end();
+    const uint8_t *after = sim_fs_bytes(r->sim, path, &len);
+    if (!after) fail_msg("it is not saved while points come: %s", said);
+    assert_int_equal(len, before.len);
+    assert_memory_equal(after, before.bytes, len);
+    read_all(r, 100);
+    pass_time();
+    faulty_free(r, ff);
+}
+
 /* --- the folder --- */
 
 static void test_folder_moved(void **state)
@@ -381,6 +415,63 @@ static void test_sealed_replaced(void **state)
         tg_batch_deinit(&b);
         tg_log_reader_close(reader);
         rig_free(r);
+    }
+}
+
+/* The same name and as long, but of another log: it is not delivered as if it were ours. Not even
+ * when the file system gave it the number (inode) of the one that it replaced. */
+static void test_sealed_replaced_by_another_logs(void **state)
+{
+    (void)state;
+    for (unsigned same_inode = 0; same_inode < 2; same_inode++) {
+        struct rig *r = rig_new(60, 4096, 0), *other = rig_new(60, 4096, 0);
+        static struct copy own, theirs;
+        char path[256], others_path[256];
+        commits(r, 20);
+        commits(other, 20);
+        assert_true(sim_fs_nth(r->sim, ".seg", 0, path));
+        assert_true(sim_fs_nth(other->sim, ".seg", 0, others_path));
+        assert_string_equal(path, others_path);
+        keep_copy(r, path, &own);
+        keep_copy(other, path, &theirs);
+        if (theirs.len < own.len) { /* at least as long */
+            memset(theirs.bytes + theirs.len, 0, own.len - theirs.len);
+            theirs.len = own.len;
+        }
+        if (same_inode) {
+            const int fd = r->sim->fs.open(r->sim, path, TG_FS_WRITE);
+            assert_true(fd >= 0);
+            assert_int_equal(
+                tg_fs_write_all(&r->sim->fs, fd, theirs.bytes, theirs.len, 0, path, NULL), TG_OK);
+            (void)r->sim->fs.close(r->sim, fd);
+        } else {
+            assert_true(sim_fs_remove(r->sim, path));
+            assert_true(sim_fs_put(r->sim, path, theirs.bytes, theirs.len));
+        }
+        listen();
+        struct tg_log_reader *reader;
+        struct tg_log_read rd;
+        struct tg_log_dict *dict;
+        struct tg_err err = {.msg = ""};
+        struct tg_batch b;
+        uint64_t points = 0;
+        tg_batch_init(&b, NULL, 0, 0);
+        assert_int_equal(tg_log_reader_open(r->log, 0, &reader, NULL), TG_OK);
+        tg_log_reader_expect(reader, 0);
+        for (unsigned i = 0; i < 2; i++) /* it waits, however often it looks */
+            assert_int_equal(tg_log_reader_read(reader, &b, 100, &rd, &dict, &err), TG_ERR_IO);
+        listen_end();
+        assert_int_equal(b.n_points, 0);
+        if (!strstr(err.msg, tg_log_id(other->log))) fail_msg("%s", err.msg);
+        assert_non_null(strstr(err.msg, path));
+        assert_true(sim_fs_remove(r->sim, path)); /* as the message says */
+        assert_true(sim_fs_put(r->sim, path, own.bytes, own.len));
+        assert_int_equal(read_on(r, reader, 100, &points, NULL), 0);
+        assert_int_equal(points, r->sent.n_points);
+        tg_batch_deinit(&b);
+        tg_log_reader_close(reader);
+        rig_free(r);
+        rig_free(other);
     }
 }
 
@@ -560,8 +651,10 @@ int main(void)
         cmocka_unit_test_teardown(test_active_cut_short, capture_give_back),
         cmocka_unit_test_teardown(test_active_replaced_while_written, capture_give_back),
         cmocka_unit_test_teardown(test_saved_when_it_can_be, capture_give_back),
+        cmocka_unit_test_teardown(test_saved_while_points_come, capture_give_back),
         cmocka_unit_test_teardown(test_folder_moved, capture_give_back),
         cmocka_unit_test_teardown(test_sealed_replaced, capture_give_back),
+        cmocka_unit_test_teardown(test_sealed_replaced_by_another_logs, capture_give_back),
         cmocka_unit_test_teardown(test_strays, capture_give_back),
         cmocka_unit_test_teardown(test_folder_named_like_a_segment, capture_give_back),
         cmocka_unit_test_teardown(test_cursor_that_says_too_much, capture_give_back),
