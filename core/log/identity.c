@@ -178,10 +178,23 @@ static void on_entry(void *arg, const char *name, const struct tg_fs_stat *st)
 
 /* --- who it is --- */
 
+/* The file and the cursors say the same: without a segment of its own (all was delivered and is
+ * gone) that is what the log is. */
+static bool cursors_agree(const struct tg_log *log, const uint8_t id[TG_LOG_ID_BYTES])
+{
+    uint8_t theirs[TG_LOG_ID_BYTES];
+    return tg_log_cursors_id(log, theirs) && memcmp(theirs, id, sizeof(theirs)) == 0;
+}
+
 static enum tg_code foreign(const struct seen *s, struct tg_err *err)
 {
     char id[TG_LOG_ID_CHARS];
     tg_log_id_text(s->other, id);
+    if (!s->disagree && s->n_own == 0)
+        return tg_fail(err, TG_ERR_INVALID,
+                       "%.120s/%s is of another log (%s) than the file " ID_FILE
+                       " and the cursors: move it away",
+                       s->log->dir, s->other_name, id);
     return tg_fail(err, TG_ERR_INVALID,
                    "%.120s/%s is of another log than the other segments (%s): move it away",
                    s->log->dir, s->other_name, s->disagree ? "a third one" : id);
@@ -200,7 +213,8 @@ enum tg_code tg_log_learn_id(struct tg_log *log, struct tg_err *err)
                              "cannot tell of which log %.120s/%s is: make it readable, or move it "
                              "away",
                              log->dir, s.unread_name);
-    if (s.disagree || (s.has_other && s.n_own)) return foreign(&s, err);
+    if (s.disagree || (s.has_other && (s.n_own || (in_file && cursors_agree(log, own)))))
+        return foreign(&s, err);
     if (s.has_other) { /* the points are in the segments: they are right */
         memcpy(log->id, s.other, sizeof(log->id));
     } else if (in_file) {

@@ -212,6 +212,39 @@ static void test_file_of_another_log(void **state)
     rig_free(other);
 }
 
+/* All was delivered and is gone but for the id and the cursors, and then somebody puts a segment of
+ * another log there: the log stays what it is. */
+static void test_only_segment_of_another_log(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(100, 0, 0), *other = rig_new(100, 0, 0);
+    struct tg_log_cursor *c;
+    char id[40], name[64];
+    size_t len;
+    copy_id(r, id);
+    assert_int_equal(commit(r, 90, false, NULL), TG_OK);
+    assert_int_equal(tg_log_cursor_open(r->log, "a", false, &c, NULL), TG_OK);
+    const struct tg_cursor_state before = tg_log_cursor_get(c);
+    tg_log_cursor_close(c);
+    close_log(r);
+    remove_segments(r);
+    assert_int_equal(commit(other, 95, false, NULL), TG_OK);
+    rig_reopen(other);
+    put_foreign(other, r, name);
+    for (unsigned twice = 0; twice < 2; twice++) must_not_open(r, TG_ERR_INVALID, "move it away");
+    assert_non_null(sim_fs_bytes(r->sim, name, &len)); /* nothing is touched */
+    assert_non_null(sim_fs_bytes(r->sim, "/data/log/cursors/a.cur", &len));
+    assert_true(sim_fs_remove(r->sim, name)); /* as the message says */
+    must_open(r);
+    assert_string_equal(tg_log_id(r->log), id);
+    assert_int_equal(tg_log_cursor_open(r->log, "a", false, &c, NULL), TG_OK);
+    const struct tg_cursor_state s = tg_log_cursor_get(c);
+    assert_memory_equal(&s, &before, sizeof(s));
+    tg_log_cursor_close(c);
+    rig_free(r);
+    rig_free(other);
+}
+
 /* Segments of former versions do not say whose they are. */
 static void test_log_of_a_former_version(void **state)
 {
@@ -275,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_cursor_of_another_log),
         cmocka_unit_test(test_segment_of_another_log),
         cmocka_unit_test(test_file_of_another_log),
+        cmocka_unit_test(test_only_segment_of_another_log),
         cmocka_unit_test(test_log_of_a_former_version),
         cmocka_unit_test(test_unreadable),
     };
