@@ -114,7 +114,9 @@ void tg_log_reserve_make(struct tg_log *log)
     if (log->fs->stat(log->fs->self, path, &st) == 0 && st.size == TG_LOG_RESERVE_BYTES) return;
     const int fd = log->fs->open(log->fs->self, path, TG_FS_WRITE | TG_FS_CREATE | TG_FS_TRUNCATE);
     if (fd < 0) {
-        tg_warn("log", "cannot make %s, the room for cursors on a full disk (error %d)", path, -fd);
+        char buf[64];
+        tg_warn("log", "cannot make %s, the room for cursors on a full disk: %s", path,
+                tg_errno_text(-fd, buf, sizeof(buf)));
         return;
     }
     static const char zeros[TG_LOG_RESERVE_BYTES / 4];

@@ -366,7 +366,10 @@ static void put_stray_away(struct tg_log *log, const struct found *f)
         return;
     if (f->size == 0) {
         const int r = fs->unlink(fs->self, path);
-        if (r < 0) tg_warn("log", "cannot delete %s, which is empty (error %d)", path, -r);
+        char buf[64];
+        if (r < 0)
+            tg_warn("log", "cannot delete %s, which is empty: %s", path,
+                    tg_errno_text(-r, buf, sizeof(buf)));
         return;
     }
     log->n_damaged_records++;
@@ -512,7 +515,9 @@ enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err)
 {
     struct listing l = {.log = log, .err = err};
     const int r = log->fs->list(log->fs->self, log->damaged_dir, add_size, &log->damaged_dir_bytes);
-    if (r < 0) tg_warn("log", "cannot list %s (error %d)", log->damaged_dir, -r);
+    char buf[64];
+    if (r < 0)
+        tg_warn("log", "cannot list %s: %s", log->damaged_dir, tg_errno_text(-r, buf, sizeof(buf)));
     if (log->damaged_dir_bytes > TG_LOG_DAMAGED_BYTES)
         log->damaged_dir_bytes = TG_LOG_DAMAGED_BYTES;
     enum tg_code code = find_segments(log, &l);

@@ -41,12 +41,14 @@ static bool drop_oldest(struct tg_log *log, int64_t sealed_before_ns)
 
     /* what stands in the place of a file that lost its name is not ours to delete */
     const int r = seg->orphan_fd >= 0 ? 0 : log->fs->unlink(log->fs->self, path);
+    char buf[64];
     const bool gone = r == 0 || r == -ENOENT;
     if (gone) tg_log_orphan_drop(log, seg);
     if (gone) /* in order: an older segment must not come back without the one after it */
         (void)log->fs->sync_dir(log->fs->self, log->dir);
     else
-        tg_warn("log", "cannot delete the delivered segment %s (error %d)", path, -r);
+        tg_warn("log", "cannot delete the delivered segment %s: %s", path,
+                tg_errno_text(-r, buf, sizeof(buf)));
     pthread_mutex_lock(&log->mu);
     if (gone)
         tg_log_segment_unref(log, seg);

@@ -205,13 +205,15 @@ static enum tg_code need(struct tg_segment_walk *w, uint64_t pos, size_t n, uint
         w->buf_len < n) { /* perhaps only what was to be read ahead is the matter */
         const uint64_t off = pos + w->buf_len - w->start_pos;
         const int errnum = w->errnum;
+        char buf[64];
         code = read_on(w, w->buf + w->buf_len, n - w->buf_len, off, &n_read, err);
         w->buf_len += n_read;
         if (code == TG_OK)
             tg_warn("log",
-                    "reading segment %020llu at byte %llu failed (error %d), but less of it can be "
+                    "reading segment %020llu at byte %llu failed (%s), but less of it can be "
                     "read: check the disk",
-                    (unsigned long long)w->start_pos, (unsigned long long)off, errnum);
+                    (unsigned long long)w->start_pos, (unsigned long long)off,
+                    tg_errno_text(errnum, buf, sizeof(buf)));
     }
     *have = w->buf_len;
     return w->buf_len >= n ? TG_OK : code;

@@ -274,7 +274,9 @@ void tg_log_sync_now(struct tg_log *log)
     if (r == 0 && w->dir_unsynced) r = log->fs->sync_dir(log->fs->self, log->dir);
     count_sync(log, r == 0);
     if (r < 0) {
-        tg_error("log", "fsync failed (error %d): points of the last interval may be lost", -r);
+        char buf[64];
+        tg_error("log", "fsync failed (%s): points of the last interval may be lost",
+                 tg_errno_text(-r, buf, sizeof(buf)));
         abandon(log, w->next_pos);
         return;
     }

@@ -1,5 +1,7 @@
 /* What the log says on stderr when it has to refuse points: once, and once more when that is over.
  */
+#include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +13,7 @@
 
 #include "core/log/log.h"
 #include "tests/support/capture.h"
+#include "tests/support/fault_fs.h"
 #include "tests/support/log_fixture.h"
 #include "tests/support/sim_fs.h"
 
@@ -106,10 +109,42 @@ static void test_full_is_said_once(void **state)
     }
 }
 
+/* Why something could not be done is said in words. */
+static void test_reasons_are_words(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned ops;
+        const char *in_path, *says;
+    } cases[] = {
+        {FAULT_LIST, "/damaged", "cannot list /data/log/damaged: Permission denied"},
+        {FAULT_OPEN, "/reserve", "the room for cursors on a full disk: Permission denied"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char said[16 << 10];
+        struct lf f;
+        struct tg_log *log;
+        struct sim_fs *sim = sim_fs_new(1);
+        struct fault_fs *ff = fault_fs_new(&sim->fs);
+        lf_init(&f, 10, 11);
+        const struct tg_log_config config = {.dir = "/data/log", .fs = &ff->fs, .table = f.table};
+        fault_fs_set(ff, cases[i].ops, cases[i].in_path, EACCES, UINT_MAX);
+        capture_begin();
+        assert_int_equal(tg_log_open(&config, &log, NULL), TG_OK);
+        tg_log_close(log);
+        capture_end(said, sizeof(said));
+        if (count(said, cases[i].says) != 1) fail_msg("%s", said);
+        lf_deinit(&f);
+        fault_fs_free(ff);
+        sim_fs_free(sim);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_full_is_said_once, capture_give_back),
+        cmocka_unit_test_teardown(test_reasons_are_words, capture_give_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
