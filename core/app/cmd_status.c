@@ -248,7 +248,7 @@ const struct tg_cmd tg_cmd_status = {
     .details =
         "For every backend: received + rewound = before + delivered + waiting + inexpressible + "
         "dead + dropped + elsewhere + lost + skipped\n(the table has the columns that matter most, "
-        "--json all; NO FORM counts inexpressible points).",
+        "--json all; \"inexpressible\" are points that a backend has no form for).",
     .examples = "  tidegate status\n"
                 "  tidegate status --once\n"
                 "  tidegate status --json | jq '.backends[].ledger'\n",

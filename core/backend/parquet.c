@@ -464,6 +464,14 @@ static enum tg_code query_open_file(struct query *q, int fd, const char *path, s
     if (!tg_parquet_reader_may_match(q->reader, &q->filter)) return TG_OK;
     if (st.size > MAX_FILE_BYTES)
         return tg_fail(err, TG_ERR_TOO_LARGE, "%s is over 2 GiB: read it with another tool", path);
+    /* Several queries run at once: together they leave half of the memory to what is ingested. */
+    const uint64_t limit = tg_mem_limit();
+    if (limit && st.size > q->file.cap && tg_mem_used() + st.size - q->file.cap > limit / 2)
+        return tg_fail(
+            err, TG_ERR_FULL,
+            "no memory to read %s of %llu bytes beside what is ingested (limits.memory): "
+            "ask again later, or for a shorter time",
+            path, (unsigned long long)st.size);
     TG_TRY(read_whole(fs, fd, &q->file, st.size, q->q->stop, path, err));
     return tg_parquet_reader_scan(q->reader, q->file.data, &q->filter, on_row, q, NULL, err);
 }

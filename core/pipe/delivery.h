@@ -70,7 +70,7 @@ struct tg_delivery_loop {
     uint32_t n_numbers, cap_numbers;
     uint64_t epoch; /* of the cursor */
     struct tg_delivery_counts done;
-    bool replay;    /* `span` goes by the rules in force: see delivery.c, Routing */
+    bool replay;    /* `span` goes by the rules in force: see attempt.c, Routing */
     bool has_batch; /* `span` is under way: not to be read again */
     uint64_t
         first_read_ms; /* when the batch got its first point: linger counts from here; 0 = none */

@@ -207,6 +207,8 @@ static void register_metrics(struct tg_gateway *g)
                        "Requests told to come back because the rules took too long for their new "
                        "series.",
                        NULL);
+    _Static_assert(sizeof(all) / sizeof(*all) <= sizeof(g->gauges) / sizeof(*g->gauges),
+                   "room for every gauge");
     for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
         tg_metric_register_fn(&g->gauges[g->n_gauges++], all[i].type, all[i].name, all[i].help,
                               all[i].read, g, NULL);

@@ -873,6 +873,25 @@ static void test_query_is_told_to_end(void **state)
     end(&t);
 }
 
+/* What is ingested needs its memory more than a query does. */
+static void test_query_leaves_memory(void **state)
+{
+    (void)state;
+    static struct bench t;
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    write_range(&t, 0, 10, TG_WRITE_OK);
+    tg_mem_set_limit(tg_mem_used() * 2);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_ERR_FULL);
+    assert_int_equal(t.n_rows, 0);
+    tg_mem_set_limit(0);
+    query(&t, (struct tg_query){.start_ns = INT64_MIN});
+    assert_int_equal(t.end_code, TG_OK);
+    assert_int_equal(t.n_rows, 10);
+    end(&t);
+}
+
 struct reader_thread {
     pthread_t thread;
     struct tg_backend *b;
@@ -1191,6 +1210,7 @@ int main(void)
         cmocka_unit_test(test_only_the_damaged_file_is_set_aside),
         cmocka_unit_test(test_no_more_time),
         cmocka_unit_test(test_query_is_told_to_end),
+        cmocka_unit_test(test_query_leaves_memory),
         cmocka_unit_test(test_queries_beside_writes_rewinds_and_retention),
         cmocka_unit_test(test_retention),
         cmocka_unit_test(test_health),
