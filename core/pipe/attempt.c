@@ -41,7 +41,8 @@ static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
 }
 
 /* Runs rules and prepare for a series whose plan holds no bytes for this backend. *decided is what
- * tg_decider_run gave; when it went wrong, *err is as it was. */
+ * tg_decider_run gave, or TG_ERR_UNAVAILABLE when the rules are not run now and its tags are not
+ * known for that; when it went wrong, *err is as it was. */
 static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_series *s,
                                 enum tg_code *decided, struct tg_err *err)
 {
@@ -49,12 +50,14 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
     struct tg_decision decision;
     tg_buf_reset(&d->adhoc_scratch);
     *decided = tg_decider_run(&d->decider, s, &desc, &decision);
+    const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
+    /* Its plan keeps what tags.lua made of it, for other backends only: as received, it might tell
+     * what tags.lua takes out. */
+    const bool has_lost_tags = *decided == TG_OK && decision.tags_failed && tg_plan_is_good(plan);
+    if (has_lost_tags && decision.generation == 0) *decided = TG_ERR_UNAVAILABLE;
     enum tg_code code = *decided;
     if (code == TG_OK) {
-        const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
-        /* Its plan keeps what tags.lua made of it, for other backends only: as received, it might
-         * tell what tags.lua takes out. */
-        if (decision.tags_failed && tg_plan_is_good(plan))
+        if (has_lost_tags)
             code = tg_fail(err, TG_ERR_INVALID,
                            "tags.lua fails for this series since it was routed elsewhere, so its "
                            "tags for this backend are not known; mend tags.lua");
@@ -69,8 +72,9 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
 }
 
 /* The bytes of a series that was routed here when its point was accepted, but is not any more.
- * As tg_decider_run; TG_ERR_TOO_LARGE: too many such series in one attempt; *bytes NULL when the
- * backend cannot take it, and *inexpressible says whether it has no form for such series. */
+ * As tg_decider_run; TG_ERR_UNAVAILABLE: see prepare_now; TG_ERR_TOO_LARGE: too many such series in
+ * one attempt; *bytes NULL when the backend cannot take it, and *inexpressible says whether it has
+ * no form for such series. */
 static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
                                   const uint8_t **bytes, uint32_t *len, bool *inexpressible)
 {
@@ -92,7 +96,8 @@ static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_se
 }
 
 /* Picks this backend's points of d->range. Inside the guard. TG_ERR_FULL: deciding their series has
- * taken its share of the loop's time, TG_ERR_CANCELED: nothing is decided any more. */
+ * taken its share of the loop's time, TG_ERR_CANCELED: nothing is decided any more,
+ * TG_ERR_UNAVAILABLE: the rules are not run now, and the form of a series needs them. */
 static enum tg_code select_points(struct tg_delivery_loop *d)
 {
     const uint32_t bit = UINT32_C(1) << d->index;
@@ -166,16 +171,33 @@ struct dead {
     char newest[256];           /* reason */
 };
 
-static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struct dead *dead,
-                                   struct tg_err *err)
+/* Why the backend cannot take a series: asked again, as that is not worth keeping with every plan,
+ * but once for all its points in `reasons`. Written to dead->newest. */
+static void find_reason(struct tg_delivery_loop *d, const struct tg_series *s,
+                        struct tg_adhoc *reasons, struct dead *dead)
 {
-    const struct tg_point *p = &d->batch.points[d->unprepared[i]];
-    /* asked again for its reason, as that is not worth keeping with every plan */
+    struct tg_adhoc_slot *slot = tg_adhoc_find(reasons, s);
+    if (slot && slot->series && slot->bytes) {
+        (void)snprintf(dead->newest, sizeof(dead->newest), "%s", (const char *)slot->bytes);
+        return;
+    }
     struct tg_err why = {.msg = "the backend cannot take this series"};
     enum tg_code decided;
-    (void)prepare_now(d, p->series, &decided, &why);
+    (void)prepare_now(d, s, &decided, &why);
     (void)snprintf(dead->newest, sizeof(dead->newest), "%s", why.msg);
-    return tg_dead_letters_add(d->dead_letters, d->gateway->table, p, why.msg, err);
+    if (!slot || slot->series) return;
+    tg_buf_reset(&d->adhoc_scratch);
+    if (tg_buf_append(&d->adhoc_scratch, dead->newest, strlen(dead->newest) + 1) == TG_OK &&
+        tg_adhoc_put(reasons, slot, s, &d->adhoc_scratch) != TG_OK)
+        return; /* no room: asked once more */
+}
+
+static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struct tg_adhoc *reasons,
+                                   struct dead *dead, struct tg_err *err)
+{
+    const struct tg_point *p = &d->batch.points[d->unprepared[i]];
+    find_reason(d, p->series, reasons, dead);
+    return tg_dead_letters_add(d->dead_letters, d->gateway->table, p, dead->newest, err);
 }
 
 /* After each that was added: not too many at once in memory. */
@@ -193,11 +215,14 @@ static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct t
 {
     enum tg_code code = TG_OK;
     uint32_t n_added = 0;
+    struct tg_adhoc reasons;
+    tg_adhoc_init(&reasons);
     tg_decider_begin(&d->decider, REASONS_MS);
     for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
-        code = add_unprepared(d, i, dead, err);
+        code = add_unprepared(d, i, &reasons, dead, err);
         if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
     }
+    tg_adhoc_forget(&reasons);
     uint32_t k = 0;
     for (uint32_t i = 0; k < dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
         if (!is_marked(dead->refused, i)) continue;
@@ -418,6 +443,18 @@ static void split_range(struct tg_delivery_loop *d, enum tg_code why)
     tg_delivery_stall(d, &err);
 }
 
+/* Not decided now is no reason for a dead letter: the rules come back. */
+static void wait_for_rules(struct tg_delivery_loop *d)
+{
+    struct tg_err err;
+    tg_delivery_push_range(d, d->range.lo, d->range.hi);
+    (void)tg_fail(&err, TG_ERR_UNAVAILABLE,
+                  "points wait whose series is routed elsewhere now: tags.lua gives their tags and "
+                  "is not run at the moment (it overruns its budget too often, or memory is "
+                  "short); mend it and reload, or raise limits.memory");
+    tg_delivery_stall(d, &err);
+}
+
 void tg_delivery_attempt(struct tg_delivery_loop *d)
 {
     d->range = d->ranges[--d->n_ranges];
@@ -427,6 +464,8 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
     if (code == TG_ERR_FULL || code == TG_ERR_CANCELED) {
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_pause(d);
+    } else if (code == TG_ERR_UNAVAILABLE) {
+        wait_for_rules(d);
     } else if (code != TG_OK) {
         split_range(d, code);
     } else if (d->delivery.n_points == 0) {

@@ -216,6 +216,9 @@ enum tg_code tg_merges_check(struct tg_merges *m, struct tg_decider *d, unsigned
 bool tg_merges_is_free(const struct tg_merges *m, const struct tg_plan *plan)
 {
     const struct tg_claim *claims = tg_plan_claims(plan);
+    /* Its claims are of an older generation, whose forms become free one by one, and it is kept
+     * because its rules fail: deciding it again, for each of its points, would change nothing. */
+    if (plan->kept) return false;
     for (unsigned i = 0; i < plan->n_claims; i++)
         if (claims[i].is_held && claims[i].is_other &&
             (claims[i].space != TG_FORMS_MAPPED || m->is_dead_letter) &&

@@ -36,17 +36,24 @@ static inline bool tg_breaker_is_open(const struct tg_breaker *b)
     return atomic_load_explicit(&b->retry_at_ns, memory_order_relaxed) != 0;
 }
 
-/* Open, and no decision is due to be tried: tg_breaker_may_run would say no. */
+/* Open, and no decision is due to be tried: tg_breaker_ask would say so. */
 static inline bool tg_breaker_refuses(const struct tg_breaker *b, uint64_t now_ns)
 {
     return atomic_load_explicit(&b->retry_at_ns, memory_order_relaxed) > now_ns;
 }
 
-/* Whether a decision may run the scripts; true at most once a while when open. */
-bool tg_breaker_may_run(struct tg_breaker *b, uint64_t now_ns);
+enum tg_breaker_turn {
+    TG_BREAKER_REFUSES, /* open: the scripts are not run */
+    TG_BREAKER_RUNS,    /* closed */
+    TG_BREAKER_TRIES,   /* open: this decision is the one that is tried; at most once a while */
+};
+/* Whether a decision may run the scripts. */
+enum tg_breaker_turn tg_breaker_ask(struct tg_breaker *b, uint64_t now_ns);
 
 enum tg_breaker_change { TG_BREAKER_STAYS, TG_BREAKER_OPENS, TG_BREAKER_CLOSES };
-/* What came of a decision that ran. Each change is told to one caller. */
-enum tg_breaker_change tg_breaker_note(struct tg_breaker *b, bool has_overrun, uint64_t now_ns);
+/* What came of a decision that ran by `turn`. Only one that was tried closes the breaker: one that
+ * began before it opened says nothing of it. Each change is told to one caller. */
+enum tg_breaker_change tg_breaker_note(struct tg_breaker *b, enum tg_breaker_turn turn,
+                                       bool has_overrun, uint64_t now_ns);
 
 #endif

@@ -16,7 +16,10 @@
 
 /* For all scripts and all VMs of one load together. */
 static const uint64_t LOAD_NS = UINT64_C(20) * 1000000000;
-enum { READ_MS = 5000 }; /* for the files of one load */
+enum {
+    READ_MS = 5000, /* for the files of one load */
+    MEMORY_RETRY_MS = 100,
+};
 
 /* The texts of one loaded set, shared by the VMs made from it. */
 struct generation {
@@ -31,7 +34,8 @@ struct generation {
 struct slot_vm {
     struct generation *generation; /* one reference */
     struct tg_vm *vm;              /* NULL after it broke and could not be replaced yet */
-    uint64_t retry_ms;
+    uint64_t retry_ms; /* monotonic: the rules are not run before, for the process had no memory */
+    bool is_refused;   /* the process refused memory to the decision before */
 };
 
 struct slot {
@@ -435,20 +439,26 @@ uint64_t tg_rules_generation(const struct tg_rules *r)
     return atomic_load(&r->generation);
 }
 
+static bool is_short_of_memory(const struct slot_vm *s)
+{
+    return s->retry_ms && s->retry_ms > tg_clock_mono_ms();
+}
+
 /* Gives the slot a fresh VM of its generation when the old one is beyond use. */
 static void replace_vm(struct slot_vm *s, struct tg_rules *r)
 {
-    enum { RETRY_MS = 100 };
-    const uint64_t now = tg_clock_mono_ms();
     tg_vm_free(s->vm);
     s->vm = NULL;
-    if (s->retry_ms > now) return;
+    if (is_short_of_memory(s)) return;
     struct tg_err err;
     if (tg_vm_new(&r->config, s->generation->number, s->generation->texts, &r->decide_until_ns,
                   &s->vm, &err) != TG_OK) {
         s->vm = NULL;
-        s->retry_ms = now + RETRY_MS;
-        tg_warn("rules", "%s; series take the on_error route until there is memory", err.msg);
+        s->retry_ms = tg_clock_mono_ms() + MEMORY_RETRY_MS;
+        tg_warn("rules",
+                "%s; until there is memory series keep their last decision, new ones take the "
+                "on_error route",
+                err.msg);
     }
 }
 
@@ -480,12 +490,11 @@ static void note_stray(struct tg_rules *r, struct generation *g, struct tg_vm *v
 }
 
 /* What a decision says of the scripts as a whole. */
-static void note_run(struct tg_rules *r, struct generation *g, const struct tg_vm *vm)
+static void note_run(struct tg_rules *r, struct generation *g, const struct tg_vm *vm,
+                     enum tg_breaker_turn turn)
 {
-    /* that the process has no memory is not the scripts' doing */
-    const bool has_overrun = vm->overrun != TG_OVERRUN_NONE && !vm->process_refused;
     const enum tg_breaker_change change =
-        tg_breaker_note(&g->breaker, has_overrun, tg_clock_mono_ns());
+        tg_breaker_note(&g->breaker, turn, vm->overrun != TG_OVERRUN_NONE, tg_clock_mono_ns());
     if (change == TG_BREAKER_STAYS) return;
     if (change == TG_BREAKER_CLOSES) {
         uint64_t number = g->number;
@@ -497,8 +506,8 @@ static void note_run(struct tg_rules *r, struct generation *g, const struct tg_v
     atomic_store(&r->broken_generation, g->number);
     char text[sizeof(r->last_error)];
     (void)snprintf(text, sizeof(text),
-                   "%.150s; too often: the rules are not run, but for one series every %d s, until "
-                   "a reload",
+                   "%.140s; overruns too often: rules are off, one series is tried every %d s; fix "
+                   "the script and reload",
                    vm->error, (int)(TG_BREAKER_RETRY_NS / 1000000000));
     note_error(r, text);
     tg_error(
@@ -552,16 +561,18 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
         return TG_ERR_CANCELED;
     atomic_fetch_add_explicit(&r->n_decisions, 1, memory_order_relaxed);
     if (trace) begin_trace(trace, g);
-    if (!trace && !tg_breaker_may_run(&g->breaker, now_ns)) {
+    const enum tg_breaker_turn turn = trace ? TG_BREAKER_RUNS : tg_breaker_ask(&g->breaker, now_ns);
+    if (turn == TG_BREAKER_REFUSES) {
         atomic_fetch_add_explicit(&r->n_not_run, 1, memory_order_relaxed);
         out->generation = 0;
         return tg_decide_on_error(&r->config, series, arena, out) ? TG_OK : TG_ERR_NOMEM;
     }
     if (!s->vm) replace_vm(s, r);
     out->generation = g->number;
-    if (!s->vm) {
+    if (!s->vm || (!trace && is_short_of_memory(s))) {
         if (tg_clock_mono_ns() >= atomic_load(&r->decide_until_ns)) return TG_ERR_CANCELED;
         atomic_fetch_add_explicit(&r->n_errors, 1, memory_order_relaxed);
+        out->generation = 0;
         return tg_decide_on_error(&r->config, series, arena, out) ? TG_OK : TG_ERR_NOMEM;
     }
 
@@ -570,7 +581,13 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
     const bool ok = tg_vm_decide(vm, series, arena, out, trace, &failed);
     if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_CANCELED;
     if (ok && failed != TG_RULES) report(r, vm, series);
-    if (ok && !trace) note_run(r, g, vm);
+    if (vm->process_refused) { /* not the scripts' doing: says nothing of them */
+        out->generation = 0;
+        if (s->is_refused) s->retry_ms = tg_clock_mono_ms() + MEMORY_RETRY_MS;
+    } else if (ok && !trace) {
+        note_run(r, g, vm, turn);
+    }
+    s->is_refused = vm->process_refused;
     note_stray(r, g, vm);
     keep_fit(r, s);
     return ok ? TG_OK : TG_ERR_NOMEM;
@@ -579,8 +596,9 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
 bool tg_rules_is_broken(const struct tg_rules *r, unsigned slot)
 {
     const struct slot *sl = &r->slots[slot];
-    return !atomic_load_explicit(&sl->next, memory_order_relaxed) &&
-           tg_breaker_is_open(&sl->current->generation->breaker) &&
+    if (atomic_load_explicit(&sl->next, memory_order_relaxed)) return false;
+    if (is_short_of_memory(sl->current)) return true;
+    return tg_breaker_is_open(&sl->current->generation->breaker) &&
            tg_breaker_refuses(&sl->current->generation->breaker, tg_clock_mono_ns());
 }
 

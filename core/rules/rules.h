@@ -109,9 +109,10 @@ struct tg_rules_trace { /* for explain: which line decided; file is relative to 
 /* Runs the four rules for a canonical desc. Fills *out (its mapped desc's strings and tags live in
  * `arena`) with a usable decision; out->failed tells that a rule failed. While the breaker of the
  * generation is open (breaker.h) the rules are not run: the on_error route, and out->generation is
- * 0: to be decided again once they are. `trace` may be NULL; with it the rules always run, and the
- * breaker takes no notice. TG_ERR_NOMEM when `arena` refuses, TG_ERR_CANCELED when the time of
- * tg_rules_stop_at has come: then the caller refuses the points. */
+ * 0: to be decided again once they are. So it is when the process has no memory for them; after two
+ * such decisions the slot's rules rest for 100 ms. `trace` may be NULL; with it the rules always
+ * run, and the breaker takes no notice. TG_ERR_NOMEM when `arena` refuses, TG_ERR_CANCELED when the
+ * time of tg_rules_stop_at has come: then the caller refuses the points. */
 TG_MUST_CHECK enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot,
                                            const struct tg_series_desc *series,
                                            struct tg_arena *arena, struct tg_decision *out,

@@ -1,5 +1,7 @@
 /* Scripts that overrun their budgets again and again are not run any more; and how they come back.
  */
+#include <unistd.h>
+
 #include "core/pipe/decide.h"
 #include "core/rules/breaker.h"
 #include "tests/unit/rules/rules_fixture.h"
@@ -59,7 +61,7 @@ static void test_it_opens_and_closes(void **state)
     assert_true(is_open(&f));
     const struct tg_rules_stats s = tg_rules_stats(f.rules);
     assert_non_null(strstr(s.last_error, "routing.lua:2: stopped after 10000 instructions"));
-    assert_non_null(strstr(s.last_error, "the rules are not run"));
+    assert_non_null(strstr(s.last_error, "overruns too often: rules are off"));
     for (int i = 0; i < 3; i++) {
         assert_false(runs(&f, "good"));
         assert_false(runs(&f, "bad"));
@@ -81,6 +83,73 @@ static void test_it_opens_and_closes(void **state)
     assert_true(runs(&f, "bad"));
     assert_true(runs(&f, "good"));
     end(&f);
+}
+
+/* A decision that began before it opened, and ends well after, does not close it. */
+static void test_only_the_one_that_is_tried_closes_it(void **state)
+{
+    (void)state;
+    struct tg_breaker b;
+    tg_breaker_init(&b);
+    const enum tg_breaker_turn early = tg_breaker_ask(&b, S);
+    assert_int_equal(early, TG_BREAKER_RUNS);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(tg_breaker_note(&b, early, true, S), TG_BREAKER_STAYS);
+    assert_int_equal(tg_breaker_note(&b, early, true, S), TG_BREAKER_OPENS);
+    assert_int_equal(tg_breaker_ask(&b, S), TG_BREAKER_REFUSES);
+    assert_int_equal(tg_breaker_note(&b, early, false, S), TG_BREAKER_STAYS);
+    assert_true(tg_breaker_is_open(&b));
+    assert_int_equal(tg_breaker_ask(&b, 11 * S), TG_BREAKER_TRIES);
+    assert_int_equal(tg_breaker_ask(&b, 11 * S), TG_BREAKER_REFUSES);
+    assert_int_equal(tg_breaker_note(&b, early, false, 11 * S), TG_BREAKER_STAYS);
+    assert_true(tg_breaker_is_open(&b));
+    assert_int_equal(tg_breaker_note(&b, TG_BREAKER_TRIES, false, 11 * S), TG_BREAKER_CLOSES);
+    assert_false(tg_breaker_is_open(&b));
+}
+
+/* Without memory nothing is decided for good: neither a series without a plan nor one with. */
+static void test_no_memory_decides_nothing_for_good(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fx_init(&f, (const char *const[]){NULL,
+                                      "return function(series)\n"
+                                      "  local t = {} for i = 1, 50 do t[i] = {i} end\n"
+                                      "  return to('influx')\n"
+                                      "end",
+                                      NULL, NULL});
+    f.config.on_error_targets = 1;
+    fx_load(&f);
+    unsigned n_refused = 0;
+    for (uint64_t n = 1; n < 100; n++) {
+        struct tg_decision d;
+        tg_arena_reset(&f.arena);
+        const struct tg_series_desc *series = fx_series("m", NULL);
+        tg_mem_fail_at(n);
+        const enum tg_code code = tg_rules_decide(f.rules, 0, series, &f.arena, &d, NULL);
+        const bool fired = tg_mem_fail_fired();
+        tg_mem_fail_at(0);
+        if (code != TG_OK || !fired) continue;
+        if (d.failed) n_refused++;
+        assert_int_equal(d.generation, d.failed ? 0 : tg_rules_generation(f.rules));
+        assert_int_equal(fx_decide(&f, fx_series("m", NULL), NULL).generation, 1);
+    }
+    assert_true(n_refused > 5);
+    tg_mem_set_limit(1); /* not even one VM */
+    struct tg_rules_stats before = tg_rules_stats(f.rules);
+    for (int i = 0; i < 100; i++) {
+        struct tg_decision d;
+        tg_arena_reset(&f.arena);
+        if (tg_rules_decide(f.rules, 0, fx_series("m", NULL), &f.arena, &d, NULL) == TG_OK)
+            assert_int_equal(d.generation, 0);
+    }
+    assert_true(tg_rules_is_broken(f.rules, 0));
+    assert_true(tg_rules_stats(f.rules).n_errors > before.n_errors);
+    tg_mem_set_limit(0);
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 10000;
+    while (tg_rules_is_broken(f.rules, 0) && tg_clock_mono_ms() < deadline_ms) (void)usleep(1000);
+    assert_int_equal(fx_decide(&f, fx_series("m", NULL), NULL).targets, 4);
+    fx_deinit(&f);
 }
 
 static void test_a_reload_closes_it(void **state)
@@ -223,6 +292,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_opens_and_closes),
+        cmocka_unit_test(test_only_the_one_that_is_tried_closes_it),
+        cmocka_unit_test(test_no_memory_decides_nothing_for_good),
         cmocka_unit_test(test_a_reload_closes_it),
         cmocka_unit_test(test_few_overruns_do_not_open_it),
         cmocka_unit_test(test_explain_runs_all_the_same),

@@ -136,6 +136,34 @@ static void a_form_is_free_when_its_series_leaves(void **state)
     assert_int_equal(status_of(f)->backends[0].n_merged, 0);
 }
 
+/* A later series whose rules begin to fail keeps its plan, with a form that is free in its old
+ * generation: neither that nor its dead letters run the rules for every point. */
+static void a_kept_plan_does_not_run_the_rules_for_each_point(void **state)
+{
+    enum { N = 1000 };
+    static char lines[N * 32];
+    struct fixture *f = *state;
+    name_by_letter(f);
+    start(f);
+    assert_int_equal(post(f, "one v=1i 1\nother v=1i 2\n"), 204);
+    wait_empty(f, 0);
+    write_file(f->routing, "return function(s) if s.name == 'other_v' then error('no') end end");
+    reload(f);
+    assert_int_equal(post(f, "other v=1i 3\n"), 204);
+    assert_int_equal(post(f, "one v=1i 4\n"), 204);
+    for (unsigned i = 0; i < 2; i++) wait_empty(f, i);
+    const uint64_t before = status_of(f)->rules.n_decisions;
+    size_t n = 0;
+    for (int i = 0; i < N; i++)
+        n += (size_t)snprintf(lines + n, sizeof(lines) - n, "other v=1i %d\n", 10 + i);
+    assert_int_equal(post(f, lines), 204);
+    for (unsigned i = 0; i < 2; i++) wait_empty(f, i);
+    assert_int_equal(ledger(f, 0).dead_lettered, 2 + N);
+    assert_seen(1, 10, 10 + N - 1, 1);
+    const uint64_t n_decisions = status_of(f)->rules.n_decisions - before;
+    if (n_decisions > 20) fail_msg("%llu decisions", (unsigned long long)n_decisions);
+}
+
 static const char drop_pod[] = "return function(s) s.tags.pod = nil end";
 
 static void post_pods(struct fixture *f, int first_ts)
@@ -198,6 +226,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_backend_s_naming_merges_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reload_decides_anew_who_has_a_form, setup, teardown),
         cmocka_unit_test_setup_teardown(a_form_is_free_when_its_series_leaves, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_kept_plan_does_not_run_the_rules_for_each_point, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(what_the_rules_merge_is_said, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_rules_merge_is_dead_by_setting, setup, teardown),
     };
