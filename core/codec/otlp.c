@@ -205,8 +205,9 @@ static enum tg_code describe(struct walk *w, const struct pending *p, struct tg_
         return tg_fail(err, TG_ERR_NOMEM, "out of memory while decoding attributes");
     struct tg_otlp_attr a = {.limits = tg_table_limits(w->d->table), .arena = &w->scratch};
     struct tg_err e = {.code = TG_OK};
-    const enum tg_code code =
+    enum tg_code code =
         tg_otlp_key_values(&a, p->msg, p->len, m->attributes, TG_ORIGIN_POINT, &tags, &e);
+    if (code == TG_OK) code = tg_otlp_keep_hidden(&a, &tags, &e);
     if (code == TG_ERR_MALFORMED) return malformed_at(w, a.bad, e.msg, err);
     if (code != TG_OK) {
         if (err) *err = e;

@@ -12,8 +12,9 @@
  * What makes the series: resource attributes, the scope's name, version, schema URL and attributes
  * (tags otel.scope.name, otel.scope.version, otel.scope.schema_url and otel.scope.<key>: so none
  * of them takes the place of an attribute of a point), metric name, unit and kind, temporality,
- * point attributes. Descriptions (kept in the table's tg_help), a resource's schema URL and metric
- * metadata do not.
+ * point attributes. An attribute of a resource or scope that a narrower one of the same key hides
+ * is kept under another key (tg_otlp_keep_hidden). Descriptions (kept in the table's tg_help), a
+ * resource's schema URL and metric metadata do not.
  *
  * Source: opentelemetry-proto, opentelemetry/proto/collector/metrics/v1 and metrics/v1; field
  * numbers in otlp.c and otlp_point.h.

@@ -380,21 +380,53 @@ enum tg_code tg_otlp_resource_tags(struct tg_otlp_attr *a, const uint8_t *msg, s
     return TG_OK;
 }
 
+static enum tg_code prefix_key(struct tg_otlp_attr *a, struct tg_tag *t, const char *prefix,
+                               struct tg_err *err)
+{
+    const size_t prefix_len = strlen(prefix);
+    char *key = tg_arena_alloc(a->arena, prefix_len + t->key_len);
+    if (!key) return no_memory(err);
+    memcpy(key, prefix, prefix_len);
+    memcpy(key + prefix_len, t->key, t->key_len);
+    t->key = key;
+    t->key_len += (uint32_t)prefix_len;
+    return TG_OK;
+}
+
 /* The keys of the tags from `from` on, with the scope's prefix. An empty one stays: it is refused.
  */
 static enum tg_code prefix_keys(struct tg_otlp_attr *a, struct tg_tags *tags, uint32_t from,
                                 struct tg_err *err)
 {
-    const size_t prefix_len = sizeof(TG_OTLP_SCOPE_PREFIX) - 1;
+    for (uint32_t i = from; i < tags->n; i++)
+        if (tags->items[i].key_len)
+            TG_TRY(prefix_key(a, &tags->items[i], TG_OTLP_SCOPE_PREFIX, err));
+    return TG_OK;
+}
+
+/* Whether one of the tags from `from` on has the key of `t`. */
+static bool is_hidden(const struct tg_tag *t, const struct tg_tags *tags, uint32_t from)
+{
     for (uint32_t i = from; i < tags->n; i++) {
+        const struct tg_tag *u = &tags->items[i];
+        if (u->key_len == t->key_len && memcmp(u->key, t->key, t->key_len) == 0) return true;
+    }
+    return false;
+}
+
+enum tg_code tg_otlp_keep_hidden(struct tg_otlp_attr *a, struct tg_tags *tags, struct tg_err *err)
+{
+    uint32_t from = 0; /* where narrower ones than tag i begin */
+    for (uint32_t i = 0; i < tags->n; i++) {
         struct tg_tag *t = &tags->items[i];
+        while (from < tags->n && tags->items[from].origin >= t->origin) from++;
+        if (from == tags->n) return TG_OK;
         if (t->key_len == 0) continue;
-        char *key = tg_arena_alloc(a->arena, prefix_len + t->key_len);
-        if (!key) return no_memory(err);
-        memcpy(key, TG_OTLP_SCOPE_PREFIX, prefix_len);
-        memcpy(key + prefix_len, t->key, t->key_len);
-        t->key = key;
-        t->key_len += (uint32_t)prefix_len;
+        const bool is_scope = t->origin == TG_ORIGIN_SCOPE;
+        const char *prefix = is_scope ? TG_OTLP_SCOPE_PREFIX : TG_OTLP_RESOURCE_PREFIX;
+        /* Again: somebody may call a point's attribute so. */
+        while (is_hidden(t, tags, from) && t->key_len + strlen(prefix) <= a->limits->max_key_bytes)
+            TG_TRY(prefix_key(a, t, prefix, err));
     }
     return TG_OK;
 }

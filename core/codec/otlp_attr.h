@@ -47,6 +47,14 @@ TG_MUST_CHECK enum tg_code tg_otlp_scope_tags(struct tg_otlp_attr *a, const uint
                                               size_t len, const char *schema_url,
                                               size_t schema_url_len, struct tg_tags *out,
                                               struct tg_err *err);
+/* Of tags with one key a series keeps the narrowest (core/model/series.h). So that a point's
+ * attribute takes nothing from its resource or scope, gives what is hidden a key of its own: the
+ * prefix of its origin and its key, "otel.resource.service.name", "otel.scope.otel.scope.version".
+ * What does not fit limits->max_key_bytes with it stays as it is. The tags stand by origin, the
+ * widest first; keys are allocated in a->arena. TG_ERR_NOMEM. */
+#define TG_OTLP_RESOURCE_PREFIX "otel.resource."
+TG_MUST_CHECK enum tg_code tg_otlp_keep_hidden(struct tg_otlp_attr *a, struct tg_tags *tags,
+                                               struct tg_err *err);
 /* All fields `number` of the message, each a KeyValue. */
 TG_MUST_CHECK enum tg_code tg_otlp_key_values(struct tg_otlp_attr *a, const uint8_t *msg,
                                               size_t len, uint32_t number, uint8_t origin,

@@ -2,9 +2,33 @@
 
 #include <string.h>
 
+#include "core/codec/otlp_attr.h"
+
 static bool is_key(const struct tg_tag *t, const char *key)
 {
     return strlen(key) == t->key_len && memcmp(t->key, key, t->key_len) == 0;
+}
+
+/* Whether the key goes on after `prefix`. */
+static bool starts_with(const struct tg_tag *t, const char *prefix)
+{
+    const size_t n = strlen(prefix);
+    return t->key_len > n && memcmp(t->key, prefix, n) == 0;
+}
+
+/* The tag as it was sent: without the prefix of what a narrower one hides. */
+static struct tg_tag plain(const struct tg_tag *t)
+{
+    static const char scope[] = TG_OTLP_SCOPE_PREFIX TG_OTLP_SCOPE_PREFIX;
+    struct tg_tag p = *t;
+    size_t cut = 0;
+    if (t->origin == TG_ORIGIN_RESOURCE && starts_with(t, TG_OTLP_RESOURCE_PREFIX))
+        cut = sizeof(TG_OTLP_RESOURCE_PREFIX) - 1;
+    if (t->origin == TG_ORIGIN_SCOPE && starts_with(t, scope))
+        cut = sizeof(TG_OTLP_SCOPE_PREFIX) - 1;
+    p.key += cut;
+    p.key_len -= (uint32_t)cut;
+    return p;
 }
 
 /* The attributes that job and instance are made of, as sent and as scripts/tags.lua calls them. */
@@ -33,14 +57,24 @@ static bool is_id(const struct tg_tag *t)
     return false;
 }
 
+/* The resource's own first, also when a point's attribute hides it; else what rules made of it. */
 static void find_ids(const struct tg_series_desc *d, const struct tg_tag *ids[IDS])
 {
+    enum { RENAMED = 1, RENAMED_HIDDEN, SENT, HIDDEN };
+    unsigned rank[IDS] = {0};
     for (unsigned k = 0; k < IDS; k++) ids[k] = NULL;
     for (uint32_t i = 0; i < d->n_tags; i++) {
         const struct tg_tag *t = &d->tags[i];
+        const struct tg_tag sent = plain(t);
+        const bool is_hidden = sent.key_len < t->key_len;
         for (unsigned k = 0; k < IDS; k++) {
-            if (t->origin == TG_ORIGIN_RESOURCE && is_key(t, id_keys[k][0])) ids[k] = t;
-            if (!ids[k] && is_key(t, id_keys[k][1])) ids[k] = t;
+            unsigned r = 0;
+            if (is_key(&sent, id_keys[k][1])) r = is_hidden ? RENAMED_HIDDEN : RENAMED;
+            if (t->origin == TG_ORIGIN_RESOURCE && is_key(&sent, id_keys[k][0]))
+                r = is_hidden ? HIDDEN : SENT;
+            if (r <= rank[k]) continue;
+            rank[k] = r;
+            ids[k] = t;
         }
     }
 }
@@ -63,12 +97,25 @@ static struct tg_tag *push(struct tg_series_desc *to, const struct tg_tag *t)
     return &to->tags[to->n_tags++];
 }
 
-/* The tag called `key` among the points' tags, or NULL. */
-static const struct tg_tag *find(const struct tg_series_desc *d, const char *key)
+/* The tag called `key` among the first n, or NULL. */
+static struct tg_tag *find(struct tg_tag *tags, uint32_t n, const char *key, size_t key_len)
 {
-    for (uint32_t i = 0; i < d->n_tags; i++)
-        if (is_key(&d->tags[i], key)) return &d->tags[i];
+    for (uint32_t i = 0; i < n; i++)
+        if (tags[i].key_len == key_len && memcmp(tags[i].key, key, key_len) == 0) return &tags[i];
     return NULL;
+}
+
+static enum tg_code join(const struct tg_tag *a, char between, const struct tg_tag *b,
+                         struct tg_arena *arena, struct tg_tag *out)
+{
+    char *text = tg_arena_alloc(arena, (size_t)a->value_len + 1 + b->value_len);
+    if (!text) return TG_ERR_NOMEM;
+    memcpy(text, a->value, a->value_len);
+    text[a->value_len] = between;
+    memcpy(text + a->value_len + 1, b->value, b->value_len);
+    out->value = text;
+    out->value_len = a->value_len + 1 + b->value_len;
+    return TG_OK;
 }
 
 /* "namespace/name". */
@@ -82,38 +129,44 @@ static enum tg_code make_job(const struct tg_tag *const ids[IDS], struct tg_aren
     job->value = name->value;
     job->value_len = name->value_len;
     if (!ns) return TG_OK;
-    char *text = tg_arena_alloc(arena, (size_t)ns->value_len + 1 + name->value_len);
-    if (!text) return TG_ERR_NOMEM;
-    memcpy(text, ns->value, ns->value_len);
-    text[ns->value_len] = '/';
-    memcpy(text + ns->value_len + 1, name->value, name->value_len);
-    job->value = text;
-    job->value_len = ns->value_len + 1 + name->value_len;
-    return TG_OK;
+    return join(ns, '/', name, arena, job);
 }
 
-/* Sorts the tags into both; returns how many attributes of the resource are not its ids. */
-static uint32_t sort_tags(const struct tg_series_desc *d, const struct tg_prom_resource *how,
-                          bool as_labels, struct tg_prom_split *out)
+/* Sorts the tags into both, *n_attributes = how many of the resource are not its ids. */
+static enum tg_code sort_tags(const struct tg_series_desc *d, const struct tg_prom_resource *how,
+                              bool as_labels, struct tg_arena *arena, struct tg_prom_split *out,
+                              uint32_t *n_attributes)
 {
-    uint32_t n = 0;
+    *n_attributes = 0;
     for (uint32_t i = 0; i < d->n_tags; i++) {
         const struct tg_tag *t = &d->tags[i];
-        if (t->origin == TG_ORIGIN_SCOPE && how->no_scope) continue;
+        const struct tg_tag sent = plain(t);
+        if (t->origin == TG_ORIGIN_SCOPE && (how->no_scope || sent.key_len < t->key_len)) continue;
         if (t->origin != TG_ORIGIN_RESOURCE || as_labels) {
             (void)push(&out->points, t);
             continue;
         }
-        if (is_listed(how->promoted, t)) (void)push(&out->points, t);
-        if (is_id(t)) continue;
-        n++;
-        struct tg_tag *to = push(&out->target, t);
-        const char *ours = is_key(t, "job") ? "exported_job" : "exported_instance";
-        if (!is_key(t, "job") && !is_key(t, "instance")) continue;
+        if (is_listed(how->promoted, &sent)) (void)push(&out->points, t);
+        if (is_id(&sent)) continue;
+        (*n_attributes)++;
+        struct tg_tag *to = push(&out->target, &sent);
+        const char *ours = is_key(to, "job") ? "exported_job" : "exported_instance";
+        if (!is_key(to, "job") && !is_key(to, "instance")) continue;
         to->key = ours;
         to->key_len = (uint32_t)strlen(ours);
     }
-    return n;
+    /* What a point hides of its scope has the same label, and so the values of both, as the
+     * specification lays down for attributes whose labels are the same. */
+    for (uint32_t i = 0; i < d->n_tags && !how->no_scope; i++) {
+        const struct tg_tag sent = plain(&d->tags[i]);
+        if (sent.origin != TG_ORIGIN_SCOPE || sent.key_len == d->tags[i].key_len) continue;
+        struct tg_tag *there = find(out->points.tags, out->points.n_tags, sent.key, sent.key_len);
+        if (!there)
+            (void)push(&out->points, &sent);
+        else
+            TG_TRY(join(&sent, ';', there, arena, there));
+    }
+    return TG_OK;
 }
 
 enum tg_code tg_prom_resource_split(const struct tg_series_desc *d,
@@ -137,7 +190,8 @@ enum tg_code tg_prom_resource_split(const struct tg_series_desc *d,
     if (!out->points.tags || !out->target.tags || make_job(ids, arena, &job) != TG_OK)
         return TG_ERR_NOMEM;
     const bool as_labels = how->as_labels || !ids[INSTANCE];
-    const uint32_t n_attributes = sort_tags(d, how, as_labels, out);
+    uint32_t n_attributes;
+    TG_TRY(sort_tags(d, how, as_labels, arena, out, &n_attributes));
     out->has_target = !as_labels && n_attributes > 0;
     struct tg_tag instance = {.key = "instance", .key_len = 8};
     if (ids[INSTANCE]) {
@@ -146,11 +200,10 @@ enum tg_code tg_prom_resource_split(const struct tg_series_desc *d,
     }
     const struct tg_tag *const ours[OURS] = {&job, &instance};
     for (unsigned i = 0; i < OURS; i++) {
-        const struct tg_tag *there = find(&out->points, i ? "instance" : "job");
-        const struct tg_tag *t = there ? there : ours[i];
-        if (t->value_len == 0) continue;
-        if (!there) (void)push(&out->points, t);
-        if (out->has_target) (void)push(&out->target, t);
+        if (ours[i]->value_len == 0) continue;
+        if (!find(out->points.tags, out->points.n_tags, ours[i]->key, ours[i]->key_len))
+            (void)push(&out->points, ours[i]);
+        if (out->has_target) (void)push(&out->target, ours[i]);
     }
     return TG_OK;
 }

@@ -13,7 +13,12 @@
  *
  * A tag that rules set or renamed is one of the point (core/rules/series_lua.c), so it is a label;
  * service_name, service_namespace and service_instance_id, as scripts/tags.lua calls them, make job
- * and instance too. A tag `job` or `instance` is not replaced.
+ * and instance too. A tag `job` or `instance` of the points is not replaced; target_info has the
+ * resource's own all the same.
+ *
+ * An attribute of the resource that a point's hides (otlp_attr.h, tg_otlp_keep_hidden) is one of
+ * the resource: it makes job and instance, and stands in target_info as it was sent. One of the
+ * scope is one label with that of the point, the values joined by ";".
  *
  * Series of Prometheus and Influx senders have no resource and stay as they are.
  *

@@ -300,6 +300,55 @@ static void scope_attributes_keep_to_themselves(void **state)
     tg_decode_fixture_deinit(&f);
 }
 
+/* Of equal keys the narrowest has the name; what it hides is kept under another one. */
+static void hidden_attributes_are_kept(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    tg_decode_fixture_init(&f, NULL);
+    const struct bytes value = JOIN(fixed(3, 100), real(4, 1.5));
+    const struct bytes resource =
+        JOIN(key_value(1, "service.name", "s"), key_value(1, "zone", "z"), key_value(1, "e", "1"),
+             key_value(1, "otel.scope.name", "r"), key_value(1, "x", "1"));
+    const struct bytes scope =
+        JOIN(text(1, "lib"), text(2, "9"), key_value(3, "k", "s"), key_value(3, "free", "1"));
+    const struct bytes point =
+        JOIN(value, key_value(7, "service.name", "p"), key_value(7, "otel.scope.version", "pv"),
+             key_value(7, "otel.scope.k", "pk"), key_value(7, "e", ""), key_value(7, "x", "1"),
+             key_value(7, "otel.resource.x", "2"));
+    assert_decodes(
+        &f,
+        field(1, JOIN(field(1, resource),
+                      field(2, JOIN(field(1, scope),
+                                    field(2, JOIN(text(1, "m"), field(5, field(1, point)))))))),
+        "m{otel.resource.e=\"1\",otel.resource.otel.resource.x=\"1\","
+        "otel.resource.otel.scope.name=\"r\",otel.resource.service.name=\"s\","
+        "otel.resource.x=\"2\",otel.scope.free=\"1\",otel.scope.k=\"pk\","
+        "otel.scope.name=\"lib\",otel.scope.otel.scope.k=\"s\","
+        "otel.scope.otel.scope.version=\"9\",otel.scope.version=\"pv\",service.name=\"p\","
+        "x=\"1\",zone=\"z\"} gauge [] d:1.5 @100\n");
+    tg_decode_fixture_deinit(&f);
+}
+
+/* A key without room for the prefix gives way, and the point is taken. */
+static void hidden_attribute_of_a_long_key_gives_way(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    struct tg_table_config config = {.limits = tg_series_limits_default};
+    config.limits.max_key_bytes = sizeof("otel.resource.abc") - 1;
+    tg_decode_fixture_init(&f, &config);
+    const struct bytes point =
+        JOIN(fixed(3, 100), real(4, 1.5), key_value(7, "abc", "p"), key_value(7, "abcd", "p"));
+    const struct bytes metric = field(2, JOIN(text(1, "m"), field(5, field(1, point))));
+    assert_decodes(
+        &f,
+        field(1, JOIN(field(1, JOIN(key_value(1, "abc", "r"), key_value(1, "abcd", "r"))),
+                      field(2, metric))),
+        "m{abc=\"p\",abcd=\"p\",otel.resource.abc=\"r\"} gauge [] d:1.5 @100\n");
+    tg_decode_fixture_deinit(&f);
+}
+
 static void same_tags_of_other_levels_are_other_series(void **state)
 {
     (void)state;
@@ -885,6 +934,8 @@ int main(void)
         cmocka_unit_test(pieces_are_merged),
         cmocka_unit_test(split_attributes_all_count),
         cmocka_unit_test(scope_attributes_keep_to_themselves),
+        cmocka_unit_test(hidden_attributes_are_kept),
+        cmocka_unit_test(hidden_attribute_of_a_long_key_gives_way),
         cmocka_unit_test(same_tags_of_other_levels_are_other_series),
         cmocka_unit_test(bad_points_are_rejected_alone),
         cmocka_unit_test(ended_points_say_what_ended),

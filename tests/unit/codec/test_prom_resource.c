@@ -58,6 +58,25 @@ static struct tg_tag renamed[] = {
 static struct tg_tag set_by_rule[] = {T(RESOURCE, "instance", "res"), T(POINT, "job", "mine"),
                                       T(RESOURCE, "service.instance.id", "i1"),
                                       T(RESOURCE, "service.name", "shop")};
+/* a point and its scope or resource have attributes of one key (otlp_attr.h) */
+static struct tg_tag hidden[] = {T(RESOURCE, "otel.resource.service.name", "s"),
+                                 T(RESOURCE, "otel.resource.zone", "z"),
+                                 T(SCOPE, "otel.scope.name", "lib"),
+                                 T(SCOPE, "otel.scope.otel.scope.version", "1"),
+                                 T(POINT, "otel.scope.version", "2"),
+                                 T(RESOURCE, "service.instance.id", "i"),
+                                 T(POINT, "service.name", "p"),
+                                 T(POINT, "zone", "pz")};
+/* the same after rules took the point's away, or renamed it as scripts/tags.lua does */
+static struct tg_tag uncovered[] = {
+    T(RESOURCE, "otel.resource.service.name", "s"), T(RESOURCE, "otel.resource.zone", "z"),
+    T(SCOPE, "otel.scope.otel.scope.version", "1"), T(RESOURCE, "service.instance.id", "i"),
+    T(POINT, "service_name", "p")};
+static struct tg_tag hidden_job[] = {
+    T(POINT, "instance", "pi"), T(POINT, "job", "pj"), T(RESOURCE, "otel.resource.job", "rj"),
+    T(RESOURCE, "service.instance.id", "i"), T(RESOURCE, "service.name", "s")};
+static struct tg_tag no_name_but_job[] = {T(RESOURCE, "host.name", "h"), T(POINT, "job", "pj"),
+                                          T(RESOURCE, "service.instance.id", "i")};
 static struct tg_tag scraped[] = {T(POINT, "service_instance_id", "i1"),
                                   T(POINT, "service_name", "shop")};
 
@@ -132,7 +151,53 @@ static const struct {
      TG_KIND_GAUGE,
      {false, false, NULL},
      "m{instance=\"i1\",job=\"mine\"}",
-     "target_info{exported_instance=\"res\",instance=\"i1\",job=\"mine\"}"},
+     "target_info{exported_instance=\"res\",instance=\"i1\",job=\"shop\"}"},
+    {"hidden by the point",
+     hidden,
+     8,
+     TG_KIND_COUNTER,
+     {false, false, NULL},
+     "m{instance=\"i\",job=\"s\",otel.scope.name=\"lib\",otel.scope.version=\"1;2\","
+     "service.name=\"p\",zone=\"pz\"}",
+     "target_info{instance=\"i\",job=\"s\",zone=\"z\"}"},
+    {"hidden, promoted, without scope",
+     hidden,
+     8,
+     TG_KIND_COUNTER,
+     {false, true, "zone"},
+     "m{instance=\"i\",job=\"s\",otel.resource.zone=\"z\",otel.scope.version=\"2\","
+     "service.name=\"p\",zone=\"pz\"}",
+     "target_info{instance=\"i\",job=\"s\",zone=\"z\"}"},
+    {"hidden, as labels",
+     hidden,
+     8,
+     TG_KIND_COUNTER,
+     {true, false, NULL},
+     "m{instance=\"i\",job=\"s\",otel.resource.service.name=\"s\",otel.resource.zone=\"z\","
+     "otel.scope.name=\"lib\",otel.scope.version=\"1;2\",service.instance.id=\"i\","
+     "service.name=\"p\",zone=\"pz\"}",
+     NULL},
+    {"hidden, then uncovered by rules",
+     uncovered,
+     5,
+     TG_KIND_COUNTER,
+     {false, false, NULL},
+     "m{instance=\"i\",job=\"s\",otel.scope.version=\"1\",service_name=\"p\"}",
+     "target_info{instance=\"i\",job=\"s\",zone=\"z\"}"},
+    {"job and instance of the point are not the resource's",
+     hidden_job,
+     5,
+     TG_KIND_GAUGE,
+     {false, false, NULL},
+     "m{instance=\"pi\",job=\"pj\"}",
+     "target_info{exported_job=\"rj\",instance=\"i\",job=\"s\"}"},
+    {"job of the point, none of the resource",
+     no_name_but_job,
+     3,
+     TG_KIND_GAUGE,
+     {false, false, NULL},
+     "m{instance=\"i\",job=\"pj\"}",
+     "target_info{host.name=\"h\",instance=\"i\"}"},
     {"remote write",
      scraped,
      2,
@@ -178,8 +243,11 @@ static void tags_are_split(void **state)
 static void survives_every_failed_allocation(void **state)
 {
     (void)state;
+    struct tg_tag both[14];
+    memcpy(both, whole, sizeof(whole));
+    memcpy(both + 6, hidden, sizeof(hidden));
     const struct tg_series_desc d = {
-        .name = "m", .unit = "", .name_len = 1, .kind = TG_KIND_GAUGE, .n_tags = 6, .tags = whole};
+        .name = "m", .unit = "", .name_len = 1, .kind = TG_KIND_GAUGE, .n_tags = 14, .tags = both};
     for (uint64_t n = 1;; n++) {
         struct tg_arena arena;
         struct tg_prom_split s;
