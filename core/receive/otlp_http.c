@@ -11,6 +11,10 @@
 
 #define PROTOBUF "application/x-protobuf"
 
+enum { GRPC_UNIMPLEMENTED = 12 };
+
+static const char *const paths[] = {"/v1/metrics", NULL};
+
 static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
                            struct tg_err *err)
 {
@@ -26,8 +30,8 @@ static int grpc_status(int http_status)
     case 404: return 5;  /* NOT_FOUND */
     case 405:
     case 501:
-    case 505: return 12; /* UNIMPLEMENTED */
-    case 408: return 4;  /* DEADLINE_EXCEEDED */
+    case 505: return GRPC_UNIMPLEMENTED;
+    case 408: return 4; /* DEADLINE_EXCEEDED */
     case 413:
     case 431: return 8;  /* RESOURCE_EXHAUSTED */
     case 500: return 13; /* INTERNAL */
@@ -58,6 +62,41 @@ static const char *error_body(const struct tg_http_request *req, int status, con
     return status_body(req, grpc_status(status), text, out);
 }
 
+/* Whether `path` is `of`, with slashes at its end or without. */
+static bool is_path(const char *path, const char *of)
+{
+    const size_t n = strlen(of);
+    return strncmp(path, of, n) == 0 && path[n + strspn(path + n, "/")] == '\0';
+}
+
+bool tg_otlp_answer_unserved(struct tg_http_request *req)
+{
+    static const char *const others[] = {"/v1/traces", "/v1/logs", "/v1development/profiles"};
+    const char *path = tg_http_path(req);
+    bool is_other = false;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        is_other |= is_path(path, others[i]);
+    if (!is_other && !is_path(path, paths[0])) return false;
+    char text[256];
+    (void)snprintf(text, sizeof(text),
+                   is_other
+                       ? "no receiver at %s: Tidegate takes metrics only, at /v1/metrics; turn "
+                         "this exporter off (OTEL_TRACES_EXPORTER=none, "
+                         "OTEL_LOGS_EXPORTER=none), or give it an endpoint of its own"
+                       : "no receiver at %s: OTLP metrics go to /v1/metrics, without a slash at "
+                         "the end",
+                   path);
+    struct tg_buf body;
+    tg_buf_init(&body, 4096);
+    const char *type = status_body(req, GRPC_UNIMPLEMENTED, text, &body);
+    if (type)
+        tg_http_reply(req, 404, type, body.data, body.len, NULL, 0);
+    else
+        tg_http_reply_text(req, 404, "%s", text);
+    tg_buf_deinit(&body);
+    return true;
+}
+
 /* "OTLP/HTTP Response": success is an ExportMetricsServiceResponse, with partial_success when
  * points were rejected; failure carries a google.rpc.Status. */
 static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
@@ -84,8 +123,6 @@ static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *e
     tg_buf_deinit(&body);
     return status;
 }
-
-static const char *const paths[] = {"/v1/metrics", NULL};
 
 const struct tg_protocol tg_protocol_otlp = {
     .name = "otlp",

@@ -295,6 +295,7 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     if (!p) {
         const char *why = r->config.admission ? r->config.admission(r->config.arg) : NULL;
         if (tg_influx_answer_probe(req, why, r->start_ns)) return;
+        if (tg_otlp_answer_unserved(req)) return;
         tg_http_reply_text(
             req, 404,
             "no receiver at %s. This port takes POST /v1/metrics (OTLP), /api/v1/write (Prometheus "

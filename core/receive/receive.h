@@ -106,6 +106,11 @@ const char *tg_receive_retry_after(const struct tg_ingest *in, enum tg_code code
 /* "message (at byte N of the body)\n", for protocols that answer in plain text. */
 void tg_receive_error_text(char *out, size_t cap, const struct tg_err *err);
 
+/* What OTLP senders ask beside /v1/metrics: signals that are not served (an SDK with one endpoint
+ * for all of them asks for each), and /v1/metrics/. Answers 404 as a google.rpc.Status, in the
+ * encoding of the request (otlp_http.c). True when answered. */
+bool tg_otlp_answer_unserved(struct tg_http_request *req);
+
 /* What Influx clients ask beside their writes: /ping, /health, /ready, /query (influx_probe.c).
  * True when answered. `not_ready` = why new data is refused for now, or NULL; `start_ns`, wall
  * clock = since when this runs. */

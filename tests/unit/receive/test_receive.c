@@ -208,6 +208,15 @@ static const struct row errors[] = {
      "\"code\":\"method not allowed\"~\"message\":\"this path takes POST\""},
     {"influx 2: Expect", "POST", "/api/v2/write", "Expect: x\r\n", "", 417,
      "application/json~\"code\":\"invalid\"~Expect: \\\"x\\\" is not served"},
+    {"otlp: traces", "POST", "/v1/traces", PROTOBUF, "", 404,
+     "Content-Type: application/x-protobuf~\x08\x0c\x12~Tidegate takes metrics only~/v1/metrics"},
+    {"otlp: logs, JSON", "POST", "/v1/logs", "Content-Type: application/json\r\n", "{}", 404,
+     "application/json~\"code\":12,\"message\":\"no receiver at /v1/logs: Tidegate takes metrics "
+     "only"},
+    {"otlp: profiles", "POST", "/v1development/profiles", PROTOBUF, "", 404,
+     "Content-Type: application/x-protobuf~\x08\x0c\x12~Tidegate takes metrics only"},
+    {"otlp: a slash too many", "POST", "/v1/metrics/", PROTOBUF, "", 404,
+     "Content-Type: application/x-protobuf~\x08\x0c\x12~no receiver at /v1/metrics/"},
     {"no receiver", "POST", "/v2/metrics", NULL, "", 404, "text/plain~no receiver at /v2/metrics"},
 };
 
