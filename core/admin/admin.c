@@ -72,7 +72,7 @@ static const struct endpoint {
     bool needs_gateway;
     bool is_private; /* not for pages of other sites; probes come by any name */
 } endpoints[] = {
-    {"/", "GET", tg_admin_status_page, true, true},
+    {"/", "GET", tg_admin_status_page, true, true}, /* the front page is the first */
     {"/healthz", "GET", healthz, false, false},
     {"/readyz", "GET", readyz, false, false},
     {"/metrics", "GET", metrics, false, true},
@@ -86,7 +86,7 @@ static const struct endpoint {
 /* A page of another site, open in a browser that reaches this port, can make that browser ask here.
  * NULL = let it; else why not. */
 static const char *refuse_site(const struct tg_admin *a, const struct tg_http_request *req,
-                               char *buf, size_t cap)
+                               bool is_front_page, char *buf, size_t cap)
 {
     char quoted[80];
     const char *host = tg_http_header(req, "Host");
@@ -98,7 +98,10 @@ static const char *refuse_site(const struct tg_admin *a, const struct tg_http_re
                        tg_quote(quoted, sizeof(quoted), host, strlen(host)));
         return buf;
     }
-    return tg_http_origin_is_own(req) ? NULL : "requests from other sites are refused";
+    const bool is_foreign =
+        tg_http_fetch_is_foreign(req) && !(is_front_page && tg_http_fetch_navigates(req));
+    return tg_http_origin_is_own(req) && !is_foreign ? NULL
+                                                     : "requests from other sites are refused";
 }
 
 static void on_request(struct tg_http_request *req, void *arg)
@@ -118,7 +121,7 @@ static void on_request(struct tg_http_request *req, void *arg)
                                    e->path, e->method);
             const struct tg_http_header_pair allow = {"Allow", takes_get ? "GET, HEAD" : e->method};
             tg_http_reply(req, 405, "application/json", text, (size_t)n, &allow, 1);
-        } else if (e->is_private && (why = refuse_site(a, req, text, sizeof(text)))) {
+        } else if (e->is_private && (why = refuse_site(a, req, i == 0, text, sizeof(text)))) {
             tg_admin_reply_error(req, 403, "%s", why);
         } else if (e->needs_gateway && !a->gateway) {
             tg_admin_reply_error(req, 503, "draining");

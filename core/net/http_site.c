@@ -73,3 +73,17 @@ bool tg_http_origin_is_own(const struct tg_http_request *r)
     const char *p = strstr(origin, "://");
     return p && host && strcasecmp(p + 3, host) == 0;
 }
+
+bool tg_http_fetch_is_foreign(const struct tg_http_request *r)
+{
+    const char *site = tg_http_header(r, "Sec-Fetch-Site");
+    return site && strcasecmp(site, "same-origin") != 0 && strcasecmp(site, "none") != 0;
+}
+
+bool tg_http_fetch_navigates(const struct tg_http_request *r)
+{
+    const char *mode = tg_http_header(r, "Sec-Fetch-Mode");
+    const char *dest = tg_http_header(r, "Sec-Fetch-Dest");
+    return mode && strcasecmp(mode, "navigate") == 0 &&
+           (!dest || strcasecmp(dest, "document") == 0);
+}

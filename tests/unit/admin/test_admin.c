@@ -343,6 +343,57 @@ static void test_foreign_names(void **state)
     }
 }
 
+/* A browser that leaves Origin out (a GET for an image or a script) still says which site asks. */
+static void test_foreign_fetches(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *path, *method, *site, *mode, *dest; /* NULL: not said */
+        int status;
+    } rows[] = {
+        {"/api/status", "GET", "cross-site", "no-cors", NULL, 403},
+        {"/api/status", "GET", "same-site", "cors", NULL, 403}, /* another port of this host */
+        {"/api/status", "GET", "cross-site", "navigate", NULL, 403},
+        {"/api/status", "GET", "Cross-Site", NULL, NULL, 403},
+        {"/api/query?name=x", "GET", "cross-site", "no-cors", NULL, 403},
+        {"/metrics", "GET", "cross-site", "no-cors", NULL, 403},
+        {"/", "GET", "cross-site", "no-cors", NULL, 403},
+        {"/", "GET", "cross-site", NULL, NULL, 403},
+        {"/-/reload", "POST", "cross-site", "navigate", NULL, 403},
+        {"/", "GET", "cross-site", "navigate", NULL, 200}, /* a link that was followed */
+        {"/", "GET", "same-site", "navigate", "document", 200},
+        {"/", "GET", "cross-site", "navigate", "iframe", 403},
+        {"/api/status", "GET", "same-origin", "cors", NULL, 200},
+        {"/api/status", "GET", "none", "navigate", NULL, 200}, /* typed in */
+        {"/healthz", "GET", "cross-site", "no-cors", NULL, 200},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char url[256];
+        (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", tg_admin_port(f->admin),
+                       rows[i].path);
+        const struct tg_http_client_header headers[] = {{"Sec-Fetch-Site", rows[i].site},
+                                                        {"Sec-Fetch-Mode", rows[i].mode},
+                                                        {"Sec-Fetch-Dest", rows[i].dest}};
+        const struct tg_http_call call = {.method = rows[i].method,
+                                          .url = url,
+                                          .headers = headers,
+                                          .n_headers = rows[i].dest   ? 3
+                                                       : rows[i].mode ? 2
+                                                                      : 1,
+                                          .body = "",
+                                          .timeout_ms = 10000};
+        struct tg_err err = {.msg = ""};
+        f->done = false;
+        if (tg_http_client_send(f->client, &call, on_result, f, &err) != TG_OK)
+            fail_msg("%s", err.msg);
+        while (!f->done) tg_loop_once(f->loop, 100);
+        if (f->status != rows[i].status)
+            fail_msg("%s, %s, %s: %d, want %d", rows[i].path, rows[i].site,
+                     rows[i].mode ? rows[i].mode : "(none)", f->status, rows[i].status);
+        if (rows[i].status == 403) assert_non_null(strstr(f->body, "other sites"));
+    }
+}
+
 static void test_status(void **state)
 {
     struct fixture *f = *state;
@@ -501,6 +552,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_foreign_names),
+        cmocka_unit_test(test_foreign_fetches),
         cmocka_unit_test(test_status),
         cmocka_unit_test(test_query_says_what_is_cut),
         cmocka_unit_test(test_endless_queries),
