@@ -25,11 +25,12 @@ struct job {
         query; /* of one row more than `limit`: that it is there says that rows are cut */
     uint32_t limit;
     struct tg_selector selector; /* what `query` was made of */
-    /* Backends are asked one after the other, until one has rows; those after it are only asked
-     * whether they have any, too. */
+    /* Backends are asked one after the other, until one has rows; those after it are asked for one
+     * row, to know whether they have any, too. */
     const char *backend; /* asked now */
     unsigned backend_no;
     uint32_t to_ask, asked, also, failed; /* bits of backends */
+    uint32_t spared;                      /* not asked, for no such live series goes there */
     unsigned shown_no;                    /* the one whose rows are given */
     struct tg_err first_failure;
     struct tg_query_stop stop;
@@ -95,10 +96,10 @@ static enum tg_code end_answer(struct job *j)
     char note[1024] = "";
     if (a->gateway) {
         tg_gateway_status(a->gateway, &a->status);
-        n_waiting = a->status.backends[j->shown_no].ledger.waiting;
+        if (j->asked) n_waiting = a->status.backends[j->shown_no].ledger.waiting;
         if (j->n_rows == 0 && !j->cut)
             tg_admin_query_note(a->gateway, a->config.config, &a->status, &j->selector, j->asked,
-                                note, sizeof(note));
+                                j->spared, note, sizeof(note));
     }
     TG_TRY(tg_buf_printf(&j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s,\"waiting\":%" PRIu64,
                          j->n_rows, j->cut ? "\"" : "", j->cut ? j->cut : "null",
@@ -237,7 +238,8 @@ static int named_backend(struct tg_admin *a, struct tg_http_request *req)
     return -1;
 }
 
-/* Bits of the backends to ask: the one named, else all that can be queried. 0 = replied. */
+/* Bits of the backends that may be asked: the one named, else all that can be queried. 0 = replied.
+ */
 static uint32_t pick_backends(struct tg_admin *a, struct tg_http_request *req)
 {
     const struct tg_config *c = a->config.config;
@@ -324,6 +326,18 @@ static enum tg_code ask_next(struct job *j, struct tg_err *err)
     return tg_gateway_query(a->gateway, j->backend_no, &j->query, on_row, on_end, j, err);
 }
 
+/* No backend gets the points of such series, or none that can be asked. */
+static void answer_unasked(struct job *j)
+{
+    enum tg_code code = tg_buf_printf(&j->out, "{\"backend\":null,\"rows\":[");
+    if (code == TG_OK) code = end_answer(j);
+    if (code == TG_OK)
+        tg_http_reply(j->req, 200, "application/json", j->out.data, j->out.len, NULL, 0);
+    else
+        tg_admin_reply_error(j->req, 503, "out of memory");
+    job_free(j);
+}
+
 void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
 {
     const uint32_t backends = pick_backends(a, req);
@@ -333,6 +347,14 @@ void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
     struct tg_err err = {.msg = ""};
     enum tg_code code = parse_query(j, &err);
     j->to_ask = backends;
+    if (code == TG_OK && !tg_http_query(req, "backend", 0)) {
+        code = tg_admin_query_spare(a->gateway, &j->selector, &j->to_ask);
+        j->spared = backends & ~j->to_ask;
+        if (code == TG_OK && !j->to_ask) {
+            answer_unasked(j);
+            return;
+        }
+    }
     j->stop.deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
     j->query.stop = &j->stop;
     j->timer = tg_timer_new(a->config.loop, on_deadline, j);

@@ -48,7 +48,7 @@ static void say_targets(char *out, size_t cap, const struct tg_config *config,
         e->is_live ? "this series goes to "
                    : "no live series has this name and these tags; by the rules one would go to ");
     put_names(out, cap, config, targets);
-    if ((targets & asked) == 0 && (targets & ~mute)) {
+    if (asked && (targets & asked) == 0 && (targets & ~mute)) {
         put(out, cap, ", not to ");
         put_names(out, cap, config, asked);
     }
@@ -70,29 +70,59 @@ static void say_targets(char *out, size_t cap, const struct tg_config *config,
     }
 }
 
+/* The series that a selector with a name means. false: no series can be so. */
+static bool read_selector(const struct tg_selector *selector, struct tg_series_desc *like)
+{
+    struct tg_err err;
+    *like = (struct tg_series_desc){.unit = "",
+                                    .name = selector->name,
+                                    .name_len = (uint32_t)strlen(selector->name),
+                                    .tags = selector->tags,
+                                    .n_tags = selector->n_tags};
+    return tg_series_desc_canonicalise(like, &tg_series_limits_default, &err) == TG_OK;
+}
+
+enum tg_code tg_admin_query_spare(struct tg_gateway *g, const struct tg_selector *selector,
+                                  uint32_t *backends)
+{
+    struct tg_series_desc like;
+    const struct tg_explain_ask ask = {.like = &like};
+    uint64_t n;
+    uint32_t targets;
+    if (!selector->name || !read_selector(selector, &like)) return TG_OK;
+    TG_TRY(tg_gateway_live_targets(g, &ask, &n, &targets));
+    if (n > 0) *backends &= targets;
+    return TG_OK;
+}
+
+/* Rules may have been others when the points came. */
+static void say_spared(char *out, size_t cap, const struct tg_config *config, uint32_t spared)
+{
+    if (!spared) return;
+    put(out, cap, "; points from before a change of the rules may be in ");
+    put_names(out, cap, config, spared);
+    put(out, cap, ", not asked: ask with --backend NAME");
+}
+
 void tg_admin_query_note(struct tg_gateway *g, const struct tg_config *config,
                          const struct tg_gateway_status *status, const struct tg_selector *selector,
-                         uint32_t asked, char *out, size_t cap)
+                         uint32_t asked, uint32_t spared, char *out, size_t cap)
 {
     struct tg_arena arena;
-    struct tg_err err;
-    struct tg_series_desc like = {.unit = ""};
+    struct tg_series_desc like;
     const struct tg_explain_ask ask = {.like = &like};
     out[0] = '\0';
     if (!selector->name) return; /* any series: there is nothing to decide */
-    like.name = selector->name;
-    like.name_len = (uint32_t)strlen(selector->name);
-    like.tags = selector->tags;
-    like.n_tags = selector->n_tags;
+    const bool is_possible = read_selector(selector, &like);
     tg_arena_init(&arena, 4 << 20);
     struct tg_explained *e = tg_arena_calloc(&arena, 1, sizeof(*e));
-    if (e && tg_series_desc_canonicalise(&like, &tg_series_limits_default, &err) == TG_OK &&
-        tg_gateway_explain(g, &ask, &arena, e) == TG_OK) {
+    if (e && is_possible && tg_gateway_explain(g, &ask, &arena, e) == TG_OK) {
         const uint32_t targets = e->has_plan ? e->targets : e->decision.targets;
         if (targets == 0)
             say_drop(out, cap, e);
         else if (e->has_plan || !e->decision.failed)
             say_targets(out, cap, config, status, e, targets, asked);
+        if (e->is_live) say_spared(out, cap, config, spared);
     }
     tg_arena_deinit(&arena);
 }

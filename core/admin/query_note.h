@@ -1,5 +1,5 @@
-/* query_note.h: why a query found nothing, as far as the rules tell: the series is dropped, goes
- * elsewhere, or still waits.
+/* query_note.h: what live series say of a query: which backends to ask, and why nothing was found,
+ * as far as the rules tell: the series is dropped, goes elsewhere, or still waits.
  *
  * Threading: the main thread.
  */
@@ -10,11 +10,18 @@
 #include "core/pipe/gateway.h"
 
 /* One line into out; "" when there is nothing to say (a selector without a name, a rule that
- * fails). `asked` has a bit for every backend that was asked. The series is the live one that has
+ * fails). `asked` has a bit for every backend that was asked, `spared` for those that could be but
+ * were not, for the series does not go there. The series is the live one that has
  * the name and tags as a sender gave them (core/pipe/explain.h); without one, the rules in force
  * decide about such a series. Sorts the selector's tags. */
 void tg_admin_query_note(struct tg_gateway *g, const struct tg_config *config,
                          const struct tg_gateway_status *status, const struct tg_selector *selector,
-                         uint32_t asked, char *out, size_t cap);
+                         uint32_t asked, uint32_t spared, char *out, size_t cap);
+/* Takes out of *backends those that no live series with this name and these tags goes to: their
+ * servers need not hear of it. Without such a series, or without a name, *backends stays. Sorts the
+ * selector's tags. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_admin_query_spare(struct tg_gateway *g,
+                                                const struct tg_selector *selector,
+                                                uint32_t *backends);
 
 #endif

@@ -173,9 +173,13 @@ static void print_table(const struct tg_args *args, const json_t *answer)
         const char *note = json_string_value(json_object_get(answer, "note"));
         if (json_array_size(json_object_get(answer, "asked")) > 0)
             backend = names_text(names, sizeof(names), json_object_get(answer, "asked"));
-        (void)printf("no rows in %s%s\n", backend,
-                     asked ? " for that time"
-                           : " in the last hour (--since 1d or --start TIME look further back)");
+        if (backend)
+            (void)printf("no rows in %s%s\n", backend,
+                         asked
+                             ? " for that time"
+                             : " in the last hour (--since 1d or --start TIME look further back)");
+        else
+            (void)printf("no backend was asked\n");
         if (note)
             print_words("", note);
         else
@@ -289,7 +293,7 @@ static const struct tg_flag flags[] = {
     {"start", 0, "TIME", "from this time on (2026-01-31T12:00:00Z, 2026-01-31, or 5m ago)"},
     {"end", 0, "TIME", "until before this time"},
     {"limit", 'l', "N", "most rows (1000)"},
-    {"backend", 'b', "NAME", "backend to ask; else all that can be queried, until one has rows"},
+    {"backend", 'b', "NAME", "backend to ask; else those that live series of it go to"},
     {"json", 'j', NULL, "print the gateway's JSON"},
     {"admin", 'a', "ADDR", "admin address of the gateway (127.0.0.1:4320, or $TIDEGATE_ADMIN)"},
     {"config", 'c', "FILE", "take the admin address from this configuration"},

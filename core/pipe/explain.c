@@ -167,3 +167,43 @@ enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_explain_as
                            &out->trace));
     return out->is_live ? look_at_merges(g, out) : TG_OK;
 }
+
+struct where {
+    const struct tg_explain_ask *ask;
+    struct tg_table *table;
+    struct tg_arena scratch;
+    uint64_t n;
+    uint32_t targets;
+    bool is_out_of_memory;
+};
+
+static bool add_targets(struct tg_series *s, void *arg)
+{
+    struct where *w = arg;
+    struct tg_series_desc d;
+    tg_arena_reset(&w->scratch);
+    if (tg_table_describe(w->table, s, &d, &w->scratch) != TG_OK) {
+        w->is_out_of_memory = true;
+        return false;
+    }
+    const struct tg_plan *p = atomic_load_explicit(&s->plan, memory_order_acquire);
+    if (!p || !is_meant(w->ask, &d)) return true;
+    w->n++;
+    w->targets |= p->targets;
+    return true;
+}
+
+enum tg_code tg_gateway_live_targets(struct tg_gateway *g, const struct tg_explain_ask *ask,
+                                     uint64_t *n, uint32_t *targets)
+{
+    struct where w = {.ask = ask, .table = g->table};
+    struct tg_guard *guard = tg_table_guard(g->table);
+    tg_arena_init(&w.scratch, 1 << 20);
+    const int ticket = tg_guard_enter(guard);
+    tg_table_each_named(g->table, ask->like->name, ask->like->name_len, add_targets, &w);
+    tg_guard_exit(guard, ticket);
+    tg_arena_deinit(&w.scratch);
+    *n = w.n;
+    *targets = w.targets;
+    return w.is_out_of_memory ? TG_ERR_NOMEM : TG_OK;
+}

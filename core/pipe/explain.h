@@ -52,5 +52,11 @@ struct tg_explained {
 TG_MUST_CHECK enum tg_code tg_gateway_explain(struct tg_gateway *g,
                                               const struct tg_explain_ask *ask,
                                               struct tg_arena *arena, struct tg_explained *out);
+/* Where the points of all live series go that are meant: *targets has the bits of all their
+ * backends, *n says how many series there are that have been decided (0: *targets is 0, too).
+ * Series are known by what their senders gave, as above; no rule runs. TG_ERR_NOMEM. */
+TG_MUST_CHECK enum tg_code tg_gateway_live_targets(struct tg_gateway *g,
+                                                   const struct tg_explain_ask *ask, uint64_t *n,
+                                                   uint32_t *targets);
 
 #endif

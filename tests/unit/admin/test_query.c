@@ -135,10 +135,47 @@ static void test_not_there_yet_or_not_to_be_asked(void **state)
     finish(&a, f);
 }
 
+/* Of a live series, only the backends that it goes to hear; of a dropped one, none. */
+static void test_only_where_the_series_goes(void **state)
+{
+    struct fixture *f = *state;
+    struct asking a = {0};
+    begin(&a, f);
+    post_range(f, 1, 3, ",only=b");
+    post_range(f, 4, 6, ",drop=1");
+    atomic_store(&sinks[0].fails_queries, true);
+    assert_int_equal(ask(&a, "series=m_v%7Bonly%3D%22b%22%7D"), 200);
+    assert_non_null(strstr(a.body, "\"asked\":[\"b\"]"));
+    assert_non_null(strstr(a.body, "\"failed\":[]"));
+    assert_non_null(strstr(a.body, "\"n_rows\":1"));
+    atomic_store(&sinks[1].has_no_rows, true);
+    assert_int_equal(ask(&a, "series=m_v%7Bonly%3D%22b%22%7D"), 200);
+    assert_non_null(strstr(a.body, "this series goes to b"));
+    assert_non_null(
+        strstr(a.body, "before a change of the rules may be in a, not asked: ask with --backend"));
+    assert_int_equal(ask(&a, "series=m_v%7Bdrop%3D%221%22%7D"), 200);
+    assert_non_null(strstr(a.body, "\"backend\":null"));
+    assert_non_null(strstr(a.body, "\"asked\":[]"));
+    assert_non_null(strstr(a.body, "rules drop this series: drop("));
+    assert_non_null(strstr(a.body, "may be in a, b, not asked"));
+    /* several live ones: all their backends */
+    assert_int_equal(ask(&a, "name=m_v"), 200);
+    assert_non_null(strstr(a.body, "\"asked\":[\"b\"]"));
+    post_range(f, 7, 9, ",only=a");
+    assert_int_equal(ask(&a, "name=m_v"), 200);
+    assert_non_null(strstr(a.body, "\"asked\":[\"a\",\"b\"]"));
+    /* one that is named is asked all the same, and so are all for what is not live */
+    assert_int_equal(ask(&a, "series=m_v%7Bonly%3D%22b%22%7D&backend=a"), 503);
+    assert_int_equal(ask(&a, "name=m_old"), 200);
+    assert_non_null(strstr(a.body, "\"asked\":[\"a\",\"b\"]"));
+    finish(&a, f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_which_backends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_only_where_the_series_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_there_yet_or_not_to_be_asked, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
