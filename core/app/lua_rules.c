@@ -6,11 +6,13 @@
  *       -> plan | nil, message
  *   rules:reload() -> true | nil, message
  *   core.duration("5m") -> 300000 | nil, message
+ *   core.exists(path) -> boolean: is there and can be read, by its permissions
  */
 #include <lauxlib.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/app/lua_modules.h"
 #include "core/base/mem.h"
@@ -385,6 +387,13 @@ static int tgl_duration(lua_State *L)
     return 1;
 }
 
+/* exists(path): a look that opens nothing, for a FIFO would wait for its other end. */
+static int tgl_exists(lua_State *L)
+{
+    lua_pushboolean(L, access(luaL_checkstring(L, 1), R_OK) == 0);
+    return 1;
+}
+
 int tgl_rules_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -401,5 +410,7 @@ int tgl_rules_open(lua_State *L)
     lua_setfield(L, -2, "load");
     lua_pushcfunction(L, tgl_duration);
     lua_setfield(L, -2, "duration");
+    lua_pushcfunction(L, tgl_exists);
+    lua_setfield(L, -2, "exists");
     return 1;
 }

@@ -9,7 +9,11 @@
 #include <unistd.h>
 
 #include "core/app/lua_modules.h"
+#include "core/base/fs.h"
 #include "core/base/logger.h"
+#include "core/base/mem.h"
+
+enum { MAX_LUA_BYTES = 64 << 20 }; /* of a spec or a configuration */
 
 static const char default_dir[] = "scripts/spec";
 static const char exit_key = 0;
@@ -40,6 +44,26 @@ static int tgl_traceback(lua_State *L)
     if (lua_type(L, 1) != LUA_TSTRING) return 1;
     luaL_traceback(L, L, lua_tostring(L, 1), 1);
     return 1;
+}
+
+/* loadfile of regular files only: of a FIFO, LuaJIT's waits for ever. As there, nil and why on
+ * failure. */
+static int tgl_loadfile(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    struct tg_err err = {.msg = "out of memory"};
+    uint8_t *text = NULL;
+    size_t len = 0;
+    char chunk[1100];
+    (void)snprintf(chunk, sizeof(chunk), "@%s", path);
+    if (tg_fs_read_file(tg_fs_real(), path, MAX_LUA_BYTES, &text, &len, &err) != TG_OK)
+        return tgl_fail(L, &err);
+    const int rc = luaL_loadbuffer(L, (const char *)text, len, chunk);
+    tg_free(text);
+    if (rc == 0) return 1;
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
 }
 
 struct run {
@@ -105,6 +129,8 @@ static int run_protected(lua_State *L)
     lua_pushcfunction(L, tgl_exit);
     lua_setfield(L, -2, "exit");
     lua_pop(L, 1);
+    lua_pushcfunction(L, tgl_loadfile);
+    lua_setglobal(L, "loadfile");
     push_arguments(L, r);
     static const char program[] =
         "local ok, runner = pcall(require, 'busted.runner')\n"

@@ -16,11 +16,7 @@ local testing = {}
 
 local SCRIPTS = { "tags", "routing", "strategy", "retention" }
 
-local function exists(path)
-  local f = io.open(path, "r")
-  if f then f:close() end
-  return f ~= nil
-end
+local exists = core.exists
 
 local function is_absolute(path) return path:sub(1, 1) == "/" end
 

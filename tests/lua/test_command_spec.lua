@@ -5,8 +5,8 @@ describe("tidegate test", function()
   local program = "/proc/" .. stat:read("*n") .. "/exe"
   stat:close()
 
-  --- Runs the command on a folder with these files; gives the exit code and the output.
-  local function run(files, arguments)
+  --- Runs the command on a folder with these files (and a FIFO); gives the exit code and the output.
+  local function run(files, arguments, fifo)
     local dir = os.tmpname()
     os.remove(dir)
     os.execute("mkdir -p " .. dir .. (files["spec/a_spec.lua"] and "/spec" or ""))
@@ -15,7 +15,8 @@ describe("tidegate test", function()
       f:write(text)
       f:close()
     end
-    local p = io.popen(("%s test %s 2>&1; echo exit=$?"):format(program, arguments:gsub("DIR", dir)))
+    if fifo then os.execute("mkfifo " .. dir .. "/" .. fifo) end
+    local p = io.popen(("timeout 60 %s test %s 2>&1; echo exit=$?"):format(program, arguments:gsub("DIR", dir)))
     local output = p:read("*a")
     p:close()
     os.execute("rm -r " .. dir)
@@ -60,5 +61,18 @@ describe("tidegate test", function()
 
   it("fails when a spec does not load", function()
     assert.equal(1, (run({ ["a_spec.lua"] = "this is not Lua" }, "DIR")))
+  end)
+
+  it("does not wait for a FIFO", function()
+    local deciding = 'local rules = require("tidegate.testing").load()\n' ..
+      'it("decides", function() assert.dropped(rules:decide{ name = "m" }) end)'
+    for _, name in ipairs{ "routing.lua", "gateway.lua", "spec/b_spec.lua" } do
+      local code, output = run({
+        ["tags.lua"] = "return function() end",
+        ["spec/a_spec.lua"] = deciding,
+      }, "DIR", name)
+      assert.equal(1, code, name .. ": " .. output)
+      assert.matches(name:match("[^/]*$") .. "[^\n]*it is a FIFO, not a regular file", output)
+    end
   end)
 end)
