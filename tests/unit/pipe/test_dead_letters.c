@@ -224,7 +224,7 @@ static void test_more_dead_letters_than_the_limit(void **state)
     stop(f);
     atomic_store(&sinks[0].down, false);
     start(f);
-    wait_stalled(f, 0, "move it away");
+    wait_stalled(f, 0, "move the file away");
     assert_true(metric_says("tidegate_backend_dead_letters_full{backend=\"a\"} 1"));
     const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
     while (ledger(f, 0).waiting > 0) {
@@ -254,7 +254,7 @@ static void test_skipped_points_at_the_limit(void **state)
     for (int i = 1; i <= 60; i++)
         n += (size_t)snprintf(text + n, sizeof(text) - n, "m v=%di %d\n", i % 3 ? i : -i, i);
     assert_int_equal(post(f, text), 204);
-    wait_stalled(f, 0, "move it away");
+    wait_stalled(f, 0, "move the file away");
     const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
     while (ledger(f, 0).waiting > 0) {
         assert_true(tg_clock_mono_ms() < deadline_ms);
@@ -350,7 +350,7 @@ static void test_inexpressible_points_beside_a_stall(void **state)
     stop(f);
     atomic_store(&sinks[0].down, false);
     start(f);
-    wait_stalled(f, 0, "move it away");
+    wait_stalled(f, 0, "move the file away");
     const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
     while (ledger(f, 0).waiting > 0) {
         assert_true(tg_clock_mono_ms() < deadline_ms);
