@@ -19,7 +19,8 @@ struct tg_log_cursor {
     struct tg_log *log;
     char name[NAME_MAX_BYTES + 1];
     bool opened;
-    bool lost; /* its file was damaged, or of another log, and has been set aside */
+    bool lost;     /* its file was damaged, or of another log, and has been set aside */
+    bool no_epoch; /* it was damaged when its log, of a former version, had no id yet */
     char log_id[TG_LOG_ID_CHARS]; /* in its file; "": none, it is of a former version */
     bool released;                /* holds no segments until it is opened */
     pthread_mutex_t file_mu;
@@ -330,6 +331,7 @@ enum tg_code tg_log_cursors_settle(struct tg_log *log, struct tg_err *err)
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
         const bool is_foreign = c->log_id[0] && strcmp(c->log_id, log->id_text) != 0;
         char why[80] = "is damaged";
+        c->no_epoch = c->lost && log->had_no_id;
         if (!c->lost && !is_foreign) continue;
         if (is_foreign) (void)snprintf(why, sizeof(why), "is of another log (%s)", c->log_id);
         TG_TRY(set_aside(c, why, err));
@@ -415,7 +417,7 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
     }
     s.replay_until_no = log->end_point_no;
     const int64_t now_s = tg_clock_wall_ns() / 1000000000;
-    s.epoch = now_s > 1 ? (uint64_t)now_s : 1;
+    s.epoch = c && c->no_epoch ? 0 : now_s > 1 ? (uint64_t)now_s : 1;
     pthread_mutex_unlock(&log->mu);
     const bool is_new = !c;
     if (!c && !(c = add(log, name))) return tg_fail(err, TG_ERR_NOMEM, "no memory for a cursor");
@@ -435,7 +437,7 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
         return code;
     }
     pthread_mutex_lock(&log->mu);
-    c->lost = c->released = false;
+    c->lost = c->no_epoch = c->released = false;
     c->opened = true;
     pthread_mutex_unlock(&log->mu);
     *out = c;

@@ -119,8 +119,8 @@ static enum tg_code write_file(struct tg_log *log, struct tg_err *err)
 
 struct seen {
     struct tg_log *log;
-    const uint8_t *own; /* what the file says; NULL: nothing */
-    uint64_t n_own;
+    const uint8_t *own;       /* what the file says; NULL: nothing */
+    uint64_t n_own, n_silent; /* segments that say it; that say nothing */
     bool has_other, disagree; /* some say another id; not all of those the same */
     uint8_t other[TG_LOG_ID_BYTES];
     char other_name[TG_SEGMENT_NAME_BYTES];
@@ -150,8 +150,9 @@ static void look_at(struct seen *s, uint64_t start_pos)
         tg_segment_name(start_pos, s->unread_name);
         return;
     }
-    if (!tg_segment_log_get(bytes, n, start_pos, id)) return; /* of a former version, or damaged */
-    if (s->own && memcmp(id, s->own, sizeof(id)) == 0) {
+    if (!tg_segment_log_get(bytes, n, start_pos, id)) {
+        s->n_silent++; /* of a former version, or damaged */
+    } else if (s->own && memcmp(id, s->own, sizeof(id)) == 0) {
         s->n_own++;
     } else if (!s->has_other) {
         s->has_other = true;
@@ -221,6 +222,7 @@ enum tg_code tg_log_learn_id(struct tg_log *log, struct tg_err *err)
         memcpy(log->id, own, sizeof(log->id));
     } else if (!tg_log_cursors_id(log, log->id)) {
         TG_TRY(make_id(log->id, err));
+        log->had_no_id = s.n_silent > 0;
     }
     tg_log_id_text(log->id, log->id_text);
     if (in_file && !s.has_other) return TG_OK;

@@ -172,7 +172,8 @@ struct tg_cursor_state {
     /* Raised whenever the cursor is moved otherwise than by delivering: what was delivered under an
      * earlier epoch may be delivered once more on purpose. Begins with the second in which the
      * cursor was made, so that it differs also from that of a cursor of this name that was removed
-     * or damaged; 0: the cursor is of a version without epochs and was not moved since. */
+     * or damaged; 0: the cursor is of a version without epochs and was not moved since;
+     * or its file was damaged when a log of such a version was opened for the first time. */
     uint64_t epoch;
     uint64_t pos;
     uint64_t point_no;

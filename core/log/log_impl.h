@@ -115,6 +115,7 @@ struct tg_log {
     uint64_t max_bytes, segment_bytes;
     uint8_t id[TG_LOG_ID_BYTES];
     char id_text[TG_LOG_ID_CHARS];
+    bool had_no_id; /* until now: its segments are of a former version */
     struct tg_folder_lock lock;
 
     pthread_mutex_t commit_mu;

@@ -271,6 +271,47 @@ static void test_log_of_a_former_version(void **state)
     rig_free(r);
 }
 
+static uint64_t epoch_after_damage(struct rig *r)
+{
+    struct tg_log_cursor *c;
+    size_t len;
+    sim_fs_bytes(r->sim, "/data/log/cursors/a.cur", &len)[20] ^= 1;
+    must_open(r);
+    assert_int_equal(tg_log_cursor_open(r->log, "a", false, &c, NULL), TG_OK);
+    const struct tg_cursor_state s = tg_log_cursor_get(c);
+    assert_int_equal(s.pos, 0); /* the oldest */
+    tg_log_cursor_close(c);
+    assert_int_equal(tg_log_cursor_open(r->log, "b", true, &c, NULL), TG_OK);
+    assert_true(tg_log_cursor_get(c).epoch > 0); /* a new one, whatever the other's was */
+    tg_log_cursor_close(c);
+    close_log(r);
+    return s.epoch;
+}
+
+/* A cursor's file is damaged when a log of a former version gets its id: what the backend keeps
+ * without an id is of this log all the same. */
+static void test_damaged_cursor_of_a_former_version(void **state)
+{
+    (void)state;
+    enum { FORMER, HAS_ID, WIPED, CASES }; /* WIPED: but for the cursors */
+    for (unsigned i = 0; i < CASES; i++) {
+        struct rig *r = rig_new(100, 0, 0);
+        struct tg_log_cursor *c;
+        size_t len;
+        assert_int_equal(commit(r, 90, false, NULL), TG_OK);
+        assert_int_equal(tg_log_cursor_open(r->log, "a", false, &c, NULL), TG_OK);
+        tg_log_cursor_close(c);
+        close_log(r);
+        if (i != HAS_ID) assert_true(sim_fs_remove(r->sim, ID_FILE));
+        sim_fs_bytes(r->sim, FIRST, &len)[96] ^= 1; /* as if there were no such record */
+        if (i == WIPED) remove_segments(r);
+        assert_int_equal(epoch_after_damage(r) == 0, i == FORMER);
+        if (i == FORMER) assert_true(epoch_after_damage(r) > 0); /* it has an id now */
+        must_open(r);
+        rig_free(r);
+    }
+}
+
 /* What cannot be read is not taken for what is not there. */
 static void test_unreadable(void **state)
 {
@@ -310,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_file_of_another_log),
         cmocka_unit_test(test_only_segment_of_another_log),
         cmocka_unit_test(test_log_of_a_former_version),
+        cmocka_unit_test(test_damaged_cursor_of_a_former_version),
         cmocka_unit_test(test_unreadable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
