@@ -168,13 +168,13 @@ void tg_log_orphan_active(struct tg_log *log, uint64_t next_pos)
 {
     struct tg_log_writer *w = &log->w;
     struct tg_log_segment *seg = w->active;
-    count_replaced(log);
     atomic_store(&seg->waits, true); /* before it is sealed: then what is not there is gone */
     seg->orphan_fd = w->fd;
     w->fd = -1;
     w->n_orphans++;
     tg_log_retire_active(log, next_pos);
     save_orphans(log);
+    count_replaced(log); /* who sees it counted finds it dealt with */
 }
 
 enum tg_code tg_log_look_after(struct tg_log *log, struct tg_err *err)
