@@ -21,8 +21,10 @@ struct tg_log_cursor {
     bool opened;
     bool lost;     /* its file was damaged, or of another log, and has been set aside */
     bool no_epoch; /* it was damaged when its log, of a former version, had no id yet */
-    char log_id[TG_LOG_ID_CHARS]; /* in its file; "": none, it is of a former version */
-    bool released;                /* holds no segments until it is opened */
+    char log_id[TG_LOG_ID_CHARS];          /* in its file; "": none, it is of a former version */
+    char name_in_file[NAME_MAX_BYTES + 1]; /* "": none, it is of a former version */
+    bool released;                         /* holds no segments until it is opened */
+    uint64_t n_dropped;                    /* points that went with segments since; under mu */
     pthread_mutex_t file_mu;
     /* under log->mu */
     struct tg_cursor_state state;
@@ -36,11 +38,11 @@ struct tg_log_cursor {
  */
 
 /* Version 1 had no `again_until_no` and no `skipped`, version 2 no `inexpressible`,
- * version 3 no `log` and no `epoch`. */
-enum { FILE_VERSION = 4 };
+ * version 3 no `log` and no `epoch`, version 4 no `name`. */
+enum { FILE_VERSION = 5 };
 
-static int render(const struct tg_cursor_state *s, const char *log_id, unsigned version,
-                  char out[FILE_MAX_BYTES])
+static int render(const struct tg_cursor_state *s, const char *log_id, const char *name,
+                  unsigned version, char out[FILE_MAX_BYTES])
 {
     int n = snprintf(out, FILE_MAX_BYTES,
                      "tidegate cursor %u\npos %" PRIu64 "\npoint_no %" PRIu64
@@ -58,30 +60,32 @@ static int render(const struct tg_cursor_state *s, const char *log_id, unsigned 
     if (version > 3)
         n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "log %s\nepoch %" PRIu64 "\n", log_id,
                       s->epoch);
+    if (version > 4) n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "name %s\n", name);
     n += snprintf(out + n, FILE_MAX_BYTES - (size_t)n, "crc32c %08x\n",
                   tg_crc32c(0, out, (size_t)n));
     return n;
 }
 
 static bool parse(const char *text, size_t len, struct tg_cursor_state *s,
-                  char log_id[TG_LOG_ID_CHARS])
+                  char log_id[TG_LOG_ID_CHARS], char name[NAME_MAX_BYTES + 1])
 {
     unsigned version;
     uint8_t id[TG_LOG_ID_BYTES];
     memset(s, 0, sizeof(*s));
-    log_id[0] = 0;
+    log_id[0] = name[0] = 0;
     const int n_read =
         sscanf(text,
                "tidegate cursor %u pos %" SCNu64 " point_no %" SCNu64 " first_point_no %" SCNu64
                " replay_until_no %" SCNu64 " delivered %" SCNu64 " elsewhere %" SCNu64
                " dead %" SCNu64 " lost %" SCNu64 " again_until_no %" SCNu64 " skipped %" SCNu64
-               " inexpressible %" SCNu64 " log %36s epoch %" SCNu64,
+               " inexpressible %" SCNu64 " log %36s epoch %" SCNu64 " name %64s",
                &version, &s->pos, &s->point_no, &s->first_point_no, &s->replay_until_no,
                &s->n_delivered, &s->n_elsewhere, &s->n_dead, &s->n_lost, &s->again_until_no,
-               &s->n_skipped, &s->n_inexpressible, log_id, &s->epoch);
+               &s->n_skipped, &s->n_inexpressible, log_id, &s->epoch, name);
     if (!(n_read == 9 && version == 1) && !(n_read == 11 && version == 2) &&
         !(n_read == 12 && version == 3) &&
-        !(n_read == 14 && version == FILE_VERSION && tg_log_id_parse(log_id, id)))
+        !(n_read == 14 && version == 4 && tg_log_id_parse(log_id, id)) &&
+        !(n_read == 15 && version == FILE_VERSION && tg_log_id_parse(log_id, id)))
         return false;
     /* Whether a rewind was under way is not said there: better to take it for one than to lose what
      * a backend removed to have it again. */
@@ -90,7 +94,7 @@ static bool parse(const char *text, size_t len, struct tg_cursor_state *s,
         s->again_until_no > CURSOR_MAX)
         return false;
     char again[FILE_MAX_BYTES]; /* exact: what does not print the same is damaged */
-    return (size_t)render(s, log_id, version, again) == len && memcmp(again, text, len) == 0;
+    return (size_t)render(s, log_id, name, version, again) == len && memcmp(again, text, len) == 0;
 }
 
 static bool name_ok(const char *name)
@@ -149,7 +153,7 @@ static enum tg_code persist(struct tg_log_cursor *c, struct tg_err *err)
     c->dirty = false;
     c->written_ms = tg_clock_mono_ms();
     pthread_mutex_unlock(&log->mu);
-    const size_t n = (size_t)render(&s, log->id_text, FILE_VERSION, text);
+    const size_t n = (size_t)render(&s, log->id_text, c->name, FILE_VERSION, text);
     enum tg_code code = tg_log_check_folder(log, err);
     if (code == TG_OK) code = tg_fs_write_file_atomic(log->fs, log->cursor_dir, name, text, n, err);
     if (code == TG_ERR_FULL && tg_log_reserve_give_up(log))
@@ -228,6 +232,14 @@ uint64_t tg_log_cursors_min_pos(const struct tg_log *log)
     return min;
 }
 
+uint64_t tg_log_cursors_min_no(const struct tg_log *log)
+{
+    uint64_t min = UINT64_MAX;
+    for (const struct tg_log_cursor *c = log->cursors; c; c = c->next)
+        if (c->state.point_no < min) min = c->state.point_no;
+    return min;
+}
+
 void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no)
 {
     for (const struct tg_log_cursor *c = log->cursors; c; c = c->next) {
@@ -297,9 +309,10 @@ static void on_cursor_file(void *arg, const char *file, const struct tg_fs_stat 
                           "%s; where a backend stands is in it: make it readable, or move it away "
                           "to deliver again what is in the log",
                           err.msg);
-    } else if (code != TG_OK || !parse((const char *)text, n, &c->state, c->log_id)) {
+    } else if (code != TG_OK ||
+               !parse((const char *)text, n, &c->state, c->log_id, c->name_in_file)) {
         memset(&c->state, 0, sizeof(c->state)); /* keeps everything until it is opened */
-        c->log_id[0] = 0;
+        c->log_id[0] = c->name_in_file[0] = 0;
         c->lost = true;
         l->log->n_damaged_records++;
     }
@@ -330,9 +343,12 @@ enum tg_code tg_log_cursors_settle(struct tg_log *log, struct tg_err *err)
 {
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
         const bool is_foreign = c->log_id[0] && strcmp(c->log_id, log->id_text) != 0;
-        char why[80] = "is damaged";
+        const bool is_others = c->name_in_file[0] && strcmp(c->name_in_file, c->name) != 0;
+        char why[100] = "is damaged";
         c->no_epoch = c->lost && log->had_no_id;
-        if (!c->lost && !is_foreign) continue;
+        if (!c->lost && !is_foreign && !is_others) continue;
+        if (is_others) /* a copy, or renamed: that backend's delivery says nothing of this one's */
+            (void)snprintf(why, sizeof(why), "is of the backend %s", c->name_in_file);
         if (is_foreign) (void)snprintf(why, sizeof(why), "is of another log (%s)", c->log_id);
         TG_TRY(set_aside(c, why, err));
         memset(&c->state, 0, sizeof(c->state)); /* keeps everything until it is opened */
@@ -347,7 +363,8 @@ enum tg_code tg_log_cursors_check(struct tg_log *log, uint64_t files_end, struct
     if (!log->last)
         return TG_OK; /* all was delivered and deleted: the cursors say where the log is */
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
-        if (c->state.pos <= files_end) continue;
+        /* what it stood after is missing, and said: it was there, as the log knows itself */
+        if (c->state.pos <= files_end || c->state.pos <= log->known.end_pos) continue;
         /* Unless every commit is fsynced, the power takes the end of the log with it, but not what
          * a cursor's file says of it: all that is left was before the cursor. */
         if (log->sync != TG_SYNC_ALWAYS && c->state.pos - files_end <= 2 * log->segment_bytes) {
@@ -383,6 +400,10 @@ static enum tg_code oldest(struct tg_log *log, struct tg_cursor_state *s, struct
     s->point_no = !seg                                  ? log->end_point_no
                   : seg->first_point_no == TG_NO_NUMBER ? at.point_no
                                                         : seg->first_point_no;
+    if (log->known.start_no < log->known.end_no && log->known.start_no < s->point_no) {
+        s->pos = log->known.start_pos; /* what was there and is missing is lost to it */
+        s->point_no = log->known.start_no;
+    }
     pthread_mutex_unlock(&log->mu);
     s->first_point_no = s->point_no;
     return TG_OK;
@@ -481,6 +502,25 @@ enum tg_code tg_log_cursor_set(struct tg_log_cursor *c, const struct tg_cursor_s
     if (flush || due) return persist(c, err);
     if (!was_dirty) tg_log_wake(log, false, true);
     return TG_OK;
+}
+
+void tg_log_cursors_say_dropped(struct tg_log *log, const struct tg_log_segment *seg,
+                                uint64_t end_no)
+{
+    for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        uint64_t from = c->state.point_no;
+        if (!c->released || c->state.pos >= atomic_load(&seg->end_pos)) continue;
+        if (seg->first_point_no != TG_NO_NUMBER && from < seg->first_point_no)
+            from = seg->first_point_no;
+        if (from >= end_no || end_no == TG_NO_NUMBER) continue;
+        c->n_dropped += end_no - from;
+        tg_error("log",
+                 "%" PRIu64 " points that the backend %s had not got are deleted with segment "
+                 "%020" PRIu64 " (log.max_bytes or log.keep), %" PRIu64
+                 " since the start: it is not configured, and holds nothing; configured again, it "
+                 "counts them as lost",
+                 end_no - from, c->name, seg->start_pos, c->n_dropped);
+    }
 }
 
 void tg_log_cursors_release(struct tg_log *log)

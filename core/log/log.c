@@ -84,6 +84,7 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     if (code == TG_OK) code = tg_log_cursors_load(log, err);
     if (code == TG_OK) code = tg_log_learn_id(log, err);
     if (code == TG_OK) code = tg_log_cursors_settle(log, err);
+    if (code == TG_OK) code = tg_log_extent_read(log, err);
     if (code == TG_OK) code = tg_log_recover(log, err);
     if (code != TG_OK) {
         destroy(log);
@@ -114,6 +115,7 @@ void tg_log_close(struct tg_log *log)
     log->w.saved_ms = 0; /* the last chance for what could not be saved */
     if (tg_log_look_after(log, &err) != TG_OK) tg_error("log", "%s", err.msg);
     tg_log_seal(log);
+    tg_log_extent_write(log); /* there may have been nothing to close */
     pthread_mutex_unlock(&log->commit_mu);
     destroy(log);
 }
@@ -285,6 +287,9 @@ static uint64_t housekeep(struct tg_log *log, bool look, uint64_t cursors_due_ms
     }
     const uint64_t seal = tg_log_seal_due_ms(log);
     if (seal < due) due = seal;
+    if (now >= tg_log_extent_due_ms(log)) tg_log_extent_write(log);
+    const uint64_t extent = tg_log_extent_due_ms(log);
+    if (extent < due) due = extent;
     pthread_mutex_unlock(&log->commit_mu);
     if (sealed) tell_readers(log); /* they let go of its series */
     return due;

@@ -5,6 +5,7 @@
  *             cursors/<name>.cur
  *             damaged/...
  *             id                          which log this is (see tg_log_id)
+ *             extent                      from where to where it goes, at least
  *             lock                        locked while it is open, as is the folder itself
  *
  *   segment:  [header][record][record]...

@@ -2,6 +2,7 @@
  *
  *   log.c      open, close, the thread and its queue, statistics
  *   identity.c which log this is
+ *   extent.c   from where to where it goes, kept outside of its segments
  *   recover.c  what a folder holds at open; damage set aside
  *   writer.c   one commit: encode, write, sync, publish; segments begun, closed, given up
  *   replaced.c the active segment, or the folder, changed by somebody else
@@ -37,6 +38,7 @@ enum {
     TG_LOG_CURSOR_MS = 200,
     TG_LOG_CURSOR_RETRY_MS = 5000,
     TG_LOG_SAY_EVERY_MS = 60000, /* a state that lasts is said again so often */
+    TG_LOG_EXTENT_MS = 5000,     /* what the log has is written down so often while points come */
     TG_LOG_ACCEPTED_MS = 200,    /* how exactly the log knows when its points came */
     TG_LOG_GROUP_SERIES = 64,    /* series in one record */
     TG_LOG_GROUP_BYTES = 64 << 10
@@ -45,6 +47,11 @@ _Static_assert((int)TG_LOG_CHAIN_MAX == (int)TG_BLOCK_CHAIN_MAX, "one limit, two
 
 struct tg_log_range {
     uint64_t from, to;
+};
+
+/* Of what the log keeps: [start, end). All 0: not known. */
+struct tg_log_extent {
+    uint64_t start_pos, start_no, end_pos, end_no;
 };
 
 struct tg_log_segment {
@@ -83,6 +90,8 @@ struct tg_log_writer {             /* under commit_mu */
     uint64_t looked_ms; /* mono: when its file was last seen to be there */
     uint64_t saved_ms;  /* mono: when saving those with orphan_fd was last tried */
     unsigned n_orphans; /* segments with orphan_fd */
+    struct tg_log_extent extent_written;
+    uint64_t extent_ms; /* mono: when that was last tried; 0: never */
     /* Wall clock of the newest accepted record: in the active segment; in the commit being built
      * (0 = it has none). */
     int64_t accepted_ns, out_accepted_ns;
@@ -116,6 +125,7 @@ struct tg_log {
     uint8_t id[TG_LOG_ID_BYTES];
     char id_text[TG_LOG_ID_CHARS];
     bool had_no_id; /* until now: its segments are of a former version */
+    struct tg_log_extent known; /* what the file said at open */
     struct tg_folder_lock lock;
 
     pthread_mutex_t commit_mu;
@@ -155,6 +165,17 @@ bool tg_log_id_parse(const char *text, uint8_t id[TG_LOG_ID_BYTES]);
 /* Learns or makes log->id; after tg_log_cursors_load. TG_ERR_INVALID: segments of several logs;
  * TG_ERR_IO: it cannot be read, or not be kept. */
 TG_MUST_CHECK enum tg_code tg_log_learn_id(struct tg_log *log, struct tg_err *err);
+
+/* extent.c; under commit_mu once the log is open */
+/* Learns log->known; after tg_log_learn_id. A damaged file, or one of another log, says nothing. */
+TG_MUST_CHECK enum tg_code tg_log_extent_read(struct tg_log *log, struct tg_err *err);
+/* Writes down what the log has, where that is not written yet and was fsynced. When it cannot be
+ * written now, tg_log_extent_due_ms says when to try again. */
+void tg_log_extent_write(struct tg_log *log);
+uint64_t tg_log_extent_due_ms(struct tg_log *log); /* mono; UINT64_MAX: nothing to write */
+/* At open: says what is missing of what the file knows of. files_end_no: the number after the last
+ * point in the segments. */
+void tg_log_extent_compare(struct tg_log *log, uint64_t files_end_no);
 
 /* recover.c */
 TG_MUST_CHECK enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err);
@@ -221,12 +242,17 @@ bool tg_log_cursors_id(const struct tg_log *log, uint8_t id[TG_LOG_ID_BYTES]);
 TG_MUST_CHECK enum tg_code tg_log_cursors_settle(struct tg_log *log, struct tg_err *err);
 void tg_log_cursors_free(struct tg_log *log);
 uint64_t tg_log_cursors_min_pos(
-    const struct tg_log *log); /* under mu; UINT64_MAX without cursors */
+    const struct tg_log *log);                            /* under mu; UINT64_MAX without cursors */
+uint64_t tg_log_cursors_min_no(const struct tg_log *log); /* UINT64_MAX without cursors */
 void tg_log_cursors_max(const struct tg_log *log, uint64_t *pos, uint64_t *point_no);
 /* After recovery: sets those aside that say more than the log can have, whose files end at
  * files_end. */
 TG_MUST_CHECK enum tg_code tg_log_cursors_check(struct tg_log *log, uint64_t files_end,
                                                 struct tg_err *err);
+/* Under mu: says which backends that are not configured lose what with this segment, the numbers of
+ * which end at end_no. */
+void tg_log_cursors_say_dropped(struct tg_log *log, const struct tg_log_segment *seg,
+                                uint64_t end_no);
 /* Writes all that have changed. false: the disk refused, try again later. */
 bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);

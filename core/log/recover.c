@@ -355,7 +355,7 @@ static enum tg_code identify(struct tg_log *log, struct found *f, struct tg_err 
 /* A file with neither header nor record of a segment at its place: one that power went for while it
  * was begun (nothing in it was ever acknowledged), or one that is none of the log's, as a copy
  * under another name. It says nothing about others, and is moved away whole. */
-static void put_stray_away(struct tg_log *log, const struct found *f)
+static void put_stray_away(struct tg_log *log, const struct found *f, uint64_t had_until)
 {
     const struct tg_fs *fs = log->fs;
     char path[TG_PATH_MAX], name[80], aside[TG_PATH_MAX];
@@ -364,6 +364,16 @@ static void put_stray_away(struct tg_log *log, const struct found *f)
     if (tg_log_segment_path(log, f->start_pos, path, NULL) != TG_OK ||
         tg_fs_join(aside, log->damaged_dir, name, NULL) != TG_OK)
         return;
+    if (f->size == 0 && f->start_pos < had_until) {
+        const int r = fs->rename(fs->self, path, aside);
+        log->n_damaged_records++;
+        tg_error("log",
+                 "%s is empty, but there were points in it: somebody or something emptied it; it "
+                 "is moved to damaged/ (%s). To have the points delivered: stop, put the segment "
+                 "and the cursors back as they were, and start",
+                 path, r < 0 ? "which failed" : name);
+        return;
+    }
     if (f->size == 0) {
         const int r = fs->unlink(fs->self, path);
         char buf[64];
@@ -429,12 +439,17 @@ static enum tg_code find_segments(struct tg_log *log, struct listing *l)
     if (r < 0) return tg_fail_errno(l->err, -r, "cannot list the log's folder %s", log->dir);
     if (l->n) qsort(l->items, l->n, sizeof(*l->items), by_start);
     for (size_t i = 0; i < l->n; i++) TG_TRY(identify(log, &l->items[i], l->err));
+    uint64_t had_until = log->known.end_pos, no = 0; /* something was written up to there */
+    tg_log_cursors_max(log, &had_until, &no);
+    for (size_t i = 0; i < l->n; i++)
+        if (l->items[i].is_segment && l->items[i].start_pos > had_until)
+            had_until = l->items[i].start_pos;
     size_t kept = 0; /* nothing is moved before all could be read */
     for (size_t i = 0; i < l->n; i++) {
         if (l->items[i].is_segment)
             l->items[kept++] = l->items[i];
         else
-            put_stray_away(log, &l->items[i]);
+            put_stray_away(log, &l->items[i], had_until);
     }
     l->n = kept;
     return TG_OK;
@@ -534,7 +549,10 @@ enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err)
      * gone. */
     uint64_t cursor_pos = 0, cursor_no = 0;
     tg_log_cursors_max(log, &cursor_pos, &cursor_no);
+    if (log->known.end_pos > cursor_pos) cursor_pos = log->known.end_pos;
     TG_TRY(find_end_no(log, cursor_pos, &end_no, err));
+    tg_log_extent_compare(log, end_no);
+    if (log->known.end_no > cursor_no) cursor_no = log->known.end_no;
     TG_TRY(tg_log_cursors_check(log, files_end, err));
     log->w.next_pos = files_end > cursor_pos ? files_end : cursor_pos;
     log->w.next_point_no = end_no > cursor_no ? end_no : cursor_no;

@@ -289,6 +289,7 @@ void tg_log_seal(struct tg_log *log)
     if (!w->active) return;
     if (log->sync != TG_SYNC_NEVER) tg_log_sync_now(log);
     if (w->active) tg_log_retire_active(log, w->next_pos);
+    tg_log_extent_write(log);
 }
 
 uint64_t tg_log_seal_due_ms(const struct tg_log *log)
