@@ -148,6 +148,17 @@ static enum tg_code make_health_base(struct tg_backend *b, struct tg_err *err)
 static const char *const refused_words[] = {
     "native histograms are disabled",
     "too old sample", /* older than storage.tsdb.out_of_order_time_window */
+    /* what is wrong with a native histogram itself (model/histogram) */
+    "observations found in buckets, but the Count field is",
+    "histogram's observation count ",
+    "histogram has a bucket whose observation count is negative",
+    "histogram has a span whose offset is negative",
+    "histogram spans specify different number of buckets than provided",
+    "histogram custom bounds ",
+    "histogram with exponential schema must not have custom bounds",
+    "custom buckets: must ",
+    "histogram has an invalid schema",
+    "histogram has an unknown schema",
     NULL,
 };
 
@@ -219,7 +230,7 @@ static enum tg_code put_notes(const struct tg_backend *b, const struct tg_prom_s
         TG_TRY(tg_rw_prepare(&split->target, &b->names, scratch, err));
         TG_TRY(tg_prom_note_put(out, TG_PROM_NOTE_TARGET, scratch->data, scratch->len));
     }
-    if (!b->has_metadata || split->points.kind == TG_KIND_UNKNOWN) return TG_OK;
+    if (!b->has_metadata || !tg_prom_is_otlp(&split->points)) return TG_OK;
     tg_buf_reset(scratch);
     TG_TRY(tg_prom_metadata_put(scratch, &split->points, &b->names, err));
     return tg_prom_note_put(out, TG_PROM_NOTE_METADATA, scratch->data, scratch->len);

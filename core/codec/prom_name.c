@@ -254,20 +254,21 @@ static enum tg_code otlp_suffixed_name(const struct tg_series_desc *d, struct tg
 
 const struct tg_prom_names tg_prom_names_default = {.is_utf8 = true, .has_otlp_suffixes = true};
 
-static bool is_otlp(const struct tg_series_desc *d)
+bool tg_prom_is_otlp(const struct tg_series_desc *d)
 {
-    return d->kind != TG_KIND_UNKNOWN;
+    return d->kind != TG_KIND_UNKNOWN &&
+           !(d->kind == TG_KIND_EXP_HISTOGRAM && d->temporality == TG_TEMPORALITY_NONE);
 }
 
 bool tg_prom_keeps_names(const struct tg_prom_names *names, const struct tg_series_desc *d)
 {
-    return is_otlp(d) ? names->is_otlp_utf8 : names->is_utf8;
+    return tg_prom_is_otlp(d) ? names->is_otlp_utf8 : names->is_utf8;
 }
 
 enum tg_code tg_prom_metric_name(const struct tg_series_desc *d, const struct tg_prom_names *names,
                                  struct tg_buf *out, struct tg_err *err)
 {
-    if (!is_otlp(d)) return sent_name(d, names->is_utf8, out, err);
+    if (!tg_prom_is_otlp(d)) return sent_name(d, names->is_utf8, out, err);
     if (names->is_otlp_utf8)
         return names->has_otlp_suffixes ? otlp_suffixed_name(d, out)
                                         : tg_buf_append(out, d->name, d->name_len);

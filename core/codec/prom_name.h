@@ -1,6 +1,7 @@
 /* prom_name.h: names at a Prometheus: kept as UTF-8, or escaped to the classic alphabet.
  *
- * A series of unknown kind came from Prometheus or as an Influx line and is named already:
+ * A series of unknown kind came from Prometheus or as an Influx line and is named already, and so
+ * is a native histogram without a temporality, which came by remote write:
  *
  *   is_utf8   name and label names as they are
  *   else      every character (not byte) that a classic name has no place for becomes "_"; "_"
@@ -40,6 +41,10 @@ struct tg_prom_names {
 };
 /* Sent names are kept; those of OTLP go by UnderscoreEscapingWithSuffixes. */
 extern const struct tg_prom_names tg_prom_names_default;
+
+/* Whether the series came by OTLP, or is one of the gateway's or the rules' own, which are named as
+ * those. Histograms of OTLP have a temporality, native ones of remote write have none. */
+bool tg_prom_is_otlp(const struct tg_series_desc *d);
 
 /* Whether label names of the series stay as they are. */
 bool tg_prom_keeps_names(const struct tg_prom_names *names, const struct tg_series_desc *d);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/codec/otlp_attr.h"
+#include "core/codec/prom_name.h"
 
 static bool is_key(const struct tg_tag *t, const char *key)
 {
@@ -38,16 +39,6 @@ static const char *const id_keys[IDS][2] = {
     {"service.namespace", "service_namespace"},
     {"service.instance.id", "service_instance_id"},
 };
-
-/* Remote write gives kinds to native histograms only, and tags of points only. */
-static bool is_otlp(const struct tg_series_desc *d)
-{
-    if (d->kind == TG_KIND_UNKNOWN) return false;
-    if (d->kind != TG_KIND_EXP_HISTOGRAM) return true;
-    for (uint32_t i = 0; i < d->n_tags; i++)
-        if (d->tags[i].origin != TG_ORIGIN_POINT) return true;
-    return false;
-}
 
 static bool is_id(const struct tg_tag *t)
 {
@@ -176,7 +167,7 @@ enum tg_code tg_prom_resource_split(const struct tg_series_desc *d,
     enum { OURS = 2 };
     out->points = *d;
     out->has_target = false;
-    if (!is_otlp(d)) return TG_OK;
+    if (!tg_prom_is_otlp(d)) return TG_OK;
     const struct tg_tag *ids[IDS];
     find_ids(d, ids);
     out->points.n_tags = 0;

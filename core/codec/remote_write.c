@@ -167,10 +167,11 @@ static enum tg_code describe(struct walk *w, const struct pending *p, struct tg_
     struct tg_tags tags = {.n = 0};
     TG_TRY(read_labels(w, p->msg, p->len, LABELS, &tags, err));
     sort_labels(&tags);
+    /* No temporality, which OTLP's histograms have: that tells the two apart (prom_name.h). */
     *desc = (struct tg_series_desc){
         .unit = "",
         .kind = p->names == OF_HISTOGRAMS ? TG_KIND_EXP_HISTOGRAM : TG_KIND_UNKNOWN,
-        .temporality = p->names == OF_HISTOGRAMS ? TG_TEMPORALITY_CUMULATIVE : TG_TEMPORALITY_NONE,
+        .temporality = TG_TEMPORALITY_NONE,
     };
     uint32_t n = 0;
     for (uint32_t i = 0; i < tags.n; i++) {

@@ -49,6 +49,13 @@ static void end_time(void)
     tg_clock_set_test(-1, 0);
 }
 
+static const struct tg_series_desc native_of_prometheus = {.name = "lat",
+                                                           .unit = "",
+                                                           .name_len = 3,
+                                                           .kind = TG_KIND_EXP_HISTOGRAM,
+                                                           .n_tags = 1,
+                                                           .tags = &tags[1]};
+
 static void must_prepare(struct fake *f, const struct tg_series_desc *d, struct tg_buf *out)
 {
     struct tg_err err = {.msg = ""};
@@ -94,11 +101,12 @@ static void test_what_is_told(void **state)
 {
     (void)state;
     static struct fake f;
-    struct tg_buf prepared, plain;
+    struct tg_buf prepared, plain, native;
     fake_start(&f);
     fake_must_open(&f, ops, write_path, NULL);
     must_prepare(&f, &counter, &prepared);
     must_prepare(&f, &sent_by_prometheus, &plain);
+    must_prepare(&f, &native_of_prometheus, &native);
     static const char points[] =
         "http_requests_bytes_per_second_total{instance=\"i1\",job=\"shop\",path=\"/\"}"
         " unknown [] d:5 @";
@@ -128,9 +136,11 @@ static void test_what_is_told(void **state)
     /* nothing of series that are not OTLP's */
     assert_int_equal(write_at(&f, &plain, 500 * MINUTE), 1);
     assert_body(&f.body, "up{path=\"/\"} unknown [] d:5 @30000000000000\n");
+    assert_int_equal(write_at(&f, &native, 600 * MINUTE), 1);
     ops->close(f.backend);
     tg_buf_deinit(&prepared);
     tg_buf_deinit(&plain);
+    tg_buf_deinit(&native);
     fake_end(&f);
 }
 

@@ -138,6 +138,8 @@ static void names_meet_where_a_backend_makes_them_one(void **state)
          UTF8,
          false}, /* one to their sender */
         {{.name = "x", .kind = TG_KIND_EXP_HISTOGRAM}, {.name = "x"}, UTF8, false},
+        {{.name = "x__y", .kind = TG_KIND_EXP_HISTOGRAM}, {.name = "x_y"}, UTF8, false},
+        {{.name = "x.y", .kind = TG_KIND_EXP_HISTOGRAM}, {.name = "x_y"}, ESC, true},
         /* one to their sender: another kind or unit */
         {{.name = "x", .kind = TG_KIND_GAUGE}, {.name = "x"}, UTF8, false},
         {{.name = "x", .kind = TG_KIND_GAUGE, .unit = "s"},

@@ -70,7 +70,7 @@ static struct bytes request(struct bytes histogram)
     return field(1, JOIN(label("__name__", "m"), field(4, JOIN(histogram, varint(15, 7)))));
 }
 
-#define M "m exponential_histogram cumulative []"
+#define M "m exponential_histogram []"
 
 /* name, message, what it is; all of them go out and come back the same */
 static void are_what_they_say_and_go_out_as_they_came(void **state)

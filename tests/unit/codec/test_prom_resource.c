@@ -212,6 +212,13 @@ static const struct {
      {false, false, NULL},
      "m{service_instance_id=\"i1\",service_name=\"shop\"}",
      NULL},
+    {"OTLP, of the point alone",
+     scraped,
+     2,
+     TG_KIND_EXP_HISTOGRAM,
+     {false, false, NULL},
+     "m{instance=\"i1\",job=\"shop\",service_instance_id=\"i1\",service_name=\"shop\"}",
+     NULL},
     {"no tags", NULL, 0, TG_KIND_GAUGE, {false, false, NULL}, "m", NULL},
 };
 
@@ -225,6 +232,10 @@ static void tags_are_split(void **state)
                                          .unit = "",
                                          .name_len = 1,
                                          .kind = (uint8_t)rows[i].kind,
+                                         .temporality =
+                                             strncmp(rows[i].name, "remote write", 12) == 0
+                                                 ? TG_TEMPORALITY_NONE
+                                                 : TG_TEMPORALITY_CUMULATIVE,
                                          .n_tags = rows[i].n_tags,
                                          .tags = rows[i].tags};
         tg_arena_init(&arena, 0);

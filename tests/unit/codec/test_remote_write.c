@@ -34,7 +34,7 @@ static const char by_protoc_want[] =
     "reqs_total{job=\"node\"} unknown [] d:7 @1700000000000000000"
     " ex{3 @1700000000001000000 30313233343536373839616263646566/0102030405060708 who=me}"
     " ex{4 @2000000 trace_id=short}\n"
-    "lat exponential_histogram cumulative [] e:16 scale=3 zero=2<0.001 sum=18.399999999999999"
+    "lat exponential_histogram [] e:16 scale=3 zero=2<0.001 sum=18.399999999999999"
     " +-3 [3 2 0 4] -0 [5] reset=no @1700000000001000000\n"
     "zero unknown [] d:0 @0\n";
 
@@ -156,7 +156,7 @@ static void stale_markers_are_points_without_value(void **state)
                               field(2, JOIN(fixed(1, 0x7ff8000000000001), varint(2, 3))))),
                 "m unknown [] none @1000000\n"
                 "m unknown [] d:nan @3000000\n"
-                "m exponential_histogram cumulative [] none @2000000\n");
+                "m exponential_histogram [] none @2000000\n");
     tg_decode_fixture_deinit(&f);
 }
 
@@ -247,10 +247,64 @@ static void exemplars_in_a_series_of_their_own_are_points(void **state)
                 "m unknown [] d:1 @10000000 ex{7 @9000000 trace_id=abc}\n");
     /* of a native histogram: its series, once it is known */
     assert_text(&f, JOIN(h, e),
-                "m exponential_histogram cumulative [] e:0 scale=0 zero=0<0 sum=0 +0 [] -0 [] "
+                "m exponential_histogram [] e:0 scale=0 zero=0<0 sum=0 +0 [] -0 [] "
                 "@10000000\n"
-                "m exponential_histogram cumulative [] @9000000 ex{7 @9000000 trace_id=abc}\n");
+                "m exponential_histogram [] @9000000 ex{7 @9000000 trace_id=abc}\n");
     tg_decode_fixture_deinit(&f);
+}
+
+/* Under names of their sender, whatever there is for those of OTLP: so that they do not meet
+ * others, and exemplars that come before the histogram are of its series. */
+static void what_is_native_goes_out_under_its_names(void **state)
+{
+    (void)state;
+    const struct bytes n = JOIN(label("__name__", "rpc__dur.x"), label("http.route", "/"));
+    const struct bytes h = field(1, JOIN(n, field(4, JOIN(varint(1, 0), varint(15, 10)))));
+    const struct bytes in = JOIN(field(1, JOIN(n, exemplar("abc", 7, 9))), h);
+    static const struct {
+        const struct tg_prom_names names;
+        const char *want;
+    } runs[] = {
+        {{.is_utf8 = true, .has_otlp_suffixes = true},
+         "rpc__dur.x{http.route=\"/\"} unknown [] @9000000 ex{7 @9000000 trace_id=abc}\n"
+         "rpc__dur.x{http.route=\"/\"} exponential_histogram [] e:0 scale=0 zero=0<0 sum=0 "
+         "+0 [] -0 [] @10000000\n"},
+        {{.has_otlp_suffixes = true},
+         "rpc__dur_x{http_route=\"/\"} unknown [] @9000000 ex{7 @9000000 trace_id=abc}\n"
+         "rpc__dur_x{http_route=\"/\"} exponential_histogram [] e:0 scale=0 zero=0<0 sum=0 "
+         "+0 [] -0 [] @10000000\n"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        struct tg_decode_fixture f;
+        struct tg_decode_fixture back;
+        struct tg_err err = {.msg = ""};
+        struct tg_buf prepared, out;
+        struct tg_arena arena;
+        tg_decode_fixture_init(&f, NULL);
+        tg_decode_fixture_init(&back, NULL);
+        tg_arena_init(&arena, 0);
+        tg_buf_init(&prepared, 0);
+        tg_buf_init(&out, 0);
+        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, in.d, in.n, &err), TG_OK);
+        assert_int_equal(f.batch.n_points, 2);
+        for (uint32_t k = 0; k < 2; k++) {
+            struct tg_series_desc d;
+            tg_buf_reset(&prepared);
+            assert_int_equal(tg_table_describe(f.table, f.batch.points[k].series, &d, &arena),
+                             TG_OK);
+            assert_int_equal(tg_rw_prepare(&d, &runs[i].names, &prepared, &err), TG_OK);
+            assert_int_equal(
+                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &f.batch.points[k]),
+                TG_OK);
+        }
+        assert_int_equal(tg_decode_exact(&back, tg_rw_decode, out.data, out.len, &err), TG_OK);
+        assert_string_equal(tg_decode_text(&back), runs[i].want);
+        tg_buf_deinit(&prepared);
+        tg_buf_deinit(&out);
+        tg_arena_deinit(&arena);
+        tg_decode_fixture_deinit(&f);
+        tg_decode_fixture_deinit(&back);
+    }
 }
 
 static void unusable_exemplars_are_counted(void **state)
@@ -909,7 +963,7 @@ static void points_are_written(void **state)
           .value.exp_histogram = &native,
           .exemplars = &exemplars},
          TG_OK,
-         "e{A=\"upper\"} exponential_histogram cumulative [] e:11 scale=8 zero=2<0.5 sum=1"
+         "e{A=\"upper\"} exponential_histogram [] e:11 scale=8 zero=2<0.5 sum=1"
          " +-2 [1 0 0 2 0 0 0 3] -3 [1 2] @3000000" EX1 EX2 "\n"},
         /* -3 -2 -1 0 by fours: -1 -1 -1 0; 2 3 4 5: 0 0 1 1 */
         {"e",
@@ -918,7 +972,7 @@ static void points_are_written(void **state)
          TG_KIND_EXP_HISTOGRAM,
          {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &fine},
          TG_OK,
-         "e exponential_histogram cumulative [] e:20 scale=8 zero=0<0 sum=1 +-1 [6 4] -0 [3 7] "
+         "e exponential_histogram [] e:20 scale=8 zero=0<0 sum=1 +-1 [6 4] -0 [3 7] "
          "@0\n"},
         {"e",
          NULL,
@@ -926,7 +980,7 @@ static void points_are_written(void **state)
          TG_KIND_EXP_HISTOGRAM,
          {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &finest},
          TG_OK,
-         "e exponential_histogram cumulative [] e:10 scale=8 zero=0<0 sum=1 +-1 [3 7] -0 [] @0\n"},
+         "e exponential_histogram [] e:10 scale=8 zero=0<0 sum=1 +-1 [3 7] -0 [] @0\n"},
         {"e",
          NULL,
          0,
@@ -947,7 +1001,7 @@ static void points_are_written(void **state)
          TG_KIND_EXP_HISTOGRAM,
          {.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &with_nan},
          TG_OK,
-         "e exponential_histogram cumulative [] e:12 scale=0 zero=0<0 sum=nan +0 [1 2 3 4] -0 []"
+         "e exponential_histogram [] e:12 scale=0 zero=0<0 sum=nan +0 [1 2 3 4] -0 []"
          " @0\n"},
         {"e",
          NULL,
@@ -955,7 +1009,7 @@ static void points_are_written(void **state)
          TG_KIND_EXP_HISTOGRAM,
          {.type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
          TG_OK,
-         "e exponential_histogram cumulative [] none @0\n"},
+         "e exponential_histogram [] none @0\n"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct tg_decode_fixture f;
@@ -1141,6 +1195,7 @@ int main(void)
         cmocka_unit_test(stale_markers_are_points_without_value),
         cmocka_unit_test(bad_series_are_rejected_alone),
         cmocka_unit_test(exemplars_in_a_series_of_their_own_are_points),
+        cmocka_unit_test(what_is_native_goes_out_under_its_names),
         cmocka_unit_test(unusable_exemplars_are_counted),
         cmocka_unit_test(malformed_bytes_say_where),
         cmocka_unit_test(damage_does_no_harm),
