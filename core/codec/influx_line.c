@@ -332,6 +332,19 @@ static uint64_t count_newlines(const char *p, const char *end)
     return n;
 }
 
+/* Which not every backend can keep (Parquet, JSON), and InfluxDB 3 refuses. NUL is a character. */
+static bool is_text(const char *p, size_t len)
+{
+    const char *const end = p + len;
+    while (p < end) {
+        const char *nul = memchr(p, '\0', (size_t)(end - p));
+        const char *stop = nul ? nul : end;
+        if (!tg_utf8_valid(p, (size_t)(stop - p))) return false;
+        p = nul ? nul + 1 : end;
+    }
+    return true;
+}
+
 /* Each parse_* reads a value at p into *point and returns the place after it; NULL when it is bad
  * (err says why) or memory is out (err->code says so). */
 static const char *parse_string(struct decoder *s, const char *p, struct tg_point *point,
@@ -353,10 +366,19 @@ static const char *parse_string(struct decoder *s, const char *p, struct tg_poin
         }
     }
     const size_t raw_len = (size_t)(p - open - 1);
+    s->line_newlines += count_newlines(open, p);
+    /* What is wrong here is told at its end: no line of the string is one of the request. */
     if (raw_len > TG_INFLUX_MAX_STRING_BYTES) {
-        (void)tg_fail_at(err, TG_ERR_TOO_LARGE, (uint64_t)(open - s->start),
+        (void)tg_fail_at(err, TG_ERR_TOO_LARGE, (uint64_t)(p - s->start),
                          "line %llu: string of %zu bytes is over the limit of %d",
                          (unsigned long long)s->line_no, raw_len, TG_INFLUX_MAX_STRING_BYTES);
+        return NULL;
+    }
+    if (!is_text(open + 1, raw_len)) {
+        char q[56];
+        (void)tg_fail_at(err, TG_ERR_INVALID, (uint64_t)(p - s->start),
+                         "line %llu: string that is not UTF-8: %s", (unsigned long long)s->line_no,
+                         tg_quote(q, sizeof(q), open + 1, raw_len));
         return NULL;
     }
     struct tg_string *str = take(s, &s->d->batch->arena, sizeof(*str) + raw_len);
@@ -377,7 +399,6 @@ static const char *parse_string(struct decoder *s, const char *p, struct tg_poin
         }
         str->len = n;
     }
-    s->line_newlines += count_newlines(open, p);
     point->type = TG_VALUE_STRING;
     point->value.string = str;
     return p + 1;

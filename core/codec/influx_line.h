@@ -12,7 +12,8 @@
  *   - Lines that are blank or start with # are skipped; spaces (and tabs) before a line and after
  *     the timestamp, more than one space between sections, and CR before LF are accepted.
  *   - NaN and infinity are no values; numbers out of their type's range are refused.
- * Duplicate tag keys and empty tag values are refused. Strings are at most 64 KiB.
+ * Duplicate tag keys, empty tag values and strings that are not UTF-8 are refused. Strings are at
+ * most 64 KiB.
  *
  * Each field is a series of its own: name = measurement "_" field, desc.field_len = its length.
  *
@@ -86,7 +87,8 @@ enum tg_influx_flags {
  *     non-empty bucket its own (not cumulative) count as pos_<index> or neg_<index>, where bucket
  *     <index> covers (2^(index / 2^scale), 2^((index + 1) / 2^scale)]; all floats.
  *   summary: count, sum, and per quantile a field named by it ("0.99"); all floats.
- * Fields that are not finite are left out. TG_ERR_UNSUPPORTED: the point has no form in line
+ * Fields that are not finite are left out; of two of one name (a bound of +Inf that is given, a
+ * quantile given twice) the last is written. TG_ERR_UNSUPPORTED: the point has no form in line
  * protocol (NaN, infinity, no value). TG_ERR_TOO_LARGE and TG_ERR_NOMEM from `out`. TG_ERR_CORRUPT:
  * `prepared` is none. On failure `out` is as before. */
 TG_MUST_CHECK enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len,

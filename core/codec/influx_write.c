@@ -1,6 +1,8 @@
 /* Writing of line protocol; decoding is in influx_line.c. */
 #include <math.h>
+#include <stdlib.h>
 
+#include "core/base/mem.h"
 #include "core/codec/influx_line.h"
 #include "core/codec/number.h"
 #include "core/model/forms.h"
@@ -164,6 +166,13 @@ static enum tg_code reserve_fields(struct tg_buf *out, uint64_t n)
     return tg_buf_reserve(out, (size_t)n * FIELD_MAX_BYTES + TAIL_MAX_BYTES);
 }
 
+/* The last bucket has none. One of +Inf may be given all the same: two buckets of one name, of
+ * which the last holds the first, as they are cumulative. */
+static double bound_of(const double *bounds, uint32_t n_bounds, uint32_t i)
+{
+    return i < n_bounds ? bounds[i] : (double)INFINITY;
+}
+
 static enum tg_code put_histogram(struct tg_buf *out, const struct tg_histogram *h)
 {
     const size_t first = out->len;
@@ -175,7 +184,9 @@ static enum tg_code put_histogram(struct tg_buf *out, const struct tg_histogram 
     uint64_t total = 0;
     for (uint32_t i = 0; i < h->n_buckets; i++) {
         total += h->buckets[i];
-        put_number_key(out, first, i < h->n_bounds ? h->bounds[i] : (double)INFINITY);
+        const double bound = bound_of(h->bounds, h->n_bounds, i);
+        if (i + 1 < h->n_buckets && bound == bound_of(h->bounds, h->n_bounds, i + 1)) continue;
+        put_number_key(out, first, bound);
         put_u64(out, total);
     }
     return TG_OK;
@@ -238,32 +249,78 @@ static void put_float_buckets(struct tg_buf *out, size_t first, const char *pref
     }
 }
 
-/* As the histogram of integers with the same buckets; the count is always there, so that the field
- * set is never empty. */
-static enum tg_code put_float_histogram(struct tg_buf *out, const struct tg_float_histogram *h)
+/* As the histogram of integers with the same buckets. TG_ERR_UNSUPPORTED: nothing that was counted
+ * is finite; a threshold and a scale alone say nothing. */
+static enum tg_code put_float_histogram(struct tg_buf *out, const struct tg_float_histogram *h,
+                                        struct tg_err *err)
 {
     const size_t first = out->len;
     const bool custom = h->scale == TG_SCALE_CUSTOM;
     TG_TRY(reserve_fields(
         out, UINT64_C(5) + (custom ? h->n_pos
                                    : n_not_zero(h->pos, h->n_pos) + n_not_zero(h->neg, h->n_neg))));
-    put_double_field(out, first, "count", isfinite(h->count) ? h->count : 0);
+    put_double_field(out, first, "count", h->count);
     put_double_field(out, first, "sum", h->sum);
     if (custom) {
         double total = 0;
         for (uint32_t i = 0; i < h->n_pos; i++) {
             total += h->pos[i];
             if (!isfinite(total)) break;
-            put_number_key(out, first, i < h->n_bounds ? h->bounds[i] : (double)INFINITY);
+            const double bound = bound_of(h->bounds, h->n_bounds, i);
+            if (i + 1 < h->n_pos && bound == bound_of(h->bounds, h->n_bounds, i + 1)) continue;
+            put_number_key(out, first, bound);
             put_double(out, total);
         }
-        return TG_OK;
+    } else {
+        put_double_field(out, first, "zero_count", h->zero_count);
+        put_float_buckets(out, first, "pos_", h->pos_offset, h->pos, h->n_pos);
+        put_float_buckets(out, first, "neg_", h->neg_offset, h->neg, h->n_neg);
     }
-    put_double_field(out, first, "zero_count", h->zero_count);
+    if (out->len == first)
+        return tg_fail(err, TG_ERR_UNSUPPORTED, "line protocol has no form for NaN and infinity");
+    if (custom) return TG_OK;
     put_double_field(out, first, "zero_threshold", h->zero_threshold);
     put_double_field(out, first, "scale", h->scale);
-    put_float_buckets(out, first, "pos_", h->pos_offset, h->pos, h->n_pos);
-    put_float_buckets(out, first, "neg_", h->neg_offset, h->neg, h->n_neg);
+    return TG_OK;
+}
+
+/* By quantile; of equal ones as they were sent. */
+static int cmp_quantiles(const void *a, const void *b)
+{
+    const struct tg_quantile *const *x = a;
+    const struct tg_quantile *const *y = b;
+    if ((*x)->quantile != (*y)->quantile) return (*x)->quantile < (*y)->quantile ? -1 : 1;
+    return (*x > *y) - (*x < *y);
+}
+
+/* The room is reserved. Of a quantile that is given twice the last stands: a line that has a field
+ * twice would leave the choice to the server. Those that ascend, as nearly all do, are not sorted.
+ */
+static enum tg_code put_quantiles(struct tg_buf *out, size_t first, const struct tg_summary *s)
+{
+    bool ascend = true;
+    for (uint32_t i = 1; i < s->n_quantiles; i++)
+        ascend &= s->quantiles[i - 1].quantile < s->quantiles[i].quantile;
+    const struct tg_quantile **order = NULL;
+    if (!ascend && !(order = tg_calloc(s->n_quantiles, sizeof(*order)))) return TG_ERR_NOMEM;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_quantiles; i++) {
+        const struct tg_quantile *q = &s->quantiles[i];
+        if (!isfinite(q->value)) continue;
+        if (order) {
+            order[n++] = q;
+            continue;
+        }
+        put_number_key(out, first, q->quantile);
+        put_double(out, q->value);
+    }
+    if (n > 1) qsort(order, n, sizeof(const struct tg_quantile *), cmp_quantiles);
+    for (uint32_t i = 0; i < n; i++) {
+        if (i + 1 < n && order[i]->quantile == order[i + 1]->quantile) continue;
+        put_number_key(out, first, order[i]->quantile);
+        put_double(out, order[i]->value);
+    }
+    tg_free(order);
     return TG_OK;
 }
 
@@ -273,12 +330,7 @@ static enum tg_code put_summary(struct tg_buf *out, const struct tg_summary *s)
     TG_TRY(reserve_fields(out, UINT64_C(2) + s->n_quantiles));
     put_count_field(out, first, "count", s->count);
     put_double_field(out, first, "sum", s->sum);
-    for (uint32_t i = 0; i < s->n_quantiles; i++) {
-        if (!isfinite(s->quantiles[i].value)) continue;
-        put_number_key(out, first, s->quantiles[i].quantile);
-        put_double(out, s->quantiles[i].value);
-    }
-    return TG_OK;
+    return put_quantiles(out, first, s);
 }
 
 static enum tg_code put_string(struct tg_buf *out, const struct tg_string *s)
@@ -361,7 +413,7 @@ enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len
         break;
     case TG_VALUE_FLOAT_HISTOGRAM:
         tg_buf_put(out, prepared, series_len);
-        code = put_float_histogram(out, p->value.float_histogram);
+        code = put_float_histogram(out, p->value.float_histogram, err);
         break;
     case TG_VALUE_SUMMARY:
         tg_buf_put(out, prepared, series_len);
@@ -370,11 +422,11 @@ enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len
     default:
         tg_buf_put(out, prepared, prepared_len);
         code = put_scalar(out, p, flags, err);
-        if (code == TG_ERR_UNSUPPORTED) {
-            out->len = before;
-            return code;
-        }
         break;
+    }
+    if (code == TG_ERR_UNSUPPORTED) {
+        out->len = before;
+        return code;
     }
     if (code != TG_OK) goto fail;
     tg_buf_put_u8(out, ' ');

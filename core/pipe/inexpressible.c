@@ -23,9 +23,11 @@ enum tg_inexpressible_kind tg_inexpressible_kind_of(const struct tg_point *p)
     case TG_VALUE_DOUBLE:
         return isfinite(p->value.f64) ? TG_INEXPRESSIBLE_OTHER : TG_INEXPRESSIBLE_NOT_FINITE;
     case TG_VALUE_STRING: return TG_INEXPRESSIBLE_TEXT;
+    case TG_VALUE_FLOAT_HISTOGRAM:
+        return isfinite(p->value.float_histogram->count) ? TG_INEXPRESSIBLE_HISTOGRAM
+                                                         : TG_INEXPRESSIBLE_NOT_FINITE;
     case TG_VALUE_HISTOGRAM:
     case TG_VALUE_EXP_HISTOGRAM:
-    case TG_VALUE_FLOAT_HISTOGRAM:
     case TG_VALUE_SUMMARY: return TG_INEXPRESSIBLE_HISTOGRAM;
     default: return TG_INEXPRESSIBLE_OTHER;
     }

@@ -15,11 +15,17 @@ static unsigned api_version(const struct tg_http_request *req)
     return strcmp(path, "/api/v3/write_lp") == 0 ? 3 : 1;
 }
 
-/* InfluxDB 3 takes a request whole or not at all when asked so. */
-static bool is_all_or_nothing(const struct tg_http_request *req)
+/* InfluxDB 3 takes a request whole or not at all when asked so. TG_ERR_INVALID: asked neither way.
+ */
+static enum tg_code read_accept_partial(const struct tg_http_request *req, bool *is_all_or_nothing,
+                                        struct tg_err *err)
 {
-    const char *accept = tg_http_query(req, "accept_partial", 0);
-    return api_version(req) == 3 && accept && strcmp(accept, "false") == 0;
+    char q[40];
+    const char *accept = api_version(req) == 3 ? tg_http_query(req, "accept_partial", 0) : NULL;
+    *is_all_or_nothing = accept && strcmp(accept, "false") == 0;
+    if (!accept || *is_all_or_nothing || strcmp(accept, "true") == 0) return TG_OK;
+    return tg_fail(err, TG_ERR_INVALID, "accept_partial %s is neither true nor false",
+                   tg_quote(q, sizeof(q), accept, strlen(accept)));
 }
 
 /* The start of the line at `offset`, for the answer. */
@@ -42,12 +48,14 @@ static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len
     struct tg_decode *d = &in->decode;
     int64_t precision_ns = api_version(in->req) == 3 ? TG_INFLUX_PRECISION_AUTO : 1;
     const char *precision = tg_http_query(in->req, "precision", 0);
+    bool is_all_or_nothing;
+    TG_TRY(read_accept_partial(in->req, &is_all_or_nothing, err));
     if (precision && *precision)
         TG_TRY(tg_influx_precision(precision, strlen(precision), &precision_ns, err));
     TG_TRY(tg_influx_decode(body, len, precision_ns, d, err));
     if (d->n_rejected == 0) return TG_OK;
     note_line(in, body, len, d->first_reject.offset);
-    if (!is_all_or_nothing(in->req)) return TG_OK;
+    if (!is_all_or_nothing) return TG_OK;
     *err = d->first_reject;
     return err->code;
 }

@@ -217,6 +217,9 @@ static const struct {
     {"text after the timestamp", "m f=1 1 2", 1, "after timestamp"},
     {"escaped space ends nothing", "m\\ f=1", 1, "missing fields"},
     {"invalid utf-8 in a tag", "m,t=\xff f=1 1", 1, "line 2"},
+    {"invalid utf-8 in a string", "m f=1,g=\"gr\xfc\xdf e\" 1", 2, "string that is not UTF-8"},
+    {"invalid utf-8 in a string of two lines", "m f=\"\xff\nm f=9 9\" 1", 1, "not UTF-8"},
+    {"half a character in a string", "m g=\"\xe6\xb8\" 1", 1, "string that is not UTF-8"},
 };
 
 /* Each between two good lines, which must arrive. */
@@ -249,6 +252,29 @@ static void test_refused(void **state)
         assert_int_equal(f.batch.n_points, 0);
         assert_int_equal(f.d.n_rejected, refused[i].n_rejected);
     }
+    close_fixture(&f);
+}
+
+/* A string over the limit goes whole: what looks like lines in it is none. */
+static void test_long_string_of_lines(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_fixture(&f, NULL);
+    enum { N = 70000 };
+    char *text = malloc(N + 64);
+    assert_non_null(text);
+    memset(text, 'x', N);
+    memcpy(text, "m f=\"", 5);
+    memcpy(text + 1000, "\nm f=9 9\n", 9);
+    memcpy(text + N, "\" 1\nbad\nm f=1 1\n", sizeof("\" 1\nbad\nm f=1 1\n"));
+    assert_int_equal(decode(&f, text), TG_OK);
+    char *got = dump(&f);
+    assert_string_equal(got, "m_f d:1 @1 f=1\n");
+    free(got);
+    assert_int_equal(f.d.n_rejected, 2);
+    assert_non_null(strstr(f.d.first_reject.msg, "line 1: string of"));
+    free(text);
     close_fixture(&f);
 }
 
@@ -633,6 +659,25 @@ static void test_append(void **state)
     static const struct tg_quantile quantiles[] = {{0.5, 1}, {0.99, NAN}, {1, -2.5}};
     const struct tg_summary s = {
         .count = UINT64_MAX, .sum = 3, .n_quantiles = 3, .quantiles = quantiles};
+    const struct tg_float_histogram uncounted = {
+        .count = NAN, .zero_count = INFINITY, .sum = 1, .scale = 3, .n_pos = 3, .pos = floats};
+    const double nowhere[] = {NAN, 1};
+    const struct tg_float_histogram no_custom = {.count = INFINITY,
+                                                 .sum = NAN,
+                                                 .scale = TG_SCALE_CUSTOM,
+                                                 .n_pos = 2,
+                                                 .n_bounds = 1,
+                                                 .pos = nowhere,
+                                                 .bounds = &half};
+    const struct tg_float_histogram no_exponential = {
+        .count = NAN, .zero_count = NAN, .sum = -INFINITY, .n_pos = 1, .pos = nowhere};
+    static const double ends_in_inf[] = {0.5, INFINITY};
+    const struct tg_histogram with_inf = {
+        .count = 6, .n_buckets = 3, .n_bounds = 2, .buckets = buckets, .bounds = ends_in_inf};
+    static const struct tg_quantile disordered[] = {
+        {0.9, 5}, {0.5, 1}, {0.1, 4}, {0.5, 2}, {0.5, NAN}};
+    const struct tg_summary twice_given = {
+        .count = 1, .sum = 3, .n_quantiles = 5, .quantiles = disordered};
     const struct tg_string str = {"a\"b\\c\nd", 7};
     const struct {
         struct tg_point p;
@@ -670,11 +715,24 @@ static void test_append(void **state)
          "m count=7,min=1,max=2,zero_count=0,zero_threshold=0,scale=20,pos_1=7 0\n"},
         {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &f},
          0,
-         "m count=2.5,sum=-1,zero_count=0.5,zero_threshold=0.001,scale=3,pos_-1=0.75,pos_1=1.25,"
-         "neg_2147483647=0.75 0\n"},
+         "m count=2.5,sum=-1,zero_count=0.5,pos_-1=0.75,pos_1=1.25,neg_2147483647=0.75,"
+         "zero_threshold=0.001,scale=3 0\n"},
         {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &custom},
          0,
          "m count=2,0.5=0.75,+Inf=0.75 0\n"},
+        /* what is not finite is not there, least of all as zero */
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &uncounted},
+         0,
+         "m sum=1,pos_0=0.75,pos_2=1.25,zero_threshold=0,scale=3 0\n"},
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &no_custom}, 0, NULL},
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &no_exponential}, 0, NULL},
+        /* no field twice: the last, which is cumulative, stands */
+        {{.type = TG_VALUE_HISTOGRAM, .value.histogram = &with_inf},
+         0,
+         "m count=6,0.5=1,+Inf=6 0\n"},
+        {{.type = TG_VALUE_SUMMARY, .value.summary = &twice_given},
+         0,
+         "m count=1,sum=3,0.1=4,0.5=2,0.9=5 0\n"},
         {{.type = TG_VALUE_SUMMARY, .value.summary = &s},
          0,
          "m count=18446744073709551615,sum=3,0.5=1,1=-2.5 0\n"},
@@ -770,12 +828,12 @@ static void test_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_line_numbers), cmocka_unit_test(test_precision),
-        cmocka_unit_test(test_many_fields),  cmocka_unit_test(test_series_limit),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_failing_memory),
-        cmocka_unit_test(test_prepare),      cmocka_unit_test(test_append),
-        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_good),           cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_line_numbers),   cmocka_unit_test(test_long_string_of_lines),
+        cmocka_unit_test(test_precision),      cmocka_unit_test(test_many_fields),
+        cmocka_unit_test(test_series_limit),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_failing_memory), cmocka_unit_test(test_prepare),
+        cmocka_unit_test(test_append),         cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

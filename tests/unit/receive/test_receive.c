@@ -365,6 +365,12 @@ static const struct row influx[] = {
      "{\"error\":\"parsing failed for write_lp endpoint\",\"data\":{\"original_line\":\"m,a=b "
      "f=\",\"line_number\":2,",
      NULL, 0},
+    {"3: neither true nor false", "POST", "/api/v3/write_lp?accept_partial=maybe", NULL, "m f=1\n",
+     400, "{\"error\":\"accept_partial \\\"maybe\\\" is neither true nor false", NULL, 0},
+    {"3: nothing said", "POST", "/api/v3/write_lp?accept_partial=", NULL, "m f=1\n", 400,
+     "neither true nor false", NULL, 0},
+    {"2: knows no accept_partial", "POST", "/api/v2/write?accept_partial=maybe", NULL, "m f=1\n",
+     204, NULL, NULL, 1},
     {"3: whole", "POST", "/api/v3/write_lp?db=x&accept_partial=false", NULL, "m f=1\nm f=2\n", 204,
      NULL, NULL, 2},
     {"3: a line that is no UTF-8", "POST", "/api/v3/write_lp", NULL, "m\xff\n", 400,
