@@ -348,28 +348,76 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
 
 /* --- exemplars --- */
 
-/* Copies the strings of `tags` (which lie in the scratch arena) to where the point lives. */
-static enum tg_code keep_labels(struct tg_otlp_reader *r, const struct tg_tags *tags,
-                                struct tg_exemplar *e, struct tg_err *err)
+enum { ODD_ID_MAX = 256 }; /* bytes */
+
+/* An id of an exemplar as it was sent; len 0 = none, or all zero, which is none. */
+struct sent_id {
+    const char *key;
+    const uint8_t *data;
+    size_t len;
+};
+
+static void read_id(struct sent_id *id, const struct tg_wire_field *f)
 {
+    id->data = f->data;
+    id->len = 0;
+    for (size_t i = 0; i < f->len; i++)
+        if (f->data[i]) id->len = f->len;
+}
+
+/* Copies the strings of `tags` (which lie in the scratch arena) to where the point lives; the ids
+ * go before them, in hexadecimal digits. */
+static enum tg_code keep_labels(struct tg_otlp_reader *r, const struct tg_tags *tags,
+                                const struct sent_id ids[2], struct tg_exemplar *e,
+                                struct tg_err *err)
+{
+    static const char digits[] = "0123456789abcdef";
     size_t bytes = 0;
     for (uint32_t i = 0; i < tags->n; i++)
         bytes += (size_t)tags->items[i].key_len + tags->items[i].value_len;
-    struct tg_string *const labels = tg_arena_alloc(r->arena, tags->n * 2 * sizeof(*labels));
+    for (unsigned i = 0; i < 2; i++) bytes += 2 * ids[i].len;
+    struct tg_string *const labels =
+        tg_arena_alloc(r->arena, ((size_t)tags->n + 2) * 2 * sizeof(*labels));
     char *text = tg_arena_alloc(r->arena, bytes);
     if (!labels || !text) return no_memory(err);
-    for (uint32_t i = 0; i < tags->n; i++) {
+    uint32_t n = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        if (ids[i].len == 0) continue;
+        labels[2 * n] = (struct tg_string){ids[i].key, (uint32_t)strlen(ids[i].key)};
+        labels[2 * n + 1] = (struct tg_string){text, (uint32_t)(2 * ids[i].len)};
+        for (size_t k = 0; k < ids[i].len; k++) {
+            *text++ = digits[ids[i].data[k] >> 4];
+            *text++ = digits[ids[i].data[k] & 15];
+        }
+        n++;
+    }
+    for (uint32_t i = 0; i < tags->n; i++, n++) {
         const struct tg_tag *t = &tags->items[i];
-        labels[2 * i] = (struct tg_string){text, t->key_len};
+        labels[2 * n] = (struct tg_string){text, t->key_len};
         if (t->key_len) memcpy(text, t->key, t->key_len);
         text += t->key_len;
-        labels[2 * i + 1] = (struct tg_string){text, t->value_len};
+        labels[2 * n + 1] = (struct tg_string){text, t->value_len};
         if (t->value_len) memcpy(text, t->value, t->value_len);
         text += t->value_len;
     }
     e->labels = labels;
-    e->n_labels = tags->n;
+    e->n_labels = n;
     return TG_OK;
+}
+
+/* Ids of OpenTelemetry's length are the exemplar's; others, and a span without a trace, are left in
+ * `ids` to become labels. */
+static void take_ids(struct sent_id ids[2], struct tg_exemplar *e)
+{
+    struct sent_id *const span = &ids[0];
+    struct sent_id *const trace = &ids[1];
+    if (trace->len != sizeof(e->trace_id)) return;
+    memcpy(e->trace_id, trace->data, sizeof(e->trace_id));
+    e->has_trace = true;
+    trace->len = 0;
+    if (span->len != sizeof(e->span_id)) return;
+    memcpy(e->span_id, span->data, sizeof(e->span_id));
+    span->len = 0;
 }
 
 static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
@@ -379,6 +427,7 @@ static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire
     struct tg_wire w = tg_wire_of(msg->data, msg->len);
     bool has_value = false;
     bool has_labels = false;
+    struct sent_id ids[2] = {{.key = "span_id"}, {.key = "trace_id"}};
     uint64_t ts = 0;
     *e = (struct tg_exemplar){.ts_ns = 0};
     while (w.p < w.end) {
@@ -396,28 +445,23 @@ static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire
             e->is_int = true;
             has_value = true;
             break;
-        case BYTES(4): /* ids of any other length are not ids (W3C trace context) */
-            if (f.len == sizeof(e->span_id)) memcpy(e->span_id, f.data, f.len);
-            break;
-        case BYTES(5):
-            if (f.len == sizeof(e->trace_id)) {
-                memcpy(e->trace_id, f.data, f.len);
-                e->has_trace = true;
-            }
-            break;
+        case BYTES(4): read_id(&ids[0], &f); break;
+        case BYTES(5): read_id(&ids[1], &f); break;
         case BYTES(TG_OTLP_EXEMPLAR_ATTRIBUTES): has_labels = true; break;
         default: TG_TRY(other_field(r, &f, 0xfc, what, err));
         }
     }
-    if (!e->has_trace) memset(e->span_id, 0, sizeof(e->span_id)); /* a span needs its trace */
     e->ts_ns = (int64_t)ts;
-    *usable = has_value && ts <= INT64_MAX;
-    if (!*usable || !has_labels) return TG_OK;
+    *usable = has_value && ts <= INT64_MAX && ids[0].len <= ODD_ID_MAX && ids[1].len <= ODD_ID_MAX;
+    take_ids(ids, e);
+    if (!*usable || (!has_labels && ids[0].len == 0 && ids[1].len == 0)) return TG_OK;
     struct tg_otlp_attr a = {.limits = r->limits, .arena = r->scratch};
     struct tg_tags tags = {.n = 0};
-    enum tg_code code = tg_otlp_key_values(&a, msg->data, msg->len, TG_OTLP_EXEMPLAR_ATTRIBUTES,
-                                           TG_ORIGIN_POINT, &tags, err);
-    if (code == TG_OK) code = keep_labels(r, &tags, e, err);
+    enum tg_code code = TG_OK;
+    if (has_labels)
+        code = tg_otlp_key_values(&a, msg->data, msg->len, TG_OTLP_EXEMPLAR_ATTRIBUTES,
+                                  TG_ORIGIN_POINT, &tags, err);
+    if (code == TG_OK) code = keep_labels(r, &tags, ids, e, err);
     if (code == TG_ERR_MALFORMED) r->bad = a.bad;
     tg_arena_reset(r->scratch);
     return code;

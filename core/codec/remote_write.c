@@ -415,18 +415,32 @@ static bool hex_bytes(const struct tg_tag *t, uint8_t *out, size_t n)
     return true;
 }
 
+/* An id that is no id of OpenTelemetry (another length, capitals, all zero) stays a label. */
+static bool read_id(const struct tg_tag *t, uint8_t *out, size_t n)
+{
+    static const uint8_t none[16];
+    if (hex_bytes(t, out, n) && memcmp(out, none, n) != 0) return true;
+    memset(out, 0, n);
+    return false;
+}
+
 static enum tg_code keep_labels(struct walk *w, const struct tg_tags *tags, struct tg_exemplar *e,
                                 struct tg_err *err)
 {
     size_t bytes = 0;
     uint32_t n = 0;
     bool has_span = false;
+    for (uint32_t i = 1; i < tags->n; i++) /* n is bounded by max_tags */
+        for (uint32_t k = 0; k < i; k++)
+            if (tags->items[i].key_len == tags->items[k].key_len &&
+                key_cmp(&tags->items[i], &tags->items[k]) == 0)
+                return tg_fail(err, TG_ERR_INVALID, "an exemplar's label is there twice");
     for (uint32_t i = 0; i < tags->n; i++)
         if (is_key(&tags->items[i], "trace_id"))
-            e->has_trace = hex_bytes(&tags->items[i], e->trace_id, sizeof(e->trace_id));
+            e->has_trace = read_id(&tags->items[i], e->trace_id, sizeof(e->trace_id));
     for (uint32_t i = 0; e->has_trace && i < tags->n; i++)
         if (is_key(&tags->items[i], "span_id"))
-            has_span = hex_bytes(&tags->items[i], e->span_id, sizeof(e->span_id));
+            has_span = read_id(&tags->items[i], e->span_id, sizeof(e->span_id));
     for (uint32_t i = 0; i < tags->n; i++)
         bytes += (size_t)tags->items[i].key_len + tags->items[i].value_len;
     struct tg_string *labels = tg_arena_alloc(&w->batch->arena, tags->n * 2 * sizeof(*labels));

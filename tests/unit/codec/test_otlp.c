@@ -925,9 +925,56 @@ static void answers_go_both_ways(void **state)
     tg_buf_deinit(&b);
 }
 
+/* An id of zeros is none; one of another length, or a span without its trace, stays as a label. */
+static void odd_ids_of_exemplars_are_kept(void **state)
+{
+    (void)state;
+    uint8_t id[300];
+    memset(id, 0xab, sizeof(id));
+    static const uint8_t zeros[16];
+    const struct bytes value = real(3, 1);
+    const struct bytes attribute = key_value(7, "k", "v");
+    const struct bytes trace = field(5, raw(id, 16));
+    const struct bytes span = field(4, raw(id, 8));
+#define TRACE "abababababababababababababababab"
+    const struct {
+        struct bytes exemplar;
+        const char *want; /* NULL: counted as invalid */
+    } rows[] = {
+        {JOIN(value, trace, span), "ex{1 @0 " TRACE "/abababababababab}"},
+        {JOIN(value, field(5, raw(zeros, 16)), field(4, raw(zeros, 8))), "ex{1 @0}"},
+        {JOIN(value, field(5, raw(zeros, 16)), span), "ex{1 @0 span_id=abababababababab}"},
+        {JOIN(value, field(5, raw(id, 8)), span, attribute),
+         "ex{1 @0 span_id=abababababababab trace_id=abababababababab k=v}"},
+        {JOIN(value, trace, field(4, raw(id, 3))),
+         "ex{1 @0 " TRACE "/0000000000000000 span_id=ababab}"},
+        {JOIN(value, field(5, raw(id, 257))), NULL},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        struct tg_err err;
+        tg_decode_fixture_init(&f, NULL);
+        const struct bytes b =
+            request(5, field(1, JOIN(fixed(3, 1), real(4, 2), field(5, rows[i].exemplar))));
+        for (int run = 0; run < 2; run++) {
+            assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
+            assert_int_equal(f.d.n_rejected, 0);
+            assert_int_equal(f.d.n_accepted, 1);
+            assert_int_equal(f.d.n_exemplars_invalid, rows[i].want ? 0 : 1);
+            const char *got = strstr(tg_decode_text(&f), " ex{");
+            if (!rows[i].want) assert_null(got);
+            if (rows[i].want && (!got || strncmp(got + 1, rows[i].want, strlen(rows[i].want)) != 0))
+                fail_msg("%zu: %s", i, tg_decode_text(&f));
+            tg_decode_fixture_reset(&f);
+        }
+        tg_decode_fixture_deinit(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(odd_ids_of_exemplars_are_kept),
         cmocka_unit_test(decodes_what_protoc_encodes),
         cmocka_unit_test(descriptions_are_kept),
         cmocka_unit_test(fields_come_in_any_order),

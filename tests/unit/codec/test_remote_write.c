@@ -307,6 +307,55 @@ static void what_is_native_goes_out_under_its_names(void **state)
     }
 }
 
+static struct bytes exemplar_of(const char *key, const char *value, const char *key2,
+                                const char *value2)
+{
+    return field(3, JOIN(field(1, JOIN(text(1, key), text(2, value))),
+                         field(1, JOIN(text(1, key2), text(2, value2))),
+                         fixed(2, UINT64_C(0x3ff0000000000000)), varint(3, 5)));
+}
+
+/* What is no id is a label like others; one label twice makes an exemplar that nobody takes. */
+static void odd_labels_of_exemplars_are_kept_or_counted(void **state)
+{
+    (void)state;
+    static const char zeros[] = "00000000000000000000000000000000";
+    static const char trace[] = "0102030405060708090a0b0c0d0e0f10";
+    static const struct {
+        const char *key, *value, *key2, *value2, *want; /* NULL: counted */
+    } rows[] = {
+        {"trace_id", trace, "span_id", "0102030405060708",
+         " 0102030405060708090a0b0c0d0e0f10/"
+         "0102030405060708"},
+        {"trace_id", zeros, "span_id", "0102030405060708",
+         " trace_id=00000000000000000000000000000000 span_id=0102030405060708"},
+        {"trace_id", trace, "span_id", "0000000000000000",
+         " 0102030405060708090a0b0c0d0e0f10/0000000000000000 span_id=0000000000000000"},
+        {"trace_id", trace, "trace_id", "x", NULL},
+        {"a", "x", "a", "x", NULL},
+    };
+    const struct bytes n = label("__name__", "m");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        struct tg_err err;
+        char want[256];
+        tg_decode_fixture_init(&f, NULL);
+        const struct bytes b =
+            field(1, JOIN(n, sample(1, 10),
+                          exemplar_of(rows[i].key, rows[i].value, rows[i].key2, rows[i].value2)));
+        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+        if (rows[i].want)
+            (void)snprintf(want, sizeof(want), "m unknown [] d:1 @10000000 ex{1 @5000000%s}\n",
+                           rows[i].want);
+        else
+            (void)snprintf(want, sizeof(want), "m unknown [] d:1 @10000000\n");
+        assert_string_equal(tg_decode_text(&f), want);
+        assert_int_equal(f.d.n_rejected, 0);
+        assert_int_equal(f.d.n_exemplars_invalid, rows[i].want ? 0 : 1);
+        tg_decode_fixture_deinit(&f);
+    }
+}
+
 static void unusable_exemplars_are_counted(void **state)
 {
     (void)state;
@@ -1132,7 +1181,8 @@ static void long_exemplar_labels_are_left_out(void **state)
     memset(big, 'x', sizeof(big));
     const struct tg_string labels[] = {{"a", 1},           {"b", 1}, {"big", 3},
                                        {big, sizeof(big)}, {"c", 1}, {"d", 1}};
-    const struct tg_exemplar e = {.value = 1, .has_trace = true, .n_labels = 3, .labels = labels};
+    const struct tg_exemplar e = {
+        .value = 1, .has_trace = true, .trace_id = {1}, .n_labels = 3, .labels = labels};
     const struct tg_exemplars ex = {1, &e};
     const struct tg_point p = {.type = TG_VALUE_DOUBLE, .value.f64 = 1, .exemplars = &ex};
     const struct tg_series_desc d = {.name = "m", .unit = "", .name_len = 1};
@@ -1147,7 +1197,7 @@ static void long_exemplar_labels_are_left_out(void **state)
     assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
     assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
     assert_string_equal(tg_decode_text(&f),
-                        "m unknown [] d:1 @0 ex{1 @0 00000000000000000000000000000000/"
+                        "m unknown [] d:1 @0 ex{1 @0 01000000000000000000000000000000/"
                         "0000000000000000 a=b}\n");
     tg_buf_deinit(&prepared);
     tg_buf_deinit(&out);
@@ -1196,6 +1246,7 @@ int main(void)
         cmocka_unit_test(bad_series_are_rejected_alone),
         cmocka_unit_test(exemplars_in_a_series_of_their_own_are_points),
         cmocka_unit_test(what_is_native_goes_out_under_its_names),
+        cmocka_unit_test(odd_labels_of_exemplars_are_kept_or_counted),
         cmocka_unit_test(unusable_exemplars_are_counted),
         cmocka_unit_test(malformed_bytes_say_where),
         cmocka_unit_test(damage_does_no_harm),
