@@ -107,6 +107,12 @@ struct tg_backend_rewind { /* what rewound is given */
     uint64_t epoch;   /* under which deliveries go on; on disk already, whatever becomes of this */
 };
 
+struct tg_backend_settled {      /* what settled is given */
+    uint64_t from_pos, to_pos;   /* what the cursor passes */
+    uint64_t sure_pos;           /* what was lost before it is known */
+    uint64_t lost_from, lost_to; /* all points that the log lost lie in it; the same: none */
+};
+
 struct tg_backend_ops {
     const char *type;                     /* "parquet" */
     const struct tg_option_spec *options; /* its configuration keys (without `type`) */
@@ -151,6 +157,11 @@ struct tg_backend_ops {
      * not). NULL = nothing to do. */
     enum tg_code (*rewound)(struct tg_backend *b, const struct tg_backend_rewind *how,
                             uint64_t *pos, struct tg_err *err);
+    /* The cursor is about to pass these positions: all their points came to an end, but for those
+     * that the log lost. After the writes, before the cursor's file; may come twice. On failure it
+     * is called again later. NULL = nothing to do. */
+    enum tg_code (*settled)(struct tg_backend *b, const struct tg_backend_settled *s,
+                            struct tg_err *err);
     void (*close)(struct tg_backend *b); /* no write pending; health checks end; NULL accepted */
 };
 

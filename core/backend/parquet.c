@@ -632,17 +632,24 @@ static enum tg_code rewound(struct tg_backend *b, const struct tg_backend_rewind
                             uint64_t *pos, struct tg_err *err)
 {
     const uint64_t asked = *pos;
-    /* make_room removed all files that come again, so those not reached yet are only in the log. */
+    /* make_room set all files aside that come again: those not reached yet wait for the log. */
     if (how->comes_again && asked > how->from_pos)
-        return tg_fail(err, TG_ERR_INVALID,
-                       "cannot move forward while a rewind delivers again: the files that come "
-                       "again were removed, and their points would be lost; wait until it has "
-                       "caught up (tidegate status), then move");
+        return tg_fail(
+            err, TG_ERR_INVALID,
+            "cannot move forward while a rewind delivers again: the files that come "
+            "again are set aside, and queries would miss their points; wait until it has "
+            "caught up (tidegate status), then move");
     TG_TRY(tg_parquet_dir_rewind(&b->dir, pos, how->oldest_pos, err));
     if (*pos != asked)
         tg_info("parquet", "%s: rewind to %llu instead of %llu, where a file begins", b->name,
                 (unsigned long long)*pos, (unsigned long long)asked);
     return TG_OK;
+}
+
+static enum tg_code settled(struct tg_backend *b, const struct tg_backend_settled *s,
+                            struct tg_err *err)
+{
+    return tg_parquet_dir_settle(&b->dir, s, err);
 }
 
 /* Whether a file can be made and removed. */
@@ -672,5 +679,6 @@ const struct tg_backend_ops tg_backend_parquet = {
     .query_range = query_range,
     .apply_retention = apply_retention,
     .rewound = rewound,
+    .settled = settled,
     .close = close_it,
 };

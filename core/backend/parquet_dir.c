@@ -181,8 +181,13 @@ static int name_cmp(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, int32_t day, struct tg_buf *out,
-                                  struct tg_err *err)
+static bool is_set_aside(const char *name)
+{
+    return strstr(name, ".parquet.") && (ends_with(name, ".again") || ends_with(name, ".kept"));
+}
+
+static enum tg_code files_of(const struct tg_parquet_dir *d, int32_t day, bool with_set_aside,
+                             struct tg_buf *out, struct tg_err *err)
 {
     char path[TG_PATH_MAX], file[TG_PATH_MAX];
     struct tg_buf names;
@@ -204,7 +209,9 @@ enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, int32_t day, s
         qsort(sorted, n, sizeof(*sorted), name_cmp);
     }
     for (size_t i = 0; i < n && code == TG_OK; i++) {
-        if (sorted[i][0] == '.' || !ends_with(sorted[i], ".parquet")) continue;
+        if (sorted[i][0] == '.' ||
+            (!ends_with(sorted[i], ".parquet") && !(with_set_aside && is_set_aside(sorted[i]))))
+            continue;
         code = tg_fs_join(file, path, sorted[i], err);
         if (code == TG_OK) code = tg_buf_append(out, file, strlen(file) + 1);
     }
@@ -213,9 +220,23 @@ enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, int32_t day, s
     return code;
 }
 
+enum tg_code tg_parquet_dir_files(const struct tg_parquet_dir *d, int32_t day, struct tg_buf *out,
+                                  struct tg_err *err)
+{
+    return files_of(d, day, false, out, err);
+}
+
 /* Calls fn for every file that any delivery wrote, until it fails. `path` is of the folder. */
 typedef enum tg_code (*file_fn)(struct tg_parquet_dir *d, const char *path, const char *name,
                                 const struct tg_parquet_name *n, void *arg, struct tg_err *err);
+
+static bool parse_again(const char *name, struct tg_parquet_name *n)
+{
+    char base[TG_PARQUET_NAME_MAX];
+    if (!ends_with(name, ".parquet.again") || strlen(name) >= sizeof(base)) return false;
+    (void)snprintf(base, sizeof(base), "%.*s", (int)(strlen(name) - strlen(".again")), name);
+    return tg_parquet_file_parse(base, n);
+}
 
 static enum tg_code each_in_day(struct tg_parquet_dir *d, int32_t day, file_fn fn, void *arg,
                                 bool *changed, struct tg_err *err)
@@ -230,7 +251,7 @@ static enum tg_code each_in_day(struct tg_parquet_dir *d, int32_t day, file_fn f
         struct tg_parquet_name n = {0};
         at += strlen(name) + 1;
         const bool is_tmp = name[0] == '.' && ends_with(name, ".tmp");
-        if (is_tmp || tg_parquet_file_parse(name, &n))
+        if (is_tmp || tg_parquet_file_parse(name, &n) || parse_again(name, &n))
             code = fn(d, path, name, is_tmp ? NULL : &n, arg, err);
     }
     if (code == TG_OK && *changed) {
@@ -272,7 +293,7 @@ static enum tg_code remove_file(const struct tg_parquet_dir *d, const char *path
 struct cleaning {
     uint64_t from, log_end_pos;
     bool changed, adopts;
-    uint32_t n_tmp, n_again, n_past_end, n_adopted, n_other;
+    uint32_t n_tmp, n_past_end, n_adopted, n_other;
 };
 
 static bool is_there(const struct tg_parquet_dir *d, const char *path, const char *name)
@@ -295,6 +316,28 @@ static enum tg_code rename_file(const struct tg_parquet_dir *d, const char *path
     return rc < 0 ? tg_fail_errno(err, -rc, "cannot rename %s", from) : TG_OK;
 }
 
+static enum tg_code note_again(struct tg_parquet_dir *d, const char *path,
+                               const struct tg_parquet_name *n, struct tg_err *err)
+{
+    int32_t day;
+    const char *slash = strrchr(path, '/');
+    if (!slash || !tg_parquet_day_parse(slash + 1, &day)) return TG_OK;
+    for (uint32_t i = d->n_again; i-- > 0;) /* those of one day come one after the other */
+        if (d->again[i].day != day)
+            break;
+        else if (memcmp(&d->again[i].name, n, sizeof(*n)) == 0)
+            return TG_OK;
+    if (d->n_again == d->again_cap) {
+        const uint32_t cap = d->again_cap ? d->again_cap * 2 : 64;
+        struct tg_parquet_again *more = tg_reallocarray(d->again, cap, sizeof(*more));
+        if (!more) return tg_fail(err, TG_ERR_NOMEM, "out of memory for a list of files");
+        d->again = more;
+        d->again_cap = cap;
+    }
+    d->again[d->n_again++] = (struct tg_parquet_again){day, *n};
+    return TG_OK;
+}
+
 static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const char *name,
                               const struct tg_parquet_name *n, void *arg, struct tg_err *err)
 {
@@ -305,6 +348,8 @@ static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const 
         return remove_file(d, path, name, err);
     }
     char own_name[TG_PARQUET_NAME_MAX];
+    if (ends_with(name, ".again"))
+        return strcmp(n->log, d->log) == 0 ? note_again(d, path, n, err) : TG_OK;
     if (c->adopts && !n->log[0]) {
         struct tg_parquet_name own = *n;
         memcpy(own.log, d->log, sizeof(own.log));
@@ -331,10 +376,111 @@ static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const 
         return TG_OK;
     }
     if (n->from < d->floor || n->to <= c->from) return TG_OK;
-    tg_info("parquet", "%s/%s will be delivered again: removed", path, name);
-    c->n_again++;
+    char again[TG_PARQUET_NAME_MAX + 8];
+    struct tg_parquet_name own = *n;
+    memcpy(own.log, d->log, sizeof(own.log));
+    (void)snprintf(again, sizeof(again), "%s.again", name);
     c->changed = true;
-    return remove_file(d, path, name, err);
+    /* Once more before the first one was settled: then this one was never confirmed. */
+    if (is_there(d, path, again)) return remove_file(d, path, name, err);
+    tg_info("parquet", "%s/%s will be delivered again: set aside as *.again until then", path,
+            name);
+    TG_TRY(rename_file(d, path, name, again, err));
+    return note_again(d, path, &own, err);
+}
+
+struct overlap {
+    const struct tg_parquet_name *of;
+    bool found;
+};
+
+static enum tg_code overlap_one(struct tg_parquet_dir *d, const char *path, const char *name,
+                                const struct tg_parquet_name *n, void *arg, struct tg_err *err)
+{
+    struct overlap *o = arg;
+    (void)path;
+    (void)err;
+    if (n && !ends_with(name, ".again") && strcmp(n->log, d->log) == 0 && n->from < o->of->to &&
+        o->of->from < n->to)
+        o->found = true;
+    return TG_OK;
+}
+
+/* The log does not give (all of) its points again: it is data as before, or kept beside it. */
+static enum tg_code keep_again(struct tg_parquet_dir *d, const struct tg_parquet_again *a,
+                               bool past_end, struct tg_err *err)
+{
+    char path[TG_PATH_MAX], base[TG_PARQUET_NAME_MAX], from[TG_PARQUET_NAME_MAX + 8];
+    char to[TG_PARQUET_NAME_MAX + 48];
+    bool changed = false;
+    struct overlap o = {&a->name, false};
+    TG_TRY(day_path(d, a->day, path, err));
+    tg_parquet_file_name(&a->name, base);
+    (void)snprintf(from, sizeof(from), "%s.again", base);
+    if (!is_there(d, path, from)) return TG_OK; /* expired */
+    TG_TRY(each_file(d, overlap_one, &o, &changed, err));
+    if (!o.found && !past_end)
+        (void)snprintf(to, sizeof(to), "%s", base);
+    else if (!o.found)
+        (void)snprintf(to, sizeof(to), "log%" PRId64 "-%s", tg_clock_wall_ns() / 1000000000, base);
+    else
+        (void)snprintf(to, sizeof(to), "%s.kept", base);
+    for (unsigned i = 1; o.found && i < 1000 && is_there(d, path, to); i++)
+        (void)snprintf(to, sizeof(to), "%s.%u.kept", base, i);
+    TG_TRY(rename_file(d, path, from, to, err));
+    if (o.found)
+        tg_warn("parquet",
+                "%s/%s: the log has lost points of this file, which were to be delivered again; "
+                "queries do not read it, and the points that the log still had are in other files, "
+                "too: take the missing ones from it with another Parquet reader",
+                path, to);
+    else
+        tg_warn("parquet", "%s/%s: its points do not come again from the log: it stays as it is",
+                path, to);
+    const int rc = d->fs->sync_dir(d->fs->self, path);
+    return rc < 0 ? tg_fail_errno(err, -rc, "cannot sync %s", path) : TG_OK;
+}
+
+static enum tg_code remove_again(struct tg_parquet_dir *d, const struct tg_parquet_again *a,
+                                 struct tg_err *err)
+{
+    char path[TG_PATH_MAX], base[TG_PARQUET_NAME_MAX], name[TG_PARQUET_NAME_MAX + 8];
+    TG_TRY(day_path(d, a->day, path, err));
+    tg_parquet_file_name(&a->name, base);
+    (void)snprintf(name, sizeof(name), "%s.again", base);
+    return remove_file(d, path, name, err); /* one that a crash brings back goes then, or is kept */
+}
+
+/* What a start finds set aside, and what the cursor or the log's end says of it. */
+static enum tg_code settle_at_open(struct tg_parquet_dir *d, uint64_t cursor_pos, uint64_t end_pos,
+                                   struct tg_err *err)
+{
+    for (uint32_t i = d->n_again; i-- > 0;) {
+        const struct tg_parquet_again a = d->again[i];
+        if (a.name.to > cursor_pos && a.name.to <= end_pos) continue;
+        TG_TRY(keep_again(d, &a, a.name.to > end_pos, err));
+        d->again[i] = d->again[--d->n_again];
+    }
+    return TG_OK;
+}
+
+enum tg_code tg_parquet_dir_settle(struct tg_parquet_dir *d, const struct tg_backend_settled *s,
+                                   struct tg_err *err)
+{
+    const uint64_t sure_pos = s->sure_pos < s->to_pos ? s->sure_pos : s->to_pos;
+    for (uint32_t i = d->n_again; i-- > 0;) {
+        const struct tg_parquet_again a = d->again[i];
+        const bool lost =
+            s->lost_from < s->lost_to && a.name.from < s->lost_to && s->lost_from < a.name.to;
+        /* the cursor was moved over it */
+        const bool skipped =
+            a.name.from < s->from_pos && d->settled_to < a.name.to && d->settled_to < s->from_pos;
+        if (!lost && !skipped && a.name.to > sure_pos) continue;
+        TG_TRY(lost || skipped ? keep_again(d, &a, false, err) : remove_again(d, &a, err));
+        d->again[i] = d->again[--d->n_again];
+    }
+    d->settled_to = s->to_pos;
+    return TG_OK;
 }
 
 static enum tg_code lock_folder(struct tg_parquet_dir *d, struct tg_err *err)
@@ -351,12 +497,13 @@ enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *f
     memset(d, 0, sizeof(*d));
     d->fs = fs;
     d->path = path;
-    d->floor = d->max_to = log->cursor_pos;
+    d->floor = d->max_to = d->settled_to = log->cursor_pos;
     log_of(log->id, d->log);
     TG_TRY(lock_folder(d, err));
     struct cleaning c = {
         .from = log->cursor_pos, .log_end_pos = log->end_pos, .adopts = log->adopts && d->log[0]};
-    const enum tg_code code = each_file(d, clean_one, &c, &c.changed, err);
+    enum tg_code code = each_file(d, clean_one, &c, &c.changed, err);
+    if (code == TG_OK) code = settle_at_open(d, log->cursor_pos, log->end_pos, err);
     if (c.n_tmp) tg_info("parquet", "%s: %u unfinished files removed", path, c.n_tmp);
     if (c.n_adopted)
         tg_info("parquet", "%s: %u files have the id of their log in their names now", path,
@@ -376,6 +523,9 @@ void tg_parquet_dir_close(struct tg_parquet_dir *d)
 {
     tg_folder_lock_release(&d->lock);
     tg_free(d->due);
+    tg_free(d->again);
+    d->again = NULL;
+    d->n_again = d->again_cap = 0;
     d->due = NULL;
     d->n_due = d->due_cap = 0;
 }
@@ -393,6 +543,7 @@ enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from, s
     }
     if (d->max_to <= from) return TG_OK;
     struct cleaning c = {.from = from, .log_end_pos = UINT64_MAX};
+    d->n_again = 0; /* found again */
     TG_TRY(each_file(d, clean_one, &c, &c.changed, err));
     d->max_to = from;
     return TG_OK;
@@ -497,7 +648,7 @@ static enum tg_code expire_day(struct tg_parquet_dir *d, int32_t day, int64_t no
     uint64_t n = 0;
     TG_TRY(day_path(d, day, path, err));
     tg_buf_init(&files, 0);
-    enum tg_code code = tg_parquet_dir_files(d, day, &files, err);
+    enum tg_code code = files_of(d, day, true, &files, err);
     for (size_t at = 0; at < files.len && code == TG_OK;) {
         const char *file = (const char *)files.data + at;
         at += strlen(file) + 1;

@@ -8,6 +8,8 @@
  *                       .<name>.tmp              being written; removed at open
  *                       log<seconds>-<name>      written from data that this log lost (see open)
  *                       <name>.damaged           found damaged by a query, set aside
+ *                       <name>.again             its points come again: waits until they are here
+ *                       <name>.kept              the log could not give all its points again
  *
  * Positions mean something within one log only: a file of another log is read by queries and goes
  * when it expires, and is otherwise left alone.
@@ -15,14 +17,17 @@
  * Exactly once. Deliveries come in log order, so a file that reaches past the start of the next one
  * is of a delivery that was not confirmed, or comes again after a rewind. `floor` is where the
  * cursor was put last (at open, or by a rewind): files from there on that reach past the delivery
- * at hand are removed before it is written (tg_parquet_dir_make_room). Files from before the floor
- * are never removed by that: their points may be in no log any more.
+ * at hand are set aside as *.again before it is written (tg_parquet_dir_make_room). Files from
+ * before the floor are left alone by that: their points may be in no log any more. A file set aside
+ * is removed when all of its positions were settled and the log lost none of them. Otherwise it
+ * gets its name back, or, when what was written since overlaps with it, becomes *.kept.
  *
  * Threading: one thread at a time.
  */
 #ifndef TG_BACKEND_PARQUET_DIR_H
 #define TG_BACKEND_PARQUET_DIR_H
 
+#include "core/backend/backend.h"
 #include "core/base/buf.h"
 #include "core/base/folder_lock.h"
 #include "core/base/fs.h"
@@ -43,6 +48,12 @@ struct tg_parquet_dir {
     char log[TG_PARQUET_LOG_CHARS];
     struct tg_folder_lock lock;
     uint64_t floor;
+    uint64_t settled_to;
+    struct tg_parquet_again { /* the files set aside, of this log */
+        int32_t day;
+        struct tg_parquet_name name;
+    } * again;
+    uint32_t n_again, again_cap;
     uint64_t max_to; /* no file of this log from `floor` on reaches past this */
     /* retention: days ascending, with the time at which the first file of the day expires */
     struct tg_parquet_due {
@@ -60,10 +71,10 @@ struct tg_parquet_log { /* what open is told of the log */
     bool adopts;
 };
 
-/* Makes and locks the folder, removes temporary files and what will be delivered again: files of
- * this log from the cursor on. Those of them that reach past its end are of data that it lost:
- * nothing brings their points back, so they are kept under another name. TG_ERR_IO, TG_ERR_INVALID
- * when another process has it. */
+/* Makes and locks the folder, removes temporary files and sets aside what will be delivered again:
+ * files of this log from the cursor on. Those of them that reach past its end are of data that it
+ * lost: nothing brings their points back, so they are kept under another name. TG_ERR_IO,
+ * TG_ERR_INVALID when another process has it. */
 TG_MUST_CHECK enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *fs,
                                                const char *path, const struct tg_parquet_log *log,
                                                struct tg_err *err);
@@ -73,6 +84,11 @@ void tg_parquet_dir_close(struct tg_parquet_dir *d);
  * made and locked again, as open does. */
 TG_MUST_CHECK enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from,
                                                     struct tg_err *err);
+/* After the writes up to s->to_pos, before the cursor is there: what was set aside and came again
+ * goes, what the log lost is kept. May come twice. TG_ERR_IO: call it again. */
+TG_MUST_CHECK enum tg_code tg_parquet_dir_settle(struct tg_parquet_dir *d,
+                                                 const struct tg_backend_settled *s,
+                                                 struct tg_err *err);
 /* A rewind to *pos: a file that holds points from before and after it can only be replaced whole,
  * so *pos moves back to its start; or forward to its end when the log does not reach back that far.
  * Removes nothing: that is for the next make_room or open. */

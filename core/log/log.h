@@ -129,6 +129,9 @@ struct tg_log_read {
     uint64_t from_pos, to_pos;           /* the positions covered */
     uint64_t from_point_no, to_point_no; /* to - from = points in batch + n_lost */
     uint64_t n_lost;                     /* points given up to damage in this stretch */
+    /* What was lost before to_pos is counted, all of it. false: something unreadable was passed,
+     * and the numbers of what follows will tell what it was. */
+    bool is_sure;
     int64_t accepted_ns; /* when the first of the points was taken in, wall clock, to 0.2 s; 0 =
                             none, or not known */
     /* Number of the first point added, and the others are numbered on from there, but for those of

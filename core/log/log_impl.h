@@ -124,7 +124,7 @@ struct tg_log {
     uint64_t max_bytes, segment_bytes;
     uint8_t id[TG_LOG_ID_BYTES];
     char id_text[TG_LOG_ID_CHARS];
-    bool had_no_id; /* until now: its segments are of a former version */
+    bool had_no_id;             /* until now: its segments are of a former version */
     struct tg_log_extent known; /* what the file said at open */
     struct tg_folder_lock lock;
 

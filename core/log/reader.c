@@ -11,6 +11,7 @@ struct tg_log_reader {
     uint64_t pos;         /* end of what was given out */
     uint64_t expected_no; /* of the next point; TG_NO_NUMBER until the first record says */
     uint64_t end_no;      /* without a segment: of the end of the log, all of which is passed */
+    bool unsure;          /* something was passed that the numbers have not told of yet */
     bool rebuild;         /* the chains are not those of `pos`: enter the segment again */
     struct tg_log_segment *seg; /* referenced; NULL: not inside one */
     int fd;
@@ -365,8 +366,10 @@ void tg_log_reader_close(struct tg_log_reader *r)
 static enum tg_code enter_at_pos(struct tg_log_reader *r, struct tg_err *err)
 {
     uint64_t end_point_no;
+    const uint64_t before = r->pos;
     leave(r);
     struct tg_log_segment *seg = locate(r->log, &r->pos, &end_point_no);
+    if (r->pos > before) r->unsure = true;
     if (!seg) {
         if (r->expected_no == TG_NO_NUMBER) r->expected_no = end_point_no;
         r->end_no = end_point_no;
@@ -408,6 +411,7 @@ static enum tg_code fetch(struct tg_log_reader *r, bool may_leave, struct tg_err
         struct tg_record rec;
         TG_TRY(tg_segment_walk_next(&r->walk, end, &rec, err));
         if (rec.damaged_bytes) tg_log_note_damage(r->log, r->seg, r->fd, from, rec.pos);
+        if (rec.damaged_bytes || (!rec.type && r->pos < end)) r->unsure = true;
         if (rec.type) {
             r->pending = rec;
             return TG_OK;
@@ -441,6 +445,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
             begun = true;
             lost += r->end_no - r->expected_no;
             r->expected_no = r->end_no;
+            r->unsure = false;
         }
         if (code != TG_OK || r->pending.type == 0) break;
         const struct tg_record *rec = &r->pending;
@@ -449,6 +454,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
             if (tg_block_peek(rec->payload, rec->len, &info) != TG_OK) {
                 tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
                 r->decoder.all_broken = true;
+                r->unsure = true;
             } else if (!is_void(r->seg, &info)) {
                 if (r->expected_no == TG_NO_NUMBER || info.first_point_no < r->expected_no) {
                     if (begun && r->expected_no != TG_NO_NUMBER) break; /* in a read of its own */
@@ -474,6 +480,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                     r->pending.type = 0;
                     break;
                 }
+                r->unsure = false;
                 if (lost > lost_before && refused && err) *err = r->dict->refusal;
                 if (!added) read->first_point_no = info.first_point_no;
             }
@@ -495,6 +502,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
     read->to_pos = r->pos;
     read->to_point_no = r->expected_no == TG_NO_NUMBER ? 0 : r->expected_no;
     read->n_lost = lost;
+    read->is_sure = !r->unsure;
     if (batch->n_points > before) {
         tg_log_dict_ref(r->dict);
         *dict = r->dict;

@@ -58,6 +58,7 @@ static void drop_batch(struct tg_delivery_loop *d)
     tg_batch_reset(&d->batch);
     d->n_ranges = 0;
     d->done = (struct tg_delivery_counts){0};
+    d->lost_from = d->lost_to = 0;
     d->part = 0;
     d->first_read_ms = 0;
     d->has_batch = false;
@@ -74,6 +75,7 @@ void tg_delivery_restart_batch(struct tg_delivery_loop *d)
     drop_batch(d);
     d->span.to_pos = d->span.from_pos;
     d->span.to_point_no = d->span.from_point_no;
+    if (d->sure_pos > d->span.from_pos) d->sure_pos = d->span.from_pos;
     if (tg_log_reader_seek(d->reader, d->span.from_pos, &err) != TG_OK)
         tg_warn("delivery", "%s: %s", d->config->name, err.msg);
     /* what is missing from here on is counted as lost */
@@ -173,6 +175,11 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
         d->span.to_pos = read.to_pos;
         d->span.to_point_no = read.to_point_no;
         d->done.lost += read.n_lost;
+        if (read.n_lost) {
+            if (d->lost_from == d->lost_to) d->lost_from = d->sure_pos;
+            d->lost_to = read.to_pos;
+        }
+        if (read.is_sure) d->sure_pos = read.to_pos;
         if (read.to_pos == read.from_pos && read.n_lost == 0) {
             d->end_reached = true;
             break;
@@ -186,6 +193,9 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
 {
     struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
+    const struct tg_backend_settled settled = {d->span.from_pos, d->span.to_pos, d->sure_pos,
+                                               d->lost_from, d->lost_to};
+    if (d->config->ops->settled) TG_TRY(d->config->ops->settled(d->backend, &settled, err));
     s.pos = d->span.to_pos;
     s.point_no = d->span.to_point_no;
     s.n_delivered += d->done.delivered;
@@ -484,7 +494,7 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     tg_log_reader_expect(d->reader, s.point_no);
     d->span = (struct tg_log_read){
         .from_pos = s.pos, .to_pos = s.pos, .from_point_no = s.point_no, .to_point_no = s.point_no};
-    d->saved_pos = s.pos;
+    d->saved_pos = d->sure_pos = s.pos;
     atomic_store(&d->confirmed_pos, s.pos);
     return TG_OK;
 }

@@ -61,7 +61,9 @@ struct tg_delivery_loop {
     struct tg_batch batch;
     struct tg_log_dict **dicts;
     uint32_t n_dicts, cap_dicts;
-    struct tg_log_read span; /* what the batch covers */
+    struct tg_log_read span;     /* what the batch covers */
+    uint64_t sure_pos;           /* what the log lost before it is known */
+    uint64_t lost_from, lost_to; /* what the batch's span lost lies in it; the same: nothing */
     /* Which numbers its points have: from index `at` on they count up from `no`. */
     struct tg_numbering {
         uint32_t at;

@@ -128,6 +128,7 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
                                    .to_pos = to.pos,
                                    .from_point_no = to.point_no,
                                    .to_point_no = to.point_no};
+    d->sure_pos = to.pos;
     tg_delivery_restart_batch(d);
     /* Requests that wait may have points among the skipped ones. Set before the position that would
      * confirm them. */

@@ -588,6 +588,48 @@ static void test_rewind(void **state)
     }
 }
 
+static void settle(struct bench *t, uint64_t from, uint64_t to, uint64_t lost_from,
+                   uint64_t lost_to)
+{
+    struct tg_err err = {.msg = ""};
+    const struct tg_backend_settled s = {from, to, to, lost_from, lost_to};
+    if (ops->settled(t->b, &s, &err) != TG_OK) fail_msg("%s", err.msg);
+}
+
+/* What a rewind sets aside goes when it came again; what the log lost is kept. */
+static void test_rewind_over_what_the_log_lost(void **state)
+{
+    (void)state;
+    for (unsigned restarts = 0; restarts < 2; restarts++) {
+        static struct bench t;
+        struct tg_err err = {.msg = ""};
+        uint64_t pos = 0;
+        start(&t, NULL);
+        must_open(&t, 0, 0);
+        for (uint64_t at = 0; at < 40; at += 10) write_range(&t, at, at + 10, TG_WRITE_OK);
+        const struct tg_backend_rewind how = {.from_pos = 40};
+        assert_int_equal(ops->rewound(t.b, &how, &pos, &err), TG_OK);
+        write_range(&t, 0, 10, TG_WRITE_OK);
+        assert_int_equal(n_files(&t, ".parquet.again"), 4);
+        settle(&t, 0, 10, 0, 0);
+        assert_int_equal(n_files(&t, ".parquet.again"), 3);
+        if (restarts) reopen(&t, 10, 40);
+        settle(&t, 10, 20, 10, 20); /* nothing of it came: it is data again */
+        assert_int_equal(n_files(&t, ".parquet.again"), 2);
+        expect_range(&t, 0, 20);
+        write_range(&t, 20, 25, TG_WRITE_OK); /* half of it came */
+        settle(&t, 20, 25, 0, 0);
+        assert_int_equal(n_files(&t, ".parquet.again"), 2);
+        settle(&t, 25, 30, 25, 30);
+        assert_int_equal(n_files(&t, ".parquet.kept"), 1);
+        write_range(&t, 30, 40, TG_WRITE_OK);
+        settle(&t, 30, 40, 0, 0);
+        assert_int_equal(n_files(&t, ".parquet.again"), 0);
+        assert_int_equal(n_files(&t, ".parquet.kept"), 1);
+        end(&t);
+    }
+}
+
 /* A rewind that did not happen after all (the cursor could not be saved) takes nothing away. */
 static void test_rewind_that_failed(void **state)
 {
@@ -1200,6 +1242,7 @@ int main(void)
         cmocka_unit_test(test_files_of_another_log),
         cmocka_unit_test(test_files_without_an_id),
         cmocka_unit_test(test_rewind),
+        cmocka_unit_test(test_rewind_over_what_the_log_lost),
         cmocka_unit_test(test_rewind_that_failed),
         cmocka_unit_test(test_forward_while_data_comes_again),
         cmocka_unit_test(test_failures),

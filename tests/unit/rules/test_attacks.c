@@ -290,7 +290,7 @@ static void test_bad_scripts(void **state)
             const uint64_t start = tg_clock_mono_ms();
             assert_int_equal(tg_rules_new(&f.config, &f.rules, &f.err), TG_ERR_INVALID);
             assert_null(f.rules);
-            assert_true(tg_clock_mono_ms() - start < 1000);
+            assert_true(tg_clock_mono_ms() - start < 10000); /* it ends, also on a busy machine */
             if (!strstr(f.err.msg, scripts[i].error)) fail_msg("%zu: %s", i, f.err.msg);
         }
         fx_deinit(&f);
