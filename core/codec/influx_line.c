@@ -332,19 +332,6 @@ static uint64_t count_newlines(const char *p, const char *end)
     return n;
 }
 
-/* Which not every backend can keep (Parquet, JSON), and InfluxDB 3 refuses. NUL is a character. */
-static bool is_text(const char *p, size_t len)
-{
-    const char *const end = p + len;
-    while (p < end) {
-        const char *nul = memchr(p, '\0', (size_t)(end - p));
-        const char *stop = nul ? nul : end;
-        if (!tg_utf8_valid(p, (size_t)(stop - p))) return false;
-        p = nul ? nul + 1 : end;
-    }
-    return true;
-}
-
 /* Each parse_* reads a value at p into *point and returns the place after it; NULL when it is bad
  * (err says why) or memory is out (err->code says so). */
 static const char *parse_string(struct decoder *s, const char *p, struct tg_point *point,
@@ -372,13 +359,6 @@ static const char *parse_string(struct decoder *s, const char *p, struct tg_poin
         (void)tg_fail_at(err, TG_ERR_TOO_LARGE, (uint64_t)(p - s->start),
                          "line %llu: string of %zu bytes is over the limit of %d",
                          (unsigned long long)s->line_no, raw_len, TG_INFLUX_MAX_STRING_BYTES);
-        return NULL;
-    }
-    if (!is_text(open + 1, raw_len)) {
-        char q[56];
-        (void)tg_fail_at(err, TG_ERR_INVALID, (uint64_t)(p - s->start),
-                         "line %llu: string that is not UTF-8: %s", (unsigned long long)s->line_no,
-                         tg_quote(q, sizeof(q), open + 1, raw_len));
         return NULL;
     }
     struct tg_string *str = take(s, &s->d->batch->arena, sizeof(*str) + raw_len);

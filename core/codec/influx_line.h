@@ -12,8 +12,7 @@
  *   - Lines that are blank or start with # are skipped; spaces (and tabs) before a line and after
  *     the timestamp, more than one space between sections, and CR before LF are accepted.
  *   - NaN and infinity are no values; numbers out of their type's range are refused.
- * Duplicate tag keys, empty tag values and strings that are not UTF-8 are refused. Strings are at
- * most 64 KiB.
+ * Duplicate tag keys and empty tag values are refused. Strings are at most 64 KiB.
  *
  * Each field is a series of its own: name = measurement "_" field, desc.field_len = its length.
  *
