@@ -316,6 +316,12 @@ static enum tg_code rename_file(const struct tg_parquet_dir *d, const char *path
     return rc < 0 ? tg_fail_errno(err, -rc, "cannot rename %s", from) : TG_OK;
 }
 
+static bool is_same_name(const struct tg_parquet_name *a, const struct tg_parquet_name *b)
+{
+    return a->from == b->from && a->to == b->to && a->part == b->part &&
+           strcmp(a->log, b->log) == 0;
+}
+
 static enum tg_code note_again(struct tg_parquet_dir *d, const char *path,
                                const struct tg_parquet_name *n, struct tg_err *err)
 {
@@ -325,7 +331,7 @@ static enum tg_code note_again(struct tg_parquet_dir *d, const char *path,
     for (uint32_t i = d->n_again; i-- > 0;) /* those of one day come one after the other */
         if (d->again[i].day != day)
             break;
-        else if (memcmp(&d->again[i].name, n, sizeof(*n)) == 0)
+        else if (is_same_name(&d->again[i].name, n))
             return TG_OK;
     if (d->n_again == d->again_cap) {
         const uint32_t cap = d->again_cap ? d->again_cap * 2 : 64;

@@ -542,7 +542,7 @@ struct buckets {
  * past 2^64 - 1 stay there. */
 static bool next_bucket(struct buckets *b, int64_t *index, uint64_t *count)
 {
-    while (b->at < b->n) {
+    while (b->at < b->n && (b->floats || b->counts)) {
         const int64_t merged = (b->offset + b->at) >> b->shift; /* floor, as >> is on GCC/Clang */
         uint64_t sum = 0;
         if (b->floats) {
