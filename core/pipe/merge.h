@@ -3,10 +3,10 @@
  *
  * Looked for once per series, when it is decided, by claiming its forms (core/model/forms.h):
  *
- *   the rules' doing      noted, said, and counted; with rules.on_merge = "dead_letter" the points
- * of the later series are dead letters at every backend a backend's doing     the points of the
- * later series are always dead letters there: nobody asked for the merge, and one of two values
- * would be lost
+ *   - By the rules: noted, said and counted. With rules.on_merge = "dead_letter" the points of the
+ *     later series are dead letters at every backend.
+ *   - By a backend's naming: the points of the later series are always dead letters there, as
+ * nobody asked for the merge and one of two values would be lost.
  *
  * "Later" is the one that is decided after the other, since the rules were loaded. It gets its turn
  * when the other has left (idle for limits.idle_series) or has another form.
