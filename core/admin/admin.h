@@ -4,7 +4,8 @@
  *   GET  /healthz         the process lives    GET  /readyz       traffic is welcome (503 + why)
  *   GET  /api/status      JSON, with ledgers   GET  /api/query ?series=|name=&tag=k=v&start=&end=
  *   GET  /api/explain     ?series=|line=&...                      &since=&limit=&backend=
- *   POST /-/reload        ?force=1&strict=1    POST /-/rewind ?backend=&to=start|end|TIME|POSITION
+ *   POST /-/reload        ?force=1&strict=1    POST /-/rewind ?backend=&to=start|end|
+ *                                                      TIME|pos:N&skip=1
  *
  * Answers of the gateway's threads come back through tg_loop_post_item, so every reply is given on
  * the loop's thread. Whoever can reach this port can read all data and move cursors: it listens on

@@ -416,16 +416,20 @@ void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req)
 {
     const char *to_text = tg_http_query(req, "to", 0);
     if (!tg_http_query(req, "backend", 0) || !to_text) {
-        tg_admin_reply_error(req, 400,
-                             "say what and where to: ?backend=NAME&to=start|end|TIME|pos:N");
+        tg_admin_reply_error(
+            req, 400, "say what and where to: ?backend=NAME&to=start|end|TIME|pos:N[&skip=1]");
         return;
     }
     const int backend = named_backend(a, req);
     if (backend < 0) return;
-    enum tg_rewind_to to = TG_REWIND_START;
-    int64_t value = 0;
+    const char *skip = tg_http_query(req, "skip", 0);
+    if (skip && strcmp(skip, "0") != 0 && strcmp(skip, "1") != 0) {
+        tg_admin_reply_error(req, 400, "skip: write 1 or 0");
+        return;
+    }
+    struct tg_rewind where = {.may_skip = skip && *skip == '1'};
     struct tg_err err = {.msg = ""};
-    enum tg_code code = parse_rewind_to(to_text, &to, &value, &err);
+    enum tg_code code = parse_rewind_to(to_text, &where.to, &where.value, &err);
     if (code != TG_OK) {
         tg_admin_reply_error(req, 400, "%s", err.msg);
         return;
@@ -434,7 +438,7 @@ void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req)
     if (!j) return;
     j->is_rewind = true;
     j->backend = a->config.config->backends[backend].name;
-    code = tg_gateway_rewind(a->gateway, (unsigned)backend, to, value, on_rewind, j, &err);
+    code = tg_gateway_rewind(a->gateway, (unsigned)backend, &where, on_rewind, j, &err);
     if (code == TG_OK) return;
     tg_admin_reply_error(req, tg_code_http_status(code), "%s",
                          err.msg[0] ? err.msg : "out of memory");

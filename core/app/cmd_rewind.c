@@ -42,7 +42,8 @@ static int run(const struct tg_args *args)
     int code = TG_EXIT_FAILED;
     if (tg_buf_printf(&url, "%s/-/rewind", base) != TG_OK ||
         tg_url_param(&url, "backend", args->words[0]) != TG_OK ||
-        tg_url_param(&url, "to", to) != TG_OK)
+        tg_url_param(&url, "to", to) != TG_OK ||
+        (tg_args_has(args, "skip") && tg_url_param(&url, "skip", "1") != TG_OK))
         code = tg_command_failed(args->cmd, "out of memory");
     else if (tg_call("POST", (const char *)url.data, 60000, &answer, &err) != TG_OK)
         code = tg_command_failed(args->cmd, "%s", err.msg);
@@ -64,6 +65,7 @@ static int run(const struct tg_args *args)
 
 static const struct tg_flag flags[] = {
     {"to", 't', "WHERE", "start (oldest data kept), end, a time, or a position of the log"},
+    {"skip", 0, NULL, "go forward, too, over points that the backend has not got"},
     {"admin", 'a', "ADDR", "admin address of the gateway (127.0.0.1:4320, or $TIDEGATE_ADMIN)"},
     {"config", 'c', "FILE", "take the admin address from this configuration"},
     {0},
@@ -72,13 +74,12 @@ static const struct tg_flag flags[] = {
 const struct tg_cmd tg_cmd_rewind = {
     .name = "rewind",
     .summary = "move a backend's cursor, to fill it again from the log",
-    .synopsis = "BACKEND --to start|end|TIME|POSITION",
+    .synopsis = "BACKEND --to start|end|TIME|POSITION [--skip]",
     .details =
         "The backend gets everything from there on again, decided by the rules now in force. "
         "How far back\nit goes is up to log.keep. A backend that keeps duplicates will have "
-        "some.\nForward, the points between are not delivered (skipped), and requests that wait "
-        "for "
-        "them are told to\ncome back.",
+        "some.\nForward (only with --to end or --skip), the points between are not delivered "
+        "(skipped), and\nrequests that wait for them are told to come back.",
     .examples = "  tidegate rewind archive --to start\n"
                 "  tidegate rewind influx --to 10m\n"
                 "  tidegate rewind influx --to 2026-01-31T12:00:00Z\n"

@@ -182,8 +182,9 @@ struct tg_cursor_state {
     uint64_t pos;
     uint64_t point_no;
     uint64_t first_point_no;
-    /* Points before this number were logged before the cursor was made, or were passed already and
-     * rewound: they go where the rules in force say, not where they were routed when accepted. */
+    /* Points before this number were logged before the cursor was made or rewound: they go where
+     * the rules in force say. Those that were not passed yet (from again_until_no on) also go where
+     * they were routed when accepted. */
     uint64_t replay_until_no;
     /* Points before this number were passed once and come again, because of a rewind. */
     uint64_t again_until_no;

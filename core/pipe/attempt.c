@@ -4,7 +4,9 @@
  * Routing: a point goes where it was routed when it was accepted, whatever the rules say by then:
  * cursors pass it at different times, so with the rules of each moment an edit could make all of
  * them skip it. Its form (tags) follows the rules in force, and a rule that now drops the series
- * drops it. Points from before the cursor was made, or rewound, go by the rules in force alone.
+ * drops it. Points that the cursor has passed and that come again go by the rules in force alone.
+ * Points that it has not passed, from before it was made or before a rewind, go both ways: they may
+ * have come while the backend was not configured, and where they were routed they were promised.
  */
 #include <stdio.h>
 #include <string.h>
@@ -95,6 +97,13 @@ static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_se
     return TG_OK;
 }
 
+static uint32_t targets_of(const struct tg_delivery_loop *d, const struct tg_point *p,
+                           const struct tg_plan *plan)
+{
+    if (!p->routed || d->routing == TG_ROUTED_BY_RULES) return plan->targets;
+    return d->routing == TG_ROUTED_WHEN_ACCEPTED ? p->targets : p->targets | plan->targets;
+}
+
 /* Picks this backend's points of d->range. Inside the guard. TG_ERR_FULL: deciding their series has
  * taken its share of the loop's time, TG_ERR_CANCELED: nothing is decided any more,
  * TG_ERR_UNAVAILABLE: the rules are not run now, and the form of a series needs them. */
@@ -119,7 +128,7 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         const struct tg_point *p = &d->batch.points[i];
         const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
         if (!plan) return d->decider.why;
-        const uint32_t targets = p->routed && !d->replay ? p->targets : plan->targets;
+        const uint32_t targets = targets_of(d, p, plan);
         if (!(targets & bit) || plan->targets == 0) {
             d->n_elsewhere++;
             continue;

@@ -136,19 +136,33 @@ uint64_t tg_delivery_point_no(const struct tg_delivery_loop *d, uint32_t i)
     return d->numbers[lo].no + (i - d->numbers[lo].at);
 }
 
+/* Sets how the points from the span's start on are routed, and gives the number up to which. */
+static uint64_t find_routing(struct tg_delivery_loop *d)
+{
+    const struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
+    const uint64_t at = d->span.from_point_no;
+    if (at >= s.replay_until_no) {
+        d->routing = TG_ROUTED_WHEN_ACCEPTED;
+        return UINT64_MAX;
+    }
+    if (at >= s.again_until_no) { /* never passed: where it was routed it must come */
+        d->routing = TG_ROUTED_BOTH_WAYS;
+        return s.replay_until_no;
+    }
+    d->routing = TG_ROUTED_BY_RULES;
+    return s.again_until_no < s.replay_until_no ? s.again_until_no : s.replay_until_no;
+}
+
 /* Reads until the batch is full or the log's end is reached. */
 static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 {
     uint32_t max = d->config->batch_points;
     struct tg_guard *guard = tg_table_guard(d->gateway->table);
-    /* A batch is all replay or none of it: a replay ends where a record does. */
-    const uint64_t until_no = tg_log_cursor_get(d->cursor).replay_until_no;
-    d->replay = d->span.from_point_no < until_no;
-    if (d->replay && until_no - d->span.from_point_no < max)
-        max = (uint32_t)(until_no - d->span.from_point_no);
+    /* All points of a batch are routed one way: where another begins, so does a record. */
+    const uint64_t until_no = find_routing(d);
+    if (until_no - d->span.from_point_no < max) max = (uint32_t)(until_no - d->span.from_point_no);
     d->end_reached = false;
-    while (d->batch.n_points < max && !is_overdue(d) &&
-           !(d->replay && d->span.to_point_no >= until_no)) {
+    while (d->batch.n_points < max && !is_overdue(d) && d->span.to_point_no < until_no) {
         struct tg_log_read read;
         struct tg_log_dict *dict = NULL;
         const uint32_t at = d->batch.n_points;

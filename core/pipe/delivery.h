@@ -37,6 +37,12 @@ struct tg_range {
     uint32_t lo, hi; /* points [lo, hi) of the batch */
 };
 
+enum tg_routing { /* where a point goes: see attempt.c, Routing */
+                  TG_ROUTED_WHEN_ACCEPTED,
+                  TG_ROUTED_BOTH_WAYS, /* there, and where the rules in force say */
+                  TG_ROUTED_BY_RULES,  /* in force, alone */
+};
+
 struct tg_delivery_counts {
     uint64_t delivered, elsewhere, dead, lost;
     struct tg_inexpressible inexpressible;
@@ -72,8 +78,8 @@ struct tg_delivery_loop {
     uint32_t n_numbers, cap_numbers;
     uint64_t epoch; /* of the cursor */
     struct tg_delivery_counts done;
-    bool replay;    /* `span` goes by the rules in force: see attempt.c, Routing */
-    bool has_batch; /* `span` is under way: not to be read again */
+    enum tg_routing routing; /* of the points of `span` */
+    bool has_batch;          /* `span` is under way: not to be read again */
     uint64_t
         first_read_ms; /* when the batch got its first point: linger counts from here; 0 = none */
     int64_t first_accepted_ns; /* when that point was taken in, wall clock */
@@ -159,9 +165,9 @@ void tg_delivery_deinit(struct tg_delivery_loop *d);
 int64_t tg_delivery_lag_ms(const struct tg_delivery_loop *d);
 void tg_delivery_status(struct tg_delivery_loop *d,
                         struct tg_backend_status *out); /* without the ledger */
-TG_MUST_CHECK enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, enum tg_rewind_to to,
-                                              int64_t value, tg_on_rewind on_rewind, void *arg,
-                                              struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d,
+                                              const struct tg_rewind *where, tg_on_rewind on_rewind,
+                                              void *arg, struct tg_err *err);
 
 /* --- between delivery.c, attempt.c and rewind.c --- */
 

@@ -644,12 +644,13 @@ int tg_gateway_backend_index(const struct tg_gateway *g, const char *name)
     return -1;
 }
 
-enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend, enum tg_rewind_to to,
-                               int64_t value, tg_on_rewind on_rewind, void *arg, struct tg_err *err)
+enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend,
+                               const struct tg_rewind *where, tg_on_rewind on_rewind, void *arg,
+                               struct tg_err *err)
 {
     if (backend >= g->n_deliveries)
         return tg_fail(err, TG_ERR_NOT_FOUND, "no backend number %u", backend);
-    return tg_delivery_rewind(&g->deliveries[backend], to, value, on_rewind, arg, err);
+    return tg_delivery_rewind(&g->deliveries[backend], where, on_rewind, arg, err);
 }
 
 enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend, const struct tg_query *q,

@@ -150,18 +150,27 @@ int tg_gateway_backend_index(const struct tg_gateway *g,
 /* Where a rewind goes: the oldest kept position, a time (the first record with a point at or after
  * it), a position. */
 enum tg_rewind_to { TG_REWIND_START, TG_REWIND_TIME, TG_REWIND_POSITION, TG_REWIND_END };
+struct tg_rewind {
+    enum tg_rewind_to to;
+    int64_t value; /* ns for a time, bytes for a position */
+    bool may_skip; /* forward, too, over points that the backend has not got */
+};
 typedef void (*tg_on_rewind)(void *arg, enum tg_code code, const struct tg_cursor_state *now,
                              const struct tg_err *err);
-/* Moves a backend's cursor; `value` is ns for a time, bytes for a position. The callback runs once
- * on the backend's thread, after a delivery in flight has ended. TG_ERR_NOT_FOUND for an unknown
- * backend.
+/* Moves a backend's cursor. `where` is copied. The callback runs once on the backend's thread,
+ * after a delivery in flight has ended. TG_ERR_NOT_FOUND for an unknown backend.
  *
- * Forward, the points between are skipped: the ledger says so, and requests that wait for this
- * backend and were in the log by then are told to come back. Some backends refuse that while what
- * was delivered before comes again (TG_ERR_INVALID). */
+ * What the log has from there on goes where the rules in force say; what the backend has not got
+ * yet also goes where it was routed when it was accepted.
+ *
+ * Forward only with may_skip or to the end (the callback gets TG_ERR_INVALID otherwise): a backend
+ * that is behind may not have come as far as the time or position that is asked for. The points
+ * between are then skipped: the ledger says so, and requests that wait for this backend and were in
+ * the log by then are told to come back. Some backends refuse that while what was delivered before
+ * comes again (TG_ERR_INVALID). */
 TG_MUST_CHECK enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend,
-                                             enum tg_rewind_to to, int64_t value,
-                                             tg_on_rewind on_rewind, void *arg, struct tg_err *err);
+                                             const struct tg_rewind *where, tg_on_rewind on_rewind,
+                                             void *arg, struct tg_err *err);
 
 /* Runs query_range beside the deliveries (core/pipe/query.h). `q` is borrowed until on_end, which
  * runs once. TG_ERR_UNSUPPORTED when the backend cannot query, TG_ERR_FULL when too many wait. */

@@ -11,8 +11,7 @@ enum {
 struct rewind_request {
     struct rewind_request *next;
     struct tg_delivery_loop *d;
-    enum tg_rewind_to to;
-    int64_t value;
+    struct tg_rewind where;
     tg_on_rewind on_rewind;
     void *arg;
 };
@@ -51,10 +50,10 @@ static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
 static enum tg_code find_rewind(struct tg_delivery_loop *d, const struct rewind_request *q,
                                 struct tg_cursor_state *to, struct tg_err *err)
 {
-    switch (q->to) {
+    switch (q->where.to) {
     case TG_REWIND_START: return tg_log_find_time(d->gateway->log, 0, to, err);
-    case TG_REWIND_TIME: return tg_log_find_time(d->gateway->log, q->value, to, err);
-    case TG_REWIND_POSITION: return find_position(d, (uint64_t)q->value, to, err);
+    case TG_REWIND_TIME: return tg_log_find_time(d->gateway->log, q->where.value, to, err);
+    case TG_REWIND_POSITION: return find_position(d, (uint64_t)q->where.value, to, err);
     case TG_REWIND_END: return find_position(d, UINT64_MAX, to, err);
     }
     return tg_fail(err, TG_ERR_INVALID, "unknown kind of rewind");
@@ -65,11 +64,13 @@ static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_curso
                                const struct tg_cursor_state *to, struct tg_err *err)
 {
     struct tg_cursor_state s = *before;
-    if (to->point_no < s.point_no) {
+    if (to->point_no <= s.point_no) {
+        const uint64_t end_no = tg_log_stats(d->gateway->log).end_point_no;
         /* modulo 2^64, see tg_gateway_status */
         s.first_point_no -= s.point_no - to->point_no;
-        if (s.point_no > s.replay_until_no) s.replay_until_no = s.point_no;
         if (s.point_no > s.again_until_no) s.again_until_no = s.point_no;
+        /* What waits, too: it may have come while this backend was not configured. */
+        if (end_no > s.replay_until_no) s.replay_until_no = end_no;
     } else {
         s.n_skipped += to->point_no - s.point_no;
     }
@@ -109,6 +110,22 @@ static enum tg_code ask_backend(struct tg_delivery_loop *d, const struct tg_curs
     return pos == to->pos ? TG_OK : find_position(d, pos, to, err);
 }
 
+/* A backend that is behind may not have come as far as where a rewind is to go. */
+static enum tg_code check_direction(const struct tg_delivery_loop *d,
+                                    const struct rewind_request *q,
+                                    const struct tg_cursor_state *before,
+                                    const struct tg_cursor_state *to, struct tg_err *err)
+{
+    if (q->where.may_skip || q->where.to == TG_REWIND_END || to->point_no <= before->point_no)
+        return TG_OK;
+    return tg_fail(err, TG_ERR_INVALID,
+                   "%s has not come that far: to go from position %llu forward to %llu would skip "
+                   "%llu points that it has not got; nothing is moved, it gets them as it catches "
+                   "up. To skip them, say so (--skip, or skip=1)",
+                   d->config->name, (unsigned long long)before->pos, (unsigned long long)to->pos,
+                   (unsigned long long)(to->point_no - before->point_no));
+}
+
 static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_request *q,
                               struct tg_cursor_state *now, struct tg_err *err)
 {
@@ -119,11 +136,15 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
      * it does, nothing more goes, so that this ends. */
     do {
         TG_TRY(find_rewind(d, q, &to, err));
+        /* where it stands the log begins no more: what is missing there is lost, not skipped */
+        if (q->where.to == TG_REWIND_START && to.pos > before.pos) to = before;
+        TG_TRY(check_direction(d, q, &before, &to, err));
         if (!is_raised) TG_TRY(raise_epoch(d, &before, err));
         is_raised = true;
         TG_TRY(ask_backend(d, &before, &to, err));
+        TG_TRY(check_direction(d, q, &before, &to, err)); /* it may have moved it */
         TG_TRY(put_cursor(d, &before, &to, err));
-    } while (to.pos < tg_log_stats(log).start_pos);
+    } while (to.pos < before.pos && to.pos < tg_log_stats(log).start_pos);
     d->span = (struct tg_log_read){.from_pos = to.pos,
                                    .to_pos = to.pos,
                                    .from_point_no = to.point_no,
@@ -172,12 +193,12 @@ static void on_rewind_request(void *arg)
     tg_delivery_pump(d);
 }
 
-enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, enum tg_rewind_to to, int64_t value,
+enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, const struct tg_rewind *where,
                                 tg_on_rewind on_rewind, void *arg, struct tg_err *err)
 {
     struct rewind_request *q = tg_calloc(1, sizeof(*q));
     if (!q) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    *q = (struct rewind_request){NULL, d, to, value, on_rewind, arg};
+    *q = (struct rewind_request){NULL, d, *where, on_rewind, arg};
     const enum tg_code code = tg_loop_post(d->loop, on_rewind_request, q);
     if (code != TG_OK) tg_free(q);
     return code;

@@ -337,6 +337,54 @@ class Rewind(unittest.TestCase):
         ledger = g.ledger("sink")
         self.assertEqual((ledger["skipped"], ledger["waiting"]), (10, 0))
 
+    def test_a_time_that_a_backend_has_not_reached_skips_nothing(self):
+        g = Gateway(self, influx_backend(1)).start()  # nobody listens there
+        for n in range(1, 11):
+            self.assertEqual(g.influx(f"m v={n}i {n}").status, 204)
+        wait_for("points that wait", lambda: g.ledger("sink")["waiting"] == 10)
+        admin = ("--admin", f"127.0.0.1:{g.admin}")
+        r = g.cli("rewind", "sink", "--to", "10m", *admin)  # its points are of 1970
+        self.assertEqual(r.returncode, 1, r.stdout)
+        self.assertIn("would skip 10 points", r.stderr)
+        self.assertIn("--skip", r.stderr)
+        self.assertEqual(request("POST", g.admin, "/-/rewind?backend=sink&to=10m").status, 400)
+        self.assertEqual(g.ledger("sink")["skipped"], 0)
+        r = g.cli("rewind", "sink", "--to", "10m", "--skip", *admin)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertEqual(g.ledger("sink")["skipped"], 10)
+
+    def test_what_came_while_a_backend_was_not_configured(self):
+        """docs/operations.md, "A backend is taken out of the configuration", as it says."""
+        sink = Fake(self)
+        archive = 'archive = { type = "parquet", dir = "parquet", linger = "10ms" },'
+        g = Gateway(self, archive + influx_backend(sink.port)).start()
+        with open(g.config) as f:
+            whole = f.read()
+        base = int(time.time()) - 100
+
+        def post(first, last):
+            for n in range(first, last):
+                self.assertEqual(g.influx(f"m v={n}i {(base + n) * SECOND}").status, 204)
+
+        def restart(text):
+            self.assertEqual(g.stop(), 0)
+            with open(g.config, "w") as f:
+                f.write(text)
+            g.start()
+
+        post(1, 11)
+        g.wait_delivered("sink", 10)
+        restart(whole.replace(influx_backend(sink.port), ""))
+        taken_out = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(base + 11))
+        post(11, 31)
+        wait_for("the archive", lambda: g.ledger("archive")["waiting"] == 0)
+        restart(whole)
+        wait_for("it to pass them", lambda: g.ledger("sink")["elsewhere"] == 20)
+        r = g.cli("rewind", "sink", "--to", taken_out, "--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        wait_for("all of them", lambda: set(times(sink)) == {(base + n) * SECOND for n in range(1, 31)})
+        self.assertEqual(g.ledger("sink")["waiting"], 0)
+
     def test_parquet_loses_nothing_when_a_rewind_is_taken_back(self):
         g = Gateway(self, 'archive = { type = "parquet", dir = "parquet", linger = "10ms", batch_points = 1 }').start()
         for n in range(1, 101):

@@ -268,6 +268,7 @@ static const struct {
     {"POST", "/-/rewind?backend=sink", NULL, 400, "say what and where to"},
     {"POST", "/-/rewind?backend=sinc&to=start", NULL, 404, "did you mean \\\"sink\\\"?"},
     {"POST", "/-/rewind?backend=sink&to=yesterday", NULL, 400, "write start, end, a time"},
+    {"POST", "/-/rewind?backend=sink&to=start&skip=yes", NULL, 400, "write 1 or 0"},
     {"POST", "/-/rewind?backend=sink&to=pos:x", NULL, 400, "is not a position"},
     {"POST", "/-/rewind?backend=sink&to=start", NULL, 200, "\"backend\":\"sink\",\"position\":"},
     {"POST", "/-/rewind?backend=sink&to=5m", NULL, 200, "\"backend\":\"sink\""},

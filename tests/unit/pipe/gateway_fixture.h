@@ -429,26 +429,33 @@ static inline void assert_seen(unsigned sink, int first, int last, unsigned time
 struct rewound {
     _Atomic bool done;
     enum tg_code code;
+    char why[256];
 };
 
 static inline void on_rewind(void *arg, enum tg_code code, const struct tg_cursor_state *now,
                              const struct tg_err *err)
 {
     (void)now;
-    (void)err;
     struct rewound *r = arg;
     r->code = code;
+    if (code != TG_OK) (void)snprintf(r->why, sizeof(r->why), "%s", err->msg);
     atomic_store(&r->done, true);
+}
+
+static inline struct rewound rewind_where(struct fixture *f, unsigned backend,
+                                          struct tg_rewind where)
+{
+    struct rewound r = {.code = TG_OK};
+    struct tg_err err;
+    assert_int_equal(tg_gateway_rewind(f->g, backend, &where, on_rewind, &r, &err), TG_OK);
+    while (!atomic_load(&r.done)) (void)usleep(1000);
+    return r;
 }
 
 static inline enum tg_code rewind_backend(struct fixture *f, unsigned backend, enum tg_rewind_to to,
                                           int64_t value)
 {
-    struct rewound r = {.code = TG_OK};
-    struct tg_err err;
-    assert_int_equal(tg_gateway_rewind(f->g, backend, to, value, on_rewind, &r, &err), TG_OK);
-    while (!atomic_load(&r.done)) (void)usleep(1000);
-    return r.code;
+    return rewind_where(f, backend, (struct tg_rewind){.to = to, .value = value}).code;
 }
 
 struct reloaded {

@@ -55,6 +55,44 @@ static void test_restart_with_other_backends(void **state)
     assert_seen(0, 1, 80, 0);
 }
 
+/* What came while a backend was not configured was not routed to it. A rewind brings it, also when
+ * the backend has not passed it yet, and what waits for it comes wherever the rules route by then.
+ */
+static void test_rewind_brings_what_came_while_it_was_out(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    post_range(f, 1, 10, "");
+    wait_empty(f, 1);
+    atomic_store(&sinks[1].down, true);
+    post_range(f, 11, 20, ",only=b"); /* waits for b alone */
+    stop(f);
+    f->config.n_backends = f->config.rules.n_backends = 1;
+    write_file(f->routing, "return function(s) end");
+    start(f);
+    post_range(f, 21, 40, "");
+    wait_empty(f, 0);
+    stop(f);
+    f->config.n_backends = f->config.rules.n_backends = 2;
+    write_file(f->routing,
+               "return function(s) if s.tags.only then return to('a') end return to('b') end");
+    start(f);
+    assert_int_equal(rewind_backend(f, 1, TG_REWIND_TIME, 5), TG_OK);
+    stop(f); /* and it is remembered */
+    start(f);
+    atomic_store(&sinks[1].down, false);
+    wait_empty(f, 1);
+    assert_seen(1, 1, 10, 2);
+    assert_seen(1, 11, 20, 1);
+    assert_seen(1, 21, 40, 1);
+    assert_int_equal(ledger(f, 1).elsewhere, 0);
+    /* passed, so that all goes by the rules in force now */
+    assert_int_equal(rewind_backend(f, 1, TG_REWIND_START, 0), TG_OK);
+    wait_empty(f, 1);
+    assert_seen(1, 11, 20, 1);
+    assert_seen(1, 21, 40, 2);
+}
+
 /* What is missing behind a cursor is counted, not forgotten. */
 static void test_missing_segment_is_counted_as_lost(void **state)
 {
@@ -154,6 +192,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_restart_with_other_rules, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart_with_other_backends, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rewind_brings_what_came_while_it_was_out, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_missing_segment_is_counted_as_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many_series_routed_elsewhere_since, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed_backend_does_not_fill_the_log, setup,

@@ -1,6 +1,36 @@
 /* Cursors that are moved, and cursors that cannot be. */
 #include "tests/unit/pipe/gateway_fixture.h"
 
+static struct tg_backend_status status_of(const struct fixture *f, unsigned backend,
+                                          uint64_t *log_end_pos)
+{
+    struct tg_gateway_status *s = malloc(sizeof(*s));
+    tg_gateway_status(f->g, s);
+    const struct tg_backend_status b = s->backends[backend];
+    *log_end_pos = s->log.end_pos;
+    free(s);
+    return b;
+}
+
+static uint64_t position_of(const struct fixture *f, unsigned backend)
+{
+    uint64_t end;
+    return status_of(f, backend, &end).cursor_pos;
+}
+
+static uint64_t epoch_of(const struct fixture *f, unsigned backend)
+{
+    uint64_t end;
+    return status_of(f, backend, &end).epoch;
+}
+
+static uint64_t log_end(const struct fixture *f)
+{
+    uint64_t end;
+    (void)status_of(f, 0, &end);
+    return end;
+}
+
 static void test_rewind(void **state)
 {
     struct fixture *f = *state;
@@ -45,7 +75,8 @@ static void test_rewind_while_a_write_fails(void **state)
     }
     struct rewound r = {.code = TG_OK};
     struct tg_err err;
-    assert_int_equal(tg_gateway_rewind(f->g, 0, TG_REWIND_END, 0, on_rewind, &r, &err), TG_OK);
+    const struct tg_rewind end = {.to = TG_REWIND_END};
+    assert_int_equal(tg_gateway_rewind(f->g, 0, &end, on_rewind, &r, &err), TG_OK);
     (void)usleep(20 * 1000);
     assert_false(atomic_load(&r.done));
     atomic_store(&sinks[0].is_silent, false);
@@ -128,6 +159,46 @@ static void test_forward_rewind_skips_and_says_so(void **state)
     assert_int_equal(l.delivered, 43);
 }
 
+/* A backend that is behind has not come as far as a time or position that looks like the past: only
+ * who says so skips. */
+static void test_forward_only_when_it_is_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    post_range(f, 1, 10, "");
+    wait_empty(f, 0);
+    atomic_store(&sinks[0].down, true);
+    post_range(f, 11, 20, "");
+    post_range(f, 21, 30, "");
+    const struct tg_cursor_state before = {.pos = position_of(f, 0), .epoch = epoch_of(f, 0)};
+    const struct tg_rewind forward[] = {
+        {.to = TG_REWIND_TIME, .value = 25},
+        {.to = TG_REWIND_TIME, .value = 1000}, /* nothing is that new: the end */
+        {.to = TG_REWIND_POSITION, .value = (int64_t)log_end(f)},
+    };
+    for (size_t i = 0; i < sizeof(forward) / sizeof(*forward); i++) {
+        const struct rewound r = rewind_where(f, 0, forward[i]);
+        assert_int_equal(r.code, TG_ERR_INVALID);
+        assert_non_null(strstr(r.why, i == 0 ? "would skip 10 points" : "would skip 20 points"));
+        assert_non_null(strstr(r.why, "--skip"));
+        assert_int_equal(position_of(f, 0), before.pos);
+        assert_int_equal(epoch_of(f, 0), before.epoch);
+        assert_int_equal(ledger(f, 0).skipped, 0);
+    }
+    /* where it stands is not forward */
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_TIME, 15), TG_OK);
+    assert_int_equal(rewind_backend(f, 0, TG_REWIND_POSITION, (int64_t)before.pos), TG_OK);
+    struct tg_rewind where = forward[0];
+    where.may_skip = true;
+    assert_int_equal(rewind_where(f, 0, where).code, TG_OK);
+    assert_int_equal(ledger(f, 0).skipped, 10);
+    atomic_store(&sinks[0].down, false);
+    wait_empty(f, 0);
+    assert_seen(0, 1, 10, 1);
+    assert_seen(0, 11, 20, 0);
+    assert_seen(0, 21, 30, 1);
+}
+
 /* A backend that replaces files is told whether what comes was delivered before, and may refuse. */
 static void test_forward_rewind_while_data_comes_again(void **state)
 {
@@ -203,6 +274,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_rewind, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rewind_while_a_write_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forward_rewind_skips_and_says_so, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_forward_only_when_it_is_asked_for, setup, teardown),
         cmocka_unit_test_setup_teardown(test_forward_rewind_while_data_comes_again, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_cursor_that_cannot_be_saved, setup, teardown),

@@ -83,7 +83,8 @@ static void test_rewind_under_way(void **state)
     wait_for_state(f, 0, TG_DELIVERY_WRITING);
     struct rewound r = {.code = TG_OK};
     struct tg_err err;
-    assert_int_equal(tg_gateway_rewind(f->g, 0, TG_REWIND_START, 0, on_rewind, &r, &err), TG_OK);
+    const struct tg_rewind start_of_log = {.to = TG_REWIND_START};
+    assert_int_equal(tg_gateway_rewind(f->g, 0, &start_of_log, on_rewind, &r, &err), TG_OK);
     stop_in_time(f);
     assert_true(atomic_load(&r.done));
     assert_int_equal(r.code, TG_ERR_CANCELED);
