@@ -81,7 +81,7 @@ static const struct tg_option_spec options[] = {
     {.name = "metadata",
      .type = TG_OPT_BOOL,
      .def = "true",
-     .help = "send TYPE, HELP and UNIT of OTLP metrics"},
+     .help = "send TYPE, HELP and UNIT of the metrics of OTLP and remote write senders"},
     {.name = NULL},
 };
 
@@ -230,7 +230,8 @@ static enum tg_code put_notes(const struct tg_backend *b, const struct tg_prom_s
         TG_TRY(tg_rw_prepare(&split->target, &b->names, scratch, err));
         TG_TRY(tg_prom_note_put(out, TG_PROM_NOTE_TARGET, scratch->data, scratch->len));
     }
-    if (!b->has_metadata || !tg_prom_is_otlp(&split->points)) return TG_OK;
+    if (!b->has_metadata || !(tg_prom_is_otlp(&split->points) || split->points.has_family))
+        return TG_OK;
     tg_buf_reset(scratch);
     TG_TRY(tg_prom_metadata_put(scratch, &split->points, &b->names, err));
     return tg_prom_note_put(out, TG_PROM_NOTE_METADATA, scratch->data, scratch->len);

@@ -7,6 +7,7 @@
 #include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
 #include "core/codec/wire.h"
+#include "core/model/help.h"
 
 enum {
     MAX_KNOWN = 1 << 16,
@@ -68,14 +69,21 @@ enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_des
                                   const struct tg_prom_names *names, struct tg_err *err)
 {
     enum { TYPE = 1, NAME = 2, HELP = 4, UNIT = 5 };
+    struct tg_series_desc named = *d;
     struct tg_buf text;
+    /* Rules may have renamed the series: what it has in common with its family is cut where it
+     * still is. */
+    if (d->has_family && tg_help_has_suffix(d->name, d->name_len, d->family_cut))
+        named.name_len -= d->family_cut;
     tg_buf_init(&text, 0);
-    enum tg_code code = tg_prom_metric_name(d, names, &text, err);
+    enum tg_code code = tg_prom_metric_name(&named, names, &text, err);
     const size_t name_len = text.len;
-    if (code == TG_OK) code = tg_prom_unit(d, &text);
+    if (code == TG_OK)
+        code = d->has_family ? tg_buf_append(&text, d->family_unit, d->family_unit_len)
+                             : tg_prom_unit(d, &text);
     if (code == TG_OK) code = tg_buf_reserve(out, text.len + d->help_len + 48);
     if (code == TG_OK) {
-        tg_wire_put_varint(out, TYPE, metadata_type(d));
+        tg_wire_put_varint(out, TYPE, d->has_family ? d->family_type : metadata_type(d));
         tg_wire_put_bytes(out, NAME, text.data, name_len);
         if (d->help_len) tg_wire_put_bytes(out, HELP, d->help, d->help_len);
         if (text.len > name_len)

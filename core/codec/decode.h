@@ -30,7 +30,10 @@ struct tg_decode {
     uint64_t n_exemplars_invalid; /* left out of points that were taken: no time or value, labels
                                      over a limit */
     uint64_t n_exemplars_memory;  /* the same, as memory ran out */
-    enum tg_code first_code;      /* class of the first rejection */
+    /* Descriptions of metrics (help.h), by what became of them: remote write's metadata, each time
+     * it is said; OTLP's, with a raw key that is not known. */
+    uint64_t n_metadata[TG_HELP_FULL + 1];
+    enum tg_code first_code; /* class of the first rejection */
     struct tg_err first_reject;
 };
 

@@ -244,8 +244,9 @@ __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct 
     if (code == TG_OK) {
         const struct metric *m = &w->metrics[p->metric];
         if (m->description_len)
-            tg_help_note(tg_table_help(w->d->table), (const char *)m->name, m->name_len,
-                         (const char *)m->description, m->description_len);
+            w->d->n_metadata[tg_help_note(tg_table_help(w->d->table), (const char *)m->name,
+                                          m->name_len, (const char *)m->description,
+                                          m->description_len)]++;
         tg_table_remember_raw(w->d->table, p->key, *out);
         return TG_OK;
     }

@@ -13,6 +13,7 @@
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 enum { LABELS = 1, SAMPLES = 2, EXEMPLARS = 3, HISTOGRAMS = 4 };
+enum { METADATA = 3 }; /* of WriteRequest, whose timeseries are 1 */
 
 enum {
     LOOKAHEAD = 12, /* series between a raw key's prefetch and its look-up */
@@ -67,6 +68,13 @@ static enum tg_code malformed_at(const struct walk *w, const uint8_t *at, const 
         index += f.tag == BYTES(1);
     return tg_fail_at(err, TG_ERR_MALFORMED, (uint64_t)(at - w->base),
                       "not a remote write request: timeseries[%u]: %s", index, why);
+}
+
+static enum tg_code malformed_metadata(const struct walk *w, const uint8_t *at, const char *why,
+                                       struct tg_err *err)
+{
+    return tg_fail_at(err, TG_ERR_MALFORMED, (uint64_t)(at - w->base),
+                      "not a remote write request: metadata: %s", why);
 }
 
 static enum tg_code malformed(const struct walk *w, const struct tg_wire *at, struct tg_err *err)
@@ -609,6 +617,42 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
     return TG_OK;
 }
 
+/* What is said of a family of metrics. Prometheus sends it in requests of its own, once a minute.
+ */
+__attribute__((noinline)) static enum tg_code note_metadata(const struct walk *w,
+                                                            const struct tg_wire_field *msg,
+                                                            struct tg_err *err)
+{
+    enum { TYPE = 1, NAME = 2, HELP = 4, UNIT = 5 };
+    struct tg_help_family what = {.help = "", .unit = ""};
+    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    const char *name = "";
+    size_t name_len = 0;
+    while (in.p < in.end) {
+        struct tg_wire_field f;
+        if (!tg_wire_next(&in, &f)) return malformed_metadata(w, in.p, tg_wire_why(&in), err);
+        switch (f.tag) {
+        case VARINT(TYPE): what.type = f.num > UINT8_MAX ? 0 : (uint8_t)f.num; break;
+        case BYTES(NAME):
+            name = (const char *)f.data;
+            name_len = f.len;
+            break;
+        case BYTES(HELP):
+            what.help = (const char *)f.data;
+            what.help_len = (uint32_t)f.len;
+            break;
+        case BYTES(UNIT):
+            what.unit = (const char *)f.data;
+            what.unit_len = (uint32_t)f.len;
+            break;
+        default: break;
+        }
+    }
+    w->d->n_metadata[tg_help_note_family(tg_table_help(w->d->table), name, name_len, &what,
+                                         w->d->now_s)]++;
+    return TG_OK;
+}
+
 static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len, struct tg_err *err)
 {
     struct tg_wire at = tg_wire_of(buf, len);
@@ -617,8 +661,10 @@ static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len,
         if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
         if (f.tag == BYTES(1))
             TG_TRY(walk_series(w, f.data, f.len, err));
+        else if (f.tag == BYTES(METADATA))
+            TG_TRY(note_metadata(w, &f, err));
         else
-            TG_TRY(other_field(w, &f, 1U << 1, "WriteRequest", err));
+            TG_TRY(other_field(w, &f, 1U << 1 | 1U << METADATA, "WriteRequest", err));
     }
     while (w->n_resolved != w->n_walked) TG_TRY(resolve_one(w, err));
     return TG_OK;

@@ -23,7 +23,10 @@
  * The series is its labels: name from __name__, the other labels as tags of origin point, kind
  * unknown; native histograms of the same labels are a series of kind exponential histogram
  * (cumulative). Labels may come in any order; a label twice, an empty label name or a missing
- * __name__ rejects the points of that TimeSeries. Metadata is skipped.
+ * __name__ rejects the points of that TimeSeries.
+ *
+ * Metadata is noted as what is known of its family (help.h), in order of the request, also of one
+ * that is malformed further on; d->n_metadata counts it.
  *
  * Exemplars go with the last point of their TimeSeries. In one without points (Prometheus sends
  * each exemplar so) they are a point of type TG_VALUE_EXEMPLARS, at the time of the newest, of the

@@ -54,18 +54,29 @@ static size_t plan_bytes(const struct tg_plan *p)
     return n;
 }
 
-struct tg_plan *tg_plan_keep(const struct tg_plan *good, uint64_t generation)
+static struct tg_plan *copy(const struct tg_plan *from, uint64_t generation)
 {
-    const size_t n = plan_bytes(good);
+    const size_t n = plan_bytes(from);
     struct tg_plan *p = tg_malloc(n);
     if (!p) return NULL;
-    /* Around retired_next, which another thread may write that replaces `good` meanwhile. */
-    const size_t rest = offsetof(struct tg_plan, retired_next) + sizeof(good->retired_next);
-    memcpy((uint8_t *)p + rest, (const uint8_t *)good + rest, n - rest);
+    /* Around retired_next, which another thread may write that replaces `from` meanwhile. */
+    const size_t rest = offsetof(struct tg_plan, retired_next) + sizeof(from->retired_next);
+    memcpy((uint8_t *)p + rest, (const uint8_t *)from + rest, n - rest);
     p->generation = generation;
     p->retired_next = NULL;
-    p->failed = p->kept = true;
     return p;
+}
+
+struct tg_plan *tg_plan_keep(const struct tg_plan *good, uint64_t generation)
+{
+    struct tg_plan *p = copy(good, generation);
+    if (p) p->failed = p->kept = true;
+    return p;
+}
+
+struct tg_plan *tg_plan_expire(const struct tg_plan *p)
+{
+    return copy(p, 0);
 }
 
 struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_preparer *preparers,

@@ -156,5 +156,8 @@ static inline bool tg_plan_is_good(const struct tg_plan *p)
 /* What `good` decided, for a generation whose rules fail: a copy, failed and kept. Returns owned;
  * NULL when out of memory. */
 struct tg_plan *tg_plan_keep(const struct tg_plan *good, uint64_t generation);
+/* A copy of no generation: the series is decided again at its next use, as what backends prepare of
+ * it would be other bytes now. Returns owned; NULL when out of memory. */
+struct tg_plan *tg_plan_expire(const struct tg_plan *p);
 
 #endif

@@ -71,6 +71,11 @@ struct tg_series_desc {
      */
     const char *help;
     uint32_t help_len;
+    /* Of a series of remote write: what was said of its family (help.h), whose text is `help`. */
+    bool has_family;
+    uint8_t family_type, family_cut;
+    uint32_t family_unit_len;
+    const char *family_unit;
 };
 
 /* Limits on one series; over them the series' points are refused with TG_ERR_TOO_LARGE. */

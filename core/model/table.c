@@ -427,6 +427,25 @@ struct tg_help *tg_table_help(const struct tg_table *t)
     return t->help;
 }
 
+static void describe_help(struct tg_help *help, struct tg_series_desc *d, struct tg_arena *arena)
+{
+    struct tg_help_family f;
+    d->help = tg_help_find(help, d->name, d->name_len, arena, &d->help_len);
+    const bool is_remote_write =
+        d->field_len == 0 &&
+        (d->kind == TG_KIND_UNKNOWN ||
+         (d->kind == TG_KIND_EXP_HISTOGRAM && d->temporality == TG_TEMPORALITY_NONE));
+    if (!is_remote_write) return;
+    d->has_family = tg_help_find_family(help, d->name, d->name_len, arena, &f);
+    if (!d->has_family) return;
+    d->help = f.help;
+    d->help_len = f.help_len;
+    d->family_type = f.type;
+    d->family_cut = f.cut;
+    d->family_unit = f.unit;
+    d->family_unit_len = f.unit_len;
+}
+
 enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series *s,
                                struct tg_series_desc *d, struct tg_arena *arena)
 {
@@ -441,7 +460,7 @@ enum tg_code tg_table_describe(const struct tg_table *t, const struct tg_series 
         .kind = s->kind,
         .temporality = s->temporality,
     };
-    d->help = tg_help_find(t->help, name.ptr, name.len, arena, &d->help_len);
+    describe_help(t->help, d, arena);
     if (s->n_tags == 0) return TG_OK;
     d->tags = tg_arena_alloc(arena, s->n_tags * sizeof(*d->tags));
     if (!d->tags) return TG_ERR_NOMEM;

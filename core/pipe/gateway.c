@@ -281,6 +281,7 @@ static void *sweeper_main(void *arg)
         (void)pthread_mutex_unlock(&g->sweep_lock);
         (void)tg_table_sweep(g->table, tg_clock_coarse_s());
         let_go_of_idle(g);
+        tg_help_keeper_tick(&g->help, tg_clock_mono_ms());
         (void)pthread_mutex_lock(&g->sweep_lock);
     }
     (void)pthread_mutex_unlock(&g->sweep_lock);
@@ -387,6 +388,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     if (!g->table) return tg_fail(err, TG_ERR_NOMEM, "out of memory for the series table");
     TG_TRY(open_rules(g, err));
     TG_TRY(open_log(g, err));
+    tg_help_keeper_open(&g->help, g->table, g->config->log.fs, g->config->log.dir);
     TG_TRY(lock_dead_letters(g, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_init(&g->deliveries[i], g, i, err));
@@ -483,6 +485,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     tg_log_stop(g->log); /* it posts to the loops that go now */
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) say_waiting(&g->deliveries[i]);
     stop_sweeper(g);
+    tg_help_keeper_close(&g->help);
     unregister_metrics(g);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_deinit(&g->workers[i]);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {

@@ -13,6 +13,7 @@
 #include "core/pipe/decide.h"
 #include "core/pipe/delivery.h"
 #include "core/pipe/gateway.h"
+#include "core/pipe/help_keeper.h"
 #include "core/pipe/merge.h"
 #include "core/pipe/query.h"
 #include "core/pipe/reload.h"
@@ -72,6 +73,7 @@ struct tg_gateway {
     struct tg_delivery_loop *deliveries;
     unsigned n_deliveries;
     struct tg_decider admin_decider;
+    struct tg_help_keeper help; /* the sweeper's, once that runs */
     pthread_t sweeper;
     bool has_sweeper;
     pthread_mutex_t sweep_lock; /* with sweep_stop */

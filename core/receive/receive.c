@@ -36,6 +36,18 @@ static const struct tg_protocol *const protocols[TG_PROTOCOLS] = {
 
 struct tg_receive_metrics tg_receive_metrics;
 
+static void register_metadata(struct tg_metric *m, const char *protocol)
+{
+    static const char *const reasons[] = {NULL, "invalid", "other_text", "full"};
+    _Static_assert(sizeof(reasons) / sizeof(reasons[0]) == TG_HELP_FULL + 1, "a word each");
+    tg_metric_register(&m[TG_HELP_NOTED], TG_METRIC_COUNTER, "tidegate_receive_metadata_total",
+                       "Descriptions of metrics that were taken.", "protocol=\"%s\"", protocol);
+    for (int k = TG_HELP_NOTED + 1; k <= TG_HELP_FULL; k++)
+        tg_metric_register(&m[k], TG_METRIC_COUNTER, "tidegate_receive_metadata_dropped_total",
+                           "Descriptions of metrics that were not.",
+                           "protocol=\"%s\",reason=\"%s\"", protocol, reasons[k]);
+}
+
 void tg_receive_metrics_register(void)
 {
     struct tg_receive_metrics *m = &tg_receive_metrics;
@@ -56,6 +68,7 @@ void tg_receive_metrics_register(void)
                            "protocol=\"%s\",reason=\"invalid\"", name);
         tg_metric_register(&m->exemplars_memory[i], TG_METRIC_COUNTER, dropped, dropped_help,
                            "protocol=\"%s\",reason=\"memory\"", name);
+        register_metadata(m->metadata[i], name);
         for (int c = TG_CLASS_INPUT; c <= TG_CLASS_FATAL; c++)
             tg_metric_register(
                 &m->refused[i][c - 1], TG_METRIC_COUNTER, "tidegate_receive_requests_refused_total",
@@ -76,6 +89,7 @@ void tg_receive_metrics_unregister(void)
         tg_metric_unregister(&m->bytes[i]);
         tg_metric_unregister(&m->exemplars_invalid[i]);
         tg_metric_unregister(&m->exemplars_memory[i]);
+        for (int k = 0; k <= TG_HELP_FULL; k++) tg_metric_unregister(&m->metadata[i][k]);
         for (int c = 0; c < 6; c++) tg_metric_unregister(&m->refused[i][c]);
     }
     tg_metric_unregister(&m->misses);
@@ -342,6 +356,8 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
         tg_metric_add(&tg_receive_metrics.exemplars_invalid[pi], in->decode.n_exemplars_invalid);
         tg_metric_add(&tg_receive_metrics.exemplars_memory[pi], in->decode.n_exemplars_memory);
     }
+    for (int k = 0; k <= TG_HELP_FULL; k++)
+        tg_metric_add(&tg_receive_metrics.metadata[pi][k], in->decode.n_metadata[k]);
     if (code != TG_OK) {
         tg_ingest_reply(in, code, &err);
         return;

@@ -478,6 +478,78 @@ def snappy_literal(data):
     return bytes(out)
 
 
+def read_varint(data, at):
+    n = shift = 0
+    while True:
+        b = data[at]
+        n |= (b & 0x7f) << shift
+        at, shift = at + 1, shift + 7
+        if b < 0x80:
+            return n, at
+
+
+def snappy_plain(data):
+    """What a snappy block holds."""
+    size, at = read_varint(data, 0)
+    out = bytearray()
+    while at < len(data):
+        tag = data[at]
+        at += 1
+        if tag & 3 == 0:
+            n = tag >> 2
+            if n >= 60:
+                more = n - 59
+                n = int.from_bytes(data[at:at + more], "little")
+                at += more
+            out += data[at:at + n + 1]
+            at += n + 1
+            continue
+        width = {1: 1, 2: 2, 3: 4}[tag & 3]
+        back = int.from_bytes(data[at:at + width], "little")
+        n = (tag >> 2) + 1
+        if width == 1:
+            back, n = back | (tag >> 5) << 8, (tag >> 2 & 7) + 4
+        at += width
+        for _ in range(n):
+            out.append(out[-back])
+    assert len(out) == size
+    return bytes(out)
+
+
+def fields(message):
+    """[(number, value)...] of a protobuf message; a number, or the bytes of anything longer."""
+    out, at = [], 0
+    while at < len(message):
+        tag, at = read_varint(message, at)
+        kind = tag & 7
+        if kind == 0:
+            value, at = read_varint(message, at)
+        else:
+            n, at = (8, at) if kind == 1 else (4, at) if kind == 5 else read_varint(message, at)
+            value, at = message[at:at + n], at + n
+        out.append((tag >> 3, value))
+    return out
+
+
+def sent_metadata(fake):
+    """{family: (type, help, unit)} of the remote write requests that a Fake got."""
+    out = {}
+    with fake.lock:
+        for body in fake.bodies:
+            for number, value in fields(snappy_plain(body)):
+                if number == 3:
+                    m = dict(fields(value))
+                    out[m[2].decode()] = (m.get(1, 0), m.get(4, b"").decode(), m.get(5, b"").decode())
+    return out
+
+
+def metadata_request(families):
+    """families: {name: (type, help, unit)}; a request as Prometheus sends it once a minute."""
+    return snappy_literal(b"".join(
+        field(3, field(1, kind) + field(2, name) + field(4, text) + (field(5, unit) if unit else b""))
+        for name, (kind, text, unit) in families.items()))
+
+
 def write_request(series):
     """series: [({label: value}, [(ms, float)])]"""
     out = b""

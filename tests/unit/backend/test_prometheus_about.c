@@ -97,6 +97,48 @@ static bool has_metadata(const struct tg_buf *body)
     return memmem(body->data, body->len, want, (size_t)n) != NULL;
 }
 
+static void assert_metadata(struct fake *f, const struct tg_series_desc *d, const char *want_hex)
+{
+    struct tg_buf prepared;
+    uint8_t want[128];
+    const size_t n = tg_unhex(want_hex, want);
+    must_prepare(f, d, &prepared);
+    assert_int_equal(write_at(f, &prepared, MINUTE), n ? 2 : 1);
+    if (n) assert_int_equal(f->body.len, n);
+    if (n) assert_memory_equal(f->body.data, want, n);
+    tg_buf_deinit(&prepared);
+}
+
+/* What a remote write sender says of a family goes on as it came, under the name that the rules
+ * leave of it. */
+static void test_family_of_remote_write(void **state)
+{
+    (void)state;
+    static struct fake f;
+    struct tg_series_desc d = {.name = "rpc_sum",
+                               .unit = "",
+                               .name_len = 7,
+                               .help = "H",
+                               .help_len = 1,
+                               .has_family = true,
+                               .family_type = 3,
+                               .family_cut = 4,
+                               .family_unit = "s",
+                               .family_unit_len = 1};
+    fake_start(&f);
+    fake_must_open(&f, ops, write_path, NULL);
+    assert_metadata(&f, &d, "1a0d080312037270632201482a0173"); /* histogram rpc: H, s */
+    d.name = "renamed";
+    assert_metadata(&f, &d, "1a110803120772656e616d65642201482a0173");
+    d.name = "neu_sum";
+    assert_metadata(&f, &d, "1a0d080312036e65752201482a0173");
+    d.help_len = d.family_unit_len = d.family_cut = d.family_type = 0;
+    assert_metadata(&f, &d, "1a0b080012076e65755f73756d");
+    d.has_family = false;
+    assert_metadata(&f, &d, "");
+    fake_end(&f);
+}
+
 static void test_what_is_told(void **state)
 {
     (void)state;
@@ -488,6 +530,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_told),
+        cmocka_unit_test(test_family_of_remote_write),
         cmocka_unit_test(test_once_a_resource),
         cmocka_unit_test(test_points_are_not_blamed),
         cmocka_unit_test(test_pause_after_a_failure),

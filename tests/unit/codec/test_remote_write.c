@@ -106,6 +106,43 @@ static void parts_come_in_any_order(void **state)
     tg_decode_fixture_deinit(&f);
 }
 
+/* MetricMetadata { type 1, metric_family_name 2, help 4, unit 5 }, field 3 of the request. */
+static void metadata_is_noted_and_counted(void **state)
+{
+    (void)state;
+    struct tg_decode_fixture f;
+    struct tg_arena arena;
+    struct tg_help_family got;
+    struct tg_err err = {.msg = ""};
+    tg_decode_fixture_init(&f, NULL);
+    tg_arena_init(&arena, 0);
+    const struct bytes ok =
+        field(3, JOIN(varint(1, 3), text(2, "lat_seconds"), text(4, "How long."), text(5, "s")));
+    const struct bytes other = field(3, JOIN(text(2, "lat_seconds"), text(4, "Other words.")));
+    const struct bytes unnamed = field(3, JOIN(varint(1, 1), text(4, "Of what?")));
+    const struct bytes all =
+        JOIN(ok, other, unnamed, field(1, JOIN(label("__name__", "m"), sample(1, 1))), ok);
+    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, all.d, all.n, &err), TG_OK);
+    assert_int_equal(f.d.n_accepted, 1);
+    assert_int_equal(f.d.n_metadata[TG_HELP_NOTED], 2);
+    assert_int_equal(f.d.n_metadata[TG_HELP_OTHER], 1);
+    assert_int_equal(f.d.n_metadata[TG_HELP_INVALID], 1);
+    assert_true(
+        tg_help_find_family(tg_table_help(f.table), "lat_seconds_bucket", 18, &arena, &got));
+    assert_int_equal(got.type, 3);
+    assert_int_equal(got.help_len, 9);
+    assert_memory_equal(got.help, "How long.", 9);
+    assert_int_equal(got.unit_len, 1);
+    const struct bytes bad = field(3, hex("12ff"));
+    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, bad.d, bad.n, &err), TG_ERR_MALFORMED);
+    assert_non_null(strstr(err.msg, "metadata"));
+    const struct bytes no_message = varint(3, 7);
+    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, no_message.d, no_message.n, &err),
+                     TG_ERR_MALFORMED);
+    tg_arena_deinit(&arena);
+    tg_decode_fixture_deinit(&f);
+}
+
 static void times_are_checked(void **state)
 {
     (void)state;
@@ -1241,6 +1278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_what_protoc_encodes),
         cmocka_unit_test(parts_come_in_any_order),
+        cmocka_unit_test(metadata_is_noted_and_counted),
         cmocka_unit_test(times_are_checked),
         cmocka_unit_test(stale_markers_are_points_without_value),
         cmocka_unit_test(bad_series_are_rejected_alone),
