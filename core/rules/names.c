@@ -1,11 +1,13 @@
 #include "core/rules/names.h"
 
+#include <ctype.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/hash.h"
 #include "core/base/mem.h"
+#include "core/rules/flow.h"
 #include "core/rules/tokens.h"
 
 enum { MAX_NESTING = 256 }; /* brackets; LuaJIT compiles fewer */
@@ -20,7 +22,7 @@ struct name {
     uint32_t n_first;     /* ... as the first parameter of a function */
     uint32_t declared_at; /* token of the last declaration */
     bool is_assigned;     /* after its declaration */
-    bool is_tried;        /* as a global, or its value as an argument */
+    bool is_tried;        /* as a global */
 };
 
 struct check {
@@ -31,6 +33,7 @@ struct check {
     struct name *names; /* open addressing; a power of two, at most half full */
     uint32_t cap;
     uint64_t fine[256]; /* hashes of code that went well: most scripts repeat a few names */
+    bool *is_said;      /* of each token: something was found there */
     bool is_out_of_memory;
     tg_on_finding on_finding;
     void *arg;
@@ -140,7 +143,8 @@ static enum tg_code read_names(struct check *c)
     c->cap = 64;
     while (c->cap < c->tokens.n * 2) c->cap *= 2;
     c->names = tg_calloc(c->cap, sizeof(*c->names));
-    if (!c->names) return TG_ERR_NOMEM;
+    c->is_said = tg_calloc(c->tokens.n + 1, sizeof(*c->is_said));
+    if (!c->names || !c->is_said) return TG_ERR_NOMEM;
     for (uint32_t i = 0; i < c->tokens.n; i++) note_declaration(c, i);
     for (uint32_t i = 0; i < c->tokens.n; i++) {
         if (!is_variable(c, i)) continue;
@@ -221,29 +225,28 @@ static void found(struct check *c, bool is_certain, uint32_t line, const char *w
 }
 
 /* Tries `function(literal)` with the text of tokens `from` up to before `to`. */
-static void try_call(struct check *c, uint32_t function, uint32_t from, uint32_t to,
+static void try_call(struct check *c, const char *function, uint32_t from, uint32_t to,
                      bool is_certain)
 {
     char code[512];
     char why[280];
-    const struct tg_token *f = &c->tokens.items[function];
     const char *text = c->tokens.text;
     const uint32_t start = c->tokens.items[from].start;
     const uint32_t end = c->tokens.items[to - 1].start + c->tokens.items[to - 1].len;
-    const int n = snprintf(code, sizeof(code), "local _ = %.*s(%.*s)", (int)f->len, text + f->start,
-                           (int)(end - start), text + start);
+    if (c->is_said[from]) return;
+    const int n = snprintf(code, sizeof(code), "local _ = %s(%.*s)", function, (int)(end - start),
+                           text + start);
     if (n < 0 || (size_t)n >= sizeof(code))
         return; /* no backend has such a name; left to run time */
-    if (!try_code(c, code, (size_t)n, false, why, sizeof(why)))
-        found(c, is_certain, c->tokens.items[from].line, why);
+    if (try_code(c, code, (size_t)n, false, why, sizeof(why))) return;
+    c->is_said[from] = true;
+    found(c, is_certain, c->tokens.items[from].line, why);
 }
 
 /* --- arguments --- */
 
 static const char *const opening[] = {"(", "{", "[", NULL};
 static const char *const closing[] = {")", "}", "]", NULL};
-static const char *const before_value[] = {"(", "{", ",", ";", "and", "or", NULL};
-static const char *const after_value[] = {")", "}", ",", ";", "or", NULL};
 
 /* Behind the bracket that closes the one at i. */
 static uint32_t behind(const struct check *c, uint32_t i)
@@ -256,89 +259,109 @@ static uint32_t behind(const struct check *c, uint32_t i)
     return i;
 }
 
-/* The texts in the table constructor at i, whatever their keys. */
-static void try_table(struct check *c, uint32_t function, uint32_t i)
-{
-    const uint32_t end = behind(c, i);
-    for (; i < end; i++) {
-        const bool is_value = is_any(c, i - 1, before_value) || is(c, i - 1, "=");
-        if (has_kind(c, i, TG_TOKEN_STRING) && is_value && is_any(c, i + 1, after_value))
-            try_call(c, function, i, i + 1, false);
-    }
-}
-
-/* A local variable that is given to `function`: one literal, or a table that an entry is taken of.
- */
-static void try_local(struct check *c, uint32_t function, uint32_t i, bool is_certain)
-{
-    static const char *const entry[] = {"[", ".", NULL};
-    struct name *n = name_of(c, i);
-    if (n->n_declared != 1 || n->is_assigned || n->is_tried) return;
-    n->is_tried = true;
-    const uint32_t d = n->declared_at;
-    if (d == 0 || !is(c, d - 1, "local") || !is(c, d + 1, "=")) return;
-    if (is_any(c, i + 1, entry)) {
-        if (is(c, d + 2, "{")) try_table(c, function, d + 2);
-        return;
-    }
-    static const char *const operators[] = {"..", "==", "~=", "and", "or",
-                                            "[",  ".",  ":",  ",",   NULL};
-    if (has_kind(c, d + 2, TG_TOKEN_STRING) && !is_any(c, d + 3, operators))
-        try_call(c, function, d + 2, d + 3, is_certain);
-}
-
-/* The values between the brackets at `open`, of a call to `function`. */
-static void try_arguments(struct check *c, uint32_t function, uint32_t open, bool is_certain)
-{
-    const uint32_t end = behind(c, open);
-    for (uint32_t i = open + 1; i + 1 < end; i++) {
-        if (is_any(c, i, opening)) {
-            const bool is_list = i == open + 1 && is(c, i, "{");
-            if (is_list) try_arguments(c, function, i, is_certain);
-            i = behind(c, i) - 1;
-            continue;
-        }
-        if (!is_any(c, i - 1, before_value)) continue;
-        if (has_kind(c, i, TG_TOKEN_STRING)) {
-            if (is_any(c, i + 1, after_value)) try_call(c, function, i, i + 1, is_certain);
-        } else if (is(c, i, "unpack") && is(c, i + 1, "(") && is_variable(c, i + 2)) {
-            try_local(c, function, i + 2, is_certain);
-        } else if (is_variable(c, i) && !is(c, i + 1, "(")) {
-            const bool is_whole =
-                is_any(c, i + 1, after_value) || is(c, i + 1, "[") || is(c, i + 1, ".");
-            if (is_whole) try_local(c, function, i, is_certain);
-        }
-    }
-}
-
 /* keep() with constants only is run as it stands: its second argument is a table of durations. */
-static void try_keep(struct check *c, uint32_t function, bool is_certain)
+static void try_keep(struct check *c, uint32_t i)
 {
     static const char *const marks[] = {"(", ")", "{", "}", "[", "]", ",", ";", "=", NULL};
-    const uint32_t end = behind(c, function + 1);
+    if (!is(c, i, "keep") || !is(c, i + 1, "(")) return;
+    const uint32_t end = behind(c, i + 1);
     bool is_constant = true;
-    for (uint32_t i = function + 1; i < end; i++)
-        is_constant &= has_kind(c, i, TG_TOKEN_STRING) || has_kind(c, i, TG_TOKEN_NUMBER) ||
-                       is_any(c, i, marks);
-    if (is_constant && end > function + 3)
-        try_call(c, function, function + 2, end - 1, is_certain);
-    else
-        try_arguments(c, function, function + 1, is_certain);
+    for (uint32_t k = i + 1; k < end; k++)
+        is_constant &= has_kind(c, k, TG_TOKEN_STRING) || has_kind(c, k, TG_TOKEN_NUMBER) ||
+                       is_any(c, k, marks);
+    const bool is_certain = name_of(c, i)->n_declared == 0; /* else it may be another function */
+    if (is_constant && end > i + 3) try_call(c, "keep", i + 2, end - 1, is_certain);
 }
 
-static void try_function(struct check *c, uint32_t i)
+static void on_name(void *arg, const char *function, uint32_t text, bool is_sure)
 {
-    static const char *const named[] = {"to", "primary_only", "primary_with_async_replication",
-                                        NULL};
-    const bool is_keep = is(c, i, "keep");
-    if (!is_keep && !is_any(c, i, named)) return;
-    const bool is_certain = name_of(c, i)->n_declared == 0; /* else it may be another function */
-    if (has_kind(c, i + 1, TG_TOKEN_STRING))
-        try_call(c, i, i + 1, i + 2, is_certain);
-    else if (is(c, i + 1, "(") && is_keep)
-        try_keep(c, i, is_certain);
-    else if (is(c, i + 1, "(") || (is(c, i + 1, "{") && !is_keep))
-        try_arguments(c, i, i + 1, is_certain);
+    try_call(arg, function, text, text + 1, is_sure);
+}
+
+static void on_discarded(void *arg, uint32_t name, bool is_sure)
+{
+    struct check *c = arg;
+    char why[200];
+    const struct tg_token *k = &c->tokens.items[name];
+    const int len = k->len < 60 ? (int)k->len : 60;
+    const char *text = c->tokens.text + k->start;
+    (void)snprintf(why, sizeof(why),
+                   "what %.*s() gives is not returned, and has no effect; write \"return "
+                   "%.*s(...)\"",
+                   len, text, len, text);
+    found(c, is_sure, k->line, why);
+}
+
+/* --- texts that look like a backend --- */
+
+/* Edit distance of two texts below 64 bytes, without regard to case; two letters that changed
+ * places count once. */
+static unsigned distance(const char *a, size_t n_a, const char *b, size_t n_b)
+{
+    unsigned rows[3][64]; /* the row before the last, the last, and this one */
+    for (unsigned k = 0; k <= n_b; k++) rows[0][k] = rows[1][k] = k;
+    for (unsigned i = 1; i <= n_a; i++) {
+        unsigned *now = rows[2];
+        now[0] = i;
+        for (unsigned k = 1; k <= n_b; k++) {
+            const bool is_same =
+                tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[k - 1]);
+            unsigned d = rows[1][k - 1] + !is_same;
+            if (rows[1][k] + 1 < d) d = rows[1][k] + 1;
+            if (now[k - 1] + 1 < d) d = now[k - 1] + 1;
+            const bool is_swapped = i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1];
+            if (is_swapped && rows[0][k - 2] + 1 < d) d = rows[0][k - 2] + 1;
+            now[k] = d;
+        }
+        memcpy(rows[0], rows[1], sizeof(rows[0]));
+        memcpy(rows[1], now, sizeof(rows[1]));
+    }
+    return rows[1][n_b];
+}
+
+/* Whether the line of a token ends with the comment that says that it is meant as it is. */
+static bool is_waved_through(const struct check *c, const struct tg_token *k)
+{
+    static const char mark[] = "-- not a backend";
+    const char *p = c->tokens.text + k->start + k->len;
+    const char *end = c->script->text + c->script->len;
+    const char *newline = memchr(p, '\n', (size_t)(end - p));
+    if (newline) end = newline;
+    for (; (size_t)(end - p) >= sizeof(mark) - 1; p++)
+        if (memcmp(p, mark, sizeof(mark) - 1) == 0) return true;
+    return false;
+}
+
+/* A text that nobody was seen to give to to(), but that only a letter or two keep from being the
+ * name of a backend: perhaps it goes there on a way that cannot be followed. */
+static void on_other(void *arg, uint32_t text)
+{
+    struct check *c = arg;
+    char why[200];
+    const struct tg_token *k = &c->tokens.items[text];
+    const char *says = c->tokens.text + k->start + 1;
+    const struct tg_rules_config *config = c->vm->config;
+    const bool names_backends = c->rule == TG_RULE_ROUTING || c->rule == TG_RULE_STRATEGY;
+    if (!names_backends || c->is_said[text] || k->len < 5 || k->len > 65 || says[-1] == '[' ||
+        memchr(says, '\\', k->len - 2))
+        return;
+    const size_t len = k->len - 2;
+    const char *near = NULL;
+    for (unsigned i = 0; i < config->n_backends; i++) {
+        const char *name = config->backends[i];
+        const size_t name_len = strlen(name);
+        if (name_len == len && memcmp(name, says, len) == 0) return;
+        if (near || name_len < 3 || name_len > 63) continue;
+        /* Of a short name only one letter: "prod" is no "push". */
+        if (distance(says, len, name, name_len) <= (name_len < 6 ? 1U : 2U)) near = name;
+    }
+    if (!near || is_waved_through(c, k)) return;
+    (void)snprintf(why, sizeof(why),
+                   "\"%.*s\" is not the name of a backend; did you mean \"%s\"? (if not, end the "
+                   "line with: -- not a backend)",
+                   (int)len, says, near);
+    c->is_said[text] = true;
+    found(c, false, k->line, why);
 }
 
 /* --- globals --- */
@@ -395,7 +418,7 @@ static void walk(struct check *c)
                             is_any(c, i - 1, separators);
         try_global(c, i, is_key);
         try_field(c, i);
-        if (!is_key && !(i > 0 && is(c, i - 1, "function"))) try_function(c, i);
+        if (!is_key && !(i > 0 && is(c, i - 1, "function"))) try_keep(c, i);
     }
 }
 
@@ -406,8 +429,19 @@ enum tg_code tg_names_check(struct tg_vm *vm, enum tg_rule_no rule, const struct
     if (!text->text || vm->ref_rules[rule] == LUA_NOREF) return TG_OK;
     enum tg_code code = tg_tokens_read(&c.tokens, text->text, text->len);
     if (code == TG_OK) code = read_names(&c);
+    const struct tg_flow_found flow = {
+        .arg = &c, .on_name = on_name, .on_discarded = on_discarded, .on_other = on_other};
     if (code == TG_OK) walk(&c);
+    if (code == TG_OK) code = tg_flow_find(&c.tokens, &flow);
+    if (code == TG_ERR_FULL) {
+        found(
+            &c, false, 1,
+            "too much of the script depends on too much else of it for all names of backends to be "
+            "looked up; give to() its names where it is called");
+        code = TG_OK;
+    }
     tg_free(c.names);
+    tg_free(c.is_said);
     tg_tokens_deinit(&c.tokens);
     return c.is_out_of_memory ? TG_ERR_NOMEM : code;
 }

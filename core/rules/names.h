@@ -1,18 +1,19 @@
 /* names.h: what a script names by constants, looked at without running its rules.
  *
  * A branch that is rarely taken may hold a mistake for months: to("inflx") is met only when a
- * series comes that takes it. So every constant given to to(), primary_only(),
+ * series comes that takes it. So every text that may be given to to(), primary_only(),
  * primary_with_async_replication() and keep() is tried when the script loads, and so is every
- * global name. The script's text is cut into tokens; what is found is tried in a VM that has loaded
- * it, so the answer is the one that the rule would get. The same goes for the fields of the series.
+ * global name. What is found is tried in a VM that has loaded the script, so the answer is the one
+ * that the rule would get. The same goes for the fields of the series.
  *
- * Found: literals (to("a"), to "a", to{"a"}, to(x and "a" or "b")), locals that are one literal and
- * never assigned (local main = "a" ... to(main)), and the texts in a local table that to() is given
- * an entry of. Names that are made at run time are not: for those, live series are decided before
- * new rules are in force (core/pipe).
+ * Which texts those are flow.h says: literals, and what comes by variables, tables, parameters,
+ * aliases and pcall(). Names that are made at run time are not found: for those, live series are
+ * decided before new rules are in force (core/pipe). A text that is nearly the name of a backend is
+ * doubted wherever it is kept or given. A call whose verdict nobody gets is one without effect,
+ * with which a series goes elsewhere than the script seems to say.
  *
- * A finding is certain when the code would fail whenever it runs: then the script is refused. Where
- * the script has a local function of that name, or for a table's texts, it is a warning.
+ * A finding is certain when the code would fail, or have no effect, whenever it runs: then the
+ * script is refused. Else it is a warning.
  *
  * Threading: no shared state; the VM's thread.
  */

@@ -15,9 +15,11 @@
 
 static const char meta_key = 0;
 
-static struct tg_verdict *push_verdict(lua_State *L, enum tg_verdict_kind kind)
+/* `function` makes it; a static text. */
+static struct tg_verdict *push_verdict(lua_State *L, enum tg_verdict_kind kind,
+                                       const char *function)
 {
-    const struct tg_vm *vm = tgl_vm(L);
+    struct tg_vm *vm = tgl_vm(L);
     struct tg_verdict *v = lua_newuserdata(L, sizeof(*v));
     v->kind = (uint8_t)kind;
     v->strategy = TG_STRATEGY_LOGGED;
@@ -26,6 +28,8 @@ static struct tg_verdict *push_verdict(lua_State *L, enum tg_verdict_kind kind)
     v->line = vm->tracing ? vm->line : 0;
     v->retention = (struct tg_retention){0};
     v->note[0] = '\0';
+    vm->made = function;
+    vm->made_line = v->line;
     lua_pushlightuserdata(L, (void *)(uintptr_t)&meta_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
     lua_setmetatable(L, -2);
@@ -49,7 +53,7 @@ static unsigned backend_at(lua_State *L, int index, const char *function)
 {
     const struct tg_rules_config *c = tgl_vm(L)->config;
     if (lua_type(L, index) != LUA_TSTRING)
-        tgl_error(L, "%s() takes names of backends, not a %s", function, tgl_type_name(L, index));
+        tgl_mistake(L, "%s() takes names of backends, not a %s", function, tgl_type_name(L, index));
     size_t len;
     const char *name = lua_tolstring(L, index, &len);
     for (unsigned i = 0; i < c->n_backends; i++)
@@ -63,10 +67,10 @@ static unsigned backend_at(lua_State *L, int index, const char *function)
     }
     const char *near = tg_nearest_name(name, c->backends, c->n_backends);
     if (near)
-        tgl_error(L, "%s(): no backend is called %s; did you mean \"%s\"? (there are: %s)",
-                  function, tg_quote(q, sizeof(q), name, len), near, known);
-    tgl_error(L, "%s(): no backend is called %s (there are: %s)", function,
-              tg_quote(q, sizeof(q), name, len), known);
+        tgl_mistake(L, "%s(): no backend is called %s; did you mean \"%s\"? (there are: %s)",
+                    function, tg_quote(q, sizeof(q), name, len), near, known);
+    tgl_mistake(L, "%s(): no backend is called %s (there are: %s)", function,
+                tg_quote(q, sizeof(q), name, len), known);
     return 0;
 }
 
@@ -78,14 +82,14 @@ static int tgl_to(lua_State *L)
     if (n == 1 && lua_istable(L, 1)) {
         const size_t len = lua_objlen(L, 1);
         if (len > TG_MAX_BACKENDS)
-            return tgl_error(L, "to() takes at most %d backends", (int)TG_MAX_BACKENDS);
+            return tgl_mistake(L, "to() takes at most %d backends", (int)TG_MAX_BACKENDS);
         for (size_t i = 1; i <= len; i++) lua_rawgeti(L, 1, (int)i);
         lua_remove(L, 1);
         n = (int)len;
     }
     if (n == 0)
-        return tgl_error(L, "to() needs at least one backend; drop(\"reason\") drops a series");
-    struct tg_verdict *v = push_verdict(L, TG_VERDICT_TO);
+        return tgl_mistake(L, "to() needs at least one backend; drop(\"reason\") drops a series");
+    struct tg_verdict *v = push_verdict(L, TG_VERDICT_TO, "to");
     for (int i = 1; i <= n; i++) {
         const unsigned b = backend_at(L, i, "to");
         if (!(v->targets >> b & 1)) v->order[v->n_order++] = (uint8_t)b;
@@ -100,8 +104,10 @@ static int tgl_to(lua_State *L)
 static int tgl_drop(lua_State *L)
 {
     size_t len = 0;
-    const char *reason = luaL_optlstring(L, 1, NULL, &len);
-    struct tg_verdict *v = push_verdict(L, TG_VERDICT_DROP);
+    if (!lua_isnoneornil(L, 1) && !lua_isstring(L, 1))
+        return tgl_mistake(L, "drop() takes a text that says why, not a %s", tgl_type_name(L, 1));
+    const char *reason = lua_tolstring(L, 1, &len);
+    struct tg_verdict *v = push_verdict(L, TG_VERDICT_DROP, "drop");
     char q[128];
     note(L, v, "drop(%s)", reason ? tg_quote(q, sizeof(q), reason, len) : "");
     return 1;
@@ -111,9 +117,9 @@ static int strategy(lua_State *L, enum tg_strategy s)
 {
     const bool primary = s == TG_STRATEGY_PRIMARY_ASYNC || s == TG_STRATEGY_PRIMARY_ONLY;
     const char *name = tg_strategy_name(s);
-    if (!primary && lua_gettop(L) > 0) return tgl_error(L, "%s() takes nothing", name);
+    if (!primary && lua_gettop(L) > 0) return tgl_mistake(L, "%s() takes nothing", name);
     if (primary && lua_gettop(L) != 1)
-        return tgl_error(L, "%s() takes the name of the primary backend", name);
+        return tgl_mistake(L, "%s() takes the name of the primary backend", name);
     uint32_t mask = 0;
     if (primary) {
         mask = UINT32_C(1) << backend_at(L, 1, name);
@@ -121,11 +127,11 @@ static int strategy(lua_State *L, enum tg_strategy s)
             char q[64];
             size_t len;
             const char *primary_name = lua_tolstring(L, 1, &len);
-            return tgl_error(L, "%s(%s): routing.lua does not send this series there", name,
-                             tg_quote(q, sizeof(q), primary_name, len));
+            return tgl_mistake(L, "%s(%s): routing.lua does not send this series there", name,
+                               tg_quote(q, sizeof(q), primary_name, len));
         }
     }
-    struct tg_verdict *v = push_verdict(L, TG_VERDICT_STRATEGY);
+    struct tg_verdict *v = push_verdict(L, TG_VERDICT_STRATEGY, name);
     v->strategy = (uint8_t)s;
     v->targets = mask;
     if (primary)
@@ -157,8 +163,8 @@ static int64_t duration_at(lua_State *L, int index, const char *what)
 {
     const int type = lua_type(L, index);
     if (type != LUA_TSTRING && type != LUA_TNUMBER)
-        tgl_error(L, "keep(): %s is a %s; write a duration such as \"90d\"", what,
-                  luaL_typename(L, index));
+        tgl_mistake(L, "keep(): %s is a %s; write a duration such as \"90d\"", what,
+                    luaL_typename(L, index));
     char text[32];
     size_t len;
     lua_pushvalue(L, index); /* a key must not be converted in place */
@@ -167,13 +173,13 @@ static int64_t duration_at(lua_State *L, int index, const char *what)
     int64_t ms = 0;
     if (len >= sizeof(text) || strlen(s) != len) {
         char q[64];
-        tgl_error(L, "keep(): %s %s is not a duration such as \"90d\"", what,
-                  tg_quote(q, sizeof(q), s, len));
+        tgl_mistake(L, "keep(): %s %s is not a duration such as \"90d\"", what,
+                    tg_quote(q, sizeof(q), s, len));
     }
-    if (tg_duration_parse(s, &ms, &err) != TG_OK) tgl_error(L, "keep(): %s %s", what, err.msg);
+    if (tg_duration_parse(s, &ms, &err) != TG_OK) tgl_mistake(L, "keep(): %s %s", what, err.msg);
     lua_pop(L, 1);
     if (ms < 1)
-        tgl_error(L, "keep(): %s is zero; drop(\"reason\") in routing.lua drops a series", what);
+        tgl_mistake(L, "keep(): %s is zero; drop(\"reason\") in routing.lua drops a series", what);
     return ms;
 }
 
@@ -182,10 +188,11 @@ static void add_rollup(lua_State *L, struct tg_retention *r, int64_t every_ms, i
     uint32_t at = 0;
     while (at < r->n_rollups && r->rollups[at].every_ms < every_ms) at++;
     if (at < r->n_rollups && r->rollups[at].every_ms == every_ms)
-        tgl_error(L, "keep(): two rollups have the same interval");
+        tgl_mistake(L, "keep(): two rollups have the same interval");
     if (r->n_rollups == TG_MAX_ROLLUPS)
-        tgl_error(L, "keep() takes at most %d rollups", (int)TG_MAX_ROLLUPS);
-    if (keep_ms < every_ms) tgl_error(L, "keep(): a rollup is kept for less than its own interval");
+        tgl_mistake(L, "keep() takes at most %d rollups", (int)TG_MAX_ROLLUPS);
+    if (keep_ms < every_ms)
+        tgl_mistake(L, "keep(): a rollup is kept for less than its own interval");
     memmove(&r->rollups[at + 1], &r->rollups[at], (r->n_rollups - at) * sizeof(r->rollups[0]));
     r->rollups[at].every_ms = every_ms;
     r->rollups[at].keep_ms = keep_ms;
@@ -197,19 +204,19 @@ static int tgl_keep(lua_State *L)
 {
     struct tg_retention r = {0};
     if (lua_gettop(L) < 1)
-        return tgl_error(L, "keep() takes a duration such as \"90d\"; nil keeps for ever");
+        return tgl_mistake(L, "keep() takes a duration such as \"90d\"; nil keeps for ever");
     r.keep_ms = duration_at(L, 1, "the duration");
     if (!lua_isnoneornil(L, 2)) {
         tgl_see_through(L, 2, false);
         if (!lua_istable(L, 2))
-            return tgl_error(L, "keep(): rollups are a table such as { [\"5m\"] = \"180d\" }");
+            return tgl_mistake(L, "keep(): rollups are a table such as { [\"5m\"] = \"180d\" }");
         for (lua_pushnil(L); lua_next(L, 2); lua_pop(L, 1)) {
             const int top = lua_gettop(L);
             const int64_t every_ms = duration_at(L, top - 1, "a rollup's interval");
             add_rollup(L, &r, every_ms, duration_at(L, top, "a rollup's duration"));
         }
     }
-    struct tg_verdict *v = push_verdict(L, TG_VERDICT_KEEP);
+    struct tg_verdict *v = push_verdict(L, TG_VERDICT_KEEP, "keep");
     v->retention = r;
     lua_pushvalue(L, 1);
     note(L, v, "keep(\"%s\"", lua_tostring(L, -1));
@@ -217,6 +224,28 @@ static int tgl_keep(lua_State *L)
     if (r.n_rollups) note(L, v, ", %u rollup%s", r.n_rollups, r.n_rollups > 1 ? "s" : "");
     note(L, v, ")");
     return 1;
+}
+
+/* A rule that gave nothing although it made a verdict has forgotten a "return". */
+static bool is_forgotten(struct tg_vm *vm, enum tg_rule_no rule)
+{
+    if (!vm->made) return false;
+    const bool is_routing = strcmp(vm->made, "to") == 0 || strcmp(vm->made, "drop") == 0;
+    const bool is_keep = strcmp(vm->made, "keep") == 0;
+    const enum tg_rule_no its = is_routing ? TG_RULE_ROUTING
+                                : is_keep  ? TG_RULE_RETENTION
+                                           : TG_RULE_STRATEGY;
+    if (its == rule)
+        tg_vm_set_error(vm, vm->made_line,
+                        "the rule called %s(), but did not return what it gave; write \"return "
+                        "%s(...)\"",
+                        vm->made, vm->made);
+    else
+        tg_vm_set_error(vm, vm->made_line,
+                        "the rule called %s(), which says nothing here; write \"return %s(...)\" "
+                        "in %s.lua",
+                        vm->made, vm->made, tg_rule_names[its]);
+    return true;
 }
 
 const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int index,
@@ -233,7 +262,7 @@ const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int ind
     if (lua_isnil(L, -1)) {
         *none = (struct tg_verdict){.kind = TG_VERDICT_NONE};
         lua_pop(L, 1);
-        return none;
+        return is_forgotten(vm, rule) ? NULL : none;
     }
     if (lua_type(L, -1) == LUA_TUSERDATA && lua_getmetatable(L, -1)) {
         lua_pushlightuserdata(L, (void *)(uintptr_t)&meta_key);

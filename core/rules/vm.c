@@ -124,6 +124,25 @@ static int current_line(lua_State *L, const struct tg_vm *vm)
     return vm->tracing ? vm->line : 0;
 }
 
+int tgl_mistake(lua_State *L, const char *fmt, ...)
+{
+    struct tg_vm *vm = tgl_vm(L);
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    if (vm->in_call && !vm->mistake[0]) {
+        char where[24] = "";
+        const int line = current_line(L, vm);
+        if (line > 0) (void)snprintf(where, sizeof(where), ":%d", line);
+        (void)snprintf(vm->mistake, sizeof(vm->mistake), "%.60s%s: %.160s", vm->names[vm->rule],
+                       where, text);
+        vm->mistake_has_position = line > 0;
+    }
+    return luaL_error(L, "%s", text);
+}
+
 static void hook(lua_State *L, lua_Debug *ar);
 
 static void arm(lua_State *L, struct tg_vm *vm, int every)
@@ -277,12 +296,15 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
     vm->line = 0;
     vm->error[0] = '\0';
     vm->has_position = false;
+    vm->mistake[0] = '\0';
+    vm->made = NULL;
+    vm->made_line = 0;
     if (vm->tracing) arm(L, vm, TG_VM_HOOK_EVERY);
     vm->in_call = true;
     const int rc = lua_pcall(L, n_args, n_results, base);
     vm->in_call = false;
     if (vm->overrun != TG_OVERRUN_NONE) arm(L, vm, TG_VM_HOOK_EVERY);
-    if (rc == 0 && vm->overrun == TG_OVERRUN_NONE && !vm->refused) {
+    if (rc == 0 && vm->overrun == TG_OVERRUN_NONE && !vm->refused && !vm->mistake[0]) {
         lua_remove(L, base);
         return true;
     }
@@ -292,6 +314,9 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
             vm, vm->tracing ? vm->line : 0,
             "out of memory: rules may use %llu bytes (rules.max_memory), one value %d bytes",
             (unsigned long long)vm->config->max_bytes, (int)TG_VM_MAX_OBJECT_BYTES);
+    } else if (vm->overrun == TG_OVERRUN_NONE && rc == 0) {
+        memcpy(vm->error, vm->mistake, sizeof(vm->error));
+        vm->has_position = vm->mistake_has_position;
     } else if (vm->error[0] == '\0') {
         tg_vm_set_error(vm, 0, "failed (%s)",
                         lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no message");

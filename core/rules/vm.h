@@ -93,6 +93,12 @@ struct tg_vm {
 
     char error[256];   /* of the call that failed last */
     bool has_position; /* error begins with "file:line: " */
+    /* What verdict functions did in the call: it fails for the first mistake, though pcall() caught
+     * it, and for a verdict that was made and not returned. */
+    char mistake[256]; /* "" = none */
+    bool mistake_has_position;
+    const char *made; /* the function that gave a verdict last; NULL = none did */
+    int made_line;    /* 0 unless tracing */
 
     /* the decision in progress; borrows */
     const struct tg_series_desc *desc;
@@ -153,6 +159,9 @@ int tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results);
 struct tg_vm *tgl_vm(lua_State *L);
 /* luaL_error with a printf-formatted text. */
 int tgl_error(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* As tgl_error, and the call under way fails even when the rule catches it: what a rule says of
+ * where a series goes is never half heard. */
+int tgl_mistake(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* sandbox.c: pushes the table in which global names of a rule are looked up. */
 void tgl_sandbox_push_env(lua_State *L);
@@ -203,7 +212,7 @@ struct tg_verdict {
     char note[160];
 };
 /* The verdict at `index`: NULL with vm->error set when it is neither nil nor one that `rule` may
- * return. nil gives a verdict of kind NONE in *none. */
+ * return, or nil although the call made a verdict. nil gives a verdict of kind NONE in *none. */
 const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int index,
                                          enum tg_rule_no rule, struct tg_verdict *none);
 
