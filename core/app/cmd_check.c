@@ -51,8 +51,8 @@ static void try_rules(const struct tg_config *config, struct tg_arena *arena, un
     struct tg_rules *rules = NULL;
     struct tg_series_desc desc;
     struct tg_decision d = {.targets = 0};
-    struct tg_rules_trace trace = {.steps = {{.line = 0}}};
-    tg_log_set_level(TG_LOG_ERROR); /* the failure is told here */
+    struct tg_rules_trace trace = {.error = ""};
+    tg_log_set_level(TG_LOG_ERROR); /* what is found is told here */
     const struct tg_explain_words words = {.series = "example"};
     if (tg_explain_read(&words, arena, &desc, &err) != TG_OK ||
         tg_rules_new(&config->rules, &rules, &err) != TG_OK ||
@@ -65,7 +65,7 @@ static void try_rules(const struct tg_config *config, struct tg_arena *arena, un
                       "warning: %s\n  tried with a series \"example\" that has no tags; it takes "
                       "the rules.on_error route. Try one of yours: tidegate explain "
                       "'NAME{TAG=\"VALUE\"}'\n",
-                      tg_rules_stats(rules).last_error);
+                      trace.error);
     }
     const struct tg_rules_stats stats = rules ? tg_rules_stats(rules) : (struct tg_rules_stats){0};
     if (stats.stray[0]) {

@@ -353,7 +353,7 @@ static enum tg_code decide(struct explain *x, struct tg_err *err)
         TG_TRY(read_live(x, &x->e.series, err));
         x->e.is_live = true;
     }
-    tg_log_set_level(TG_LOG_ERROR); /* that a rule failed is part of the answer */
+    tg_log_set_level(TG_LOG_ERROR); /* warnings are for check */
     TG_TRY(tg_rules_new(&x->config.rules, &rules, err));
     enum tg_code code =
         tg_rules_decide(rules, 0, &x->e.series, x->arena, &x->e.decision, &x->e.trace);

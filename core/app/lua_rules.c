@@ -348,8 +348,7 @@ static void push_plan(lua_State *L, const struct lua_rules *r, const struct tg_d
     lua_pushnumber(L, (lua_Number)d->generation);
     lua_setfield(L, -2, "generation");
     if (d->failed) {
-        const struct tg_rules_stats s = tg_rules_stats(r->rules);
-        lua_pushstring(L, s.last_error);
+        lua_pushstring(L, trace->error);
         lua_setfield(L, -2, "error");
     }
     push_trace(L, trace);

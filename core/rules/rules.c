@@ -57,6 +57,7 @@ struct tg_rules {
     _Atomic uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
     _Atomic uint64_t n_not_run;
     _Atomic uint64_t broken_generation; /* whose breaker opened last; 0 = it has closed again */
+    _Atomic uint64_t broken_at_ns;      /* monotonic */
     pthread_mutex_t error_lock;
     char last_error[256]; /* under error_lock, as the next */
     char stray[192];      /* of the generation in force */
@@ -503,6 +504,7 @@ static void note_run(struct tg_rules *r, struct generation *g, const struct tg_v
                 (unsigned long long)g->number);
         return;
     }
+    atomic_store(&r->broken_at_ns, tg_clock_mono_ns());
     atomic_store(&r->broken_generation, g->number);
     char text[sizeof(r->last_error)];
     (void)snprintf(text, sizeof(text),
@@ -559,8 +561,10 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
     const uint64_t now_ns = tg_clock_mono_ns();
     if (now_ns >= atomic_load_explicit(&r->decide_until_ns, memory_order_relaxed))
         return TG_ERR_CANCELED;
-    atomic_fetch_add_explicit(&r->n_decisions, 1, memory_order_relaxed);
-    if (trace) begin_trace(trace, g);
+    if (trace)
+        begin_trace(trace, g);
+    else
+        atomic_fetch_add_explicit(&r->n_decisions, 1, memory_order_relaxed);
     const enum tg_breaker_turn turn = trace ? TG_BREAKER_RUNS : tg_breaker_ask(&g->breaker, now_ns);
     if (turn == TG_BREAKER_REFUSES) {
         atomic_fetch_add_explicit(&r->n_not_run, 1, memory_order_relaxed);
@@ -571,7 +575,11 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
     out->generation = g->number;
     if (!s->vm || (!trace && is_short_of_memory(s))) {
         if (tg_clock_mono_ns() >= atomic_load(&r->decide_until_ns)) return TG_ERR_CANCELED;
-        atomic_fetch_add_explicit(&r->n_errors, 1, memory_order_relaxed);
+        if (trace)
+            (void)snprintf(trace->error, sizeof(trace->error),
+                           "the rules were not run: out of memory (limits.memory)");
+        else
+            atomic_fetch_add_explicit(&r->n_errors, 1, memory_order_relaxed);
         out->generation = 0;
         return tg_decide_on_error(&r->config, series, arena, out) ? TG_OK : TG_ERR_NOMEM;
     }
@@ -580,7 +588,10 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
     enum tg_rule_no failed;
     const bool ok = tg_vm_decide(vm, series, arena, out, trace, &failed);
     if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_CANCELED;
-    if (ok && failed != TG_RULES) report(r, vm, series);
+    if (ok && failed != TG_RULES && trace)
+        memcpy(trace->error, vm->error, sizeof(trace->error));
+    else if (ok && failed != TG_RULES)
+        report(r, vm, series);
     if (vm->process_refused) { /* not the scripts' doing: says nothing of them */
         out->generation = 0;
         if (s->is_refused) s->retry_ms = tg_clock_mono_ms() + MEMORY_RETRY_MS;
@@ -619,6 +630,8 @@ struct tg_rules_stats tg_rules_stats(const struct tg_rules *r)
         .n_not_run = atomic_load(&w->n_not_run),
         .is_breaker_open = atomic_load(&w->broken_generation) == atomic_load(&w->generation),
     };
+    if (s.is_breaker_open)
+        s.breaker_open_ms = (tg_clock_mono_ns() - atomic_load(&w->broken_at_ns)) / 1000000;
     pthread_mutex_lock(&w->error_lock);
     memcpy(s.last_error, w->last_error, sizeof(s.last_error));
     memcpy(s.stray, w->stray, sizeof(s.stray));

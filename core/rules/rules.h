@@ -98,6 +98,7 @@ uint64_t tg_rules_generation(const struct tg_rules *r); /* in force; any thread;
 
 struct tg_rules_trace { /* for explain: which line decided; file is relative to the script's folder
                          */
+    char error[256];    /* why a rule failed: "routing.lua:12: ..."; "" = none did */
     struct {
         char what[16]; /* "tags", "routing", "strategy", "retention" */
         char file[96];
@@ -110,9 +111,10 @@ struct tg_rules_trace { /* for explain: which line decided; file is relative to 
  * `arena`) with a usable decision; out->failed tells that a rule failed. While the breaker of the
  * generation is open (breaker.h) the rules are not run: the on_error route, and out->generation is
  * 0: to be decided again once they are. So it is when the process has no memory for them; after two
- * such decisions the slot's rules rest for 100 ms. `trace` may be NULL; with it the rules always
- * run, and the breaker takes no notice. TG_ERR_NOMEM when `arena` refuses, TG_ERR_CANCELED when the
- * time of tg_rules_stop_at has come: then the caller refuses the points. */
+ * such decisions the slot's rules rest for 100 ms. `trace` may be NULL; with it this is a look: the
+ * rules always run, the breaker takes no notice, and nothing is counted, said, or kept as the last
+ * error. TG_ERR_NOMEM when `arena` refuses, TG_ERR_CANCELED when the time of tg_rules_stop_at has
+ * come: then the caller refuses the points. */
 TG_MUST_CHECK enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot,
                                            const struct tg_series_desc *series,
                                            struct tg_arena *arena, struct tg_decision *out,
@@ -127,8 +129,9 @@ void tg_rules_stop_at(struct tg_rules *r, uint64_t mono_ns);
 
 struct tg_rules_stats {
     uint64_t n_decisions, n_errors, n_budget_overruns, n_reloads, n_reload_failures;
-    uint64_t n_not_run;   /* decisions without the rules, for the breaker was open */
-    bool is_breaker_open; /* of the generation in force */
+    uint64_t n_not_run;       /* decisions without the rules, for the breaker was open */
+    bool is_breaker_open;     /* of the generation in force */
+    uint64_t breaker_open_ms; /* for so long; 0 = it is not */
     char stray[192]; /* what a rule in force changed outside of its function, "" = nothing: it is
                         put back after each series */
     char last_error[256]; /* "routing.lua:12: ..."; "" since a reload that went well */

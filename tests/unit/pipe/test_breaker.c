@@ -62,6 +62,7 @@ static void test_it_opens_and_closes(void **state)
     const struct tg_rules_stats s = tg_rules_stats(f.rules);
     assert_non_null(strstr(s.last_error, "routing.lua:2: stopped after 10000 instructions"));
     assert_non_null(strstr(s.last_error, "overruns too often: rules are off"));
+    assert_int_equal(s.breaker_open_ms, 0);
     for (int i = 0; i < 3; i++) {
         assert_false(runs(&f, "good"));
         assert_false(runs(&f, "bad"));
@@ -77,9 +78,11 @@ static void test_it_opens_and_closes(void **state)
     assert_false(runs(&f, "good"));
     at(20);
     assert_false(runs(&f, "good"));
+    assert_int_equal(tg_rules_stats(f.rules).breaker_open_ms, 19000); /* since it opened */
     at(21);
     assert_true(runs(&f, "good"));
     assert_false(is_open(&f));
+    assert_int_equal(tg_rules_stats(f.rules).breaker_open_ms, 0);
     assert_true(runs(&f, "bad"));
     assert_true(runs(&f, "good"));
     end(&f);
@@ -202,6 +205,56 @@ static void test_explain_runs_all_the_same(void **state)
     end(&f);
 }
 
+static void assert_same(const struct tg_rules_stats *before, const struct fixture *f)
+{
+    const struct tg_rules_stats s = tg_rules_stats(f->rules);
+    assert_int_equal(s.n_decisions, before->n_decisions);
+    assert_int_equal(s.n_errors, before->n_errors);
+    assert_int_equal(s.n_budget_overruns, before->n_budget_overruns);
+    assert_int_equal(s.n_not_run, before->n_not_run);
+    assert_string_equal(s.last_error, before->last_error);
+}
+
+/* Whoever looks, at a rule that fails, overruns or cannot run, changes no number and no message. */
+static void test_a_look_counts_for_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct tg_rules_trace trace;
+    fx_init(&f, (const char *const[]){NULL,
+                                      "return function(series)\n"
+                                      "  if series.name == 'bad' then error('no') end\n"
+                                      "  if series.name == 'loops' then while true do end end\n"
+                                      "end",
+                                      NULL, NULL});
+    f.config.max_instructions = 10000;
+    fx_load(&f);
+    assert_true(fx_decide(&f, fx_series("bad", NULL), NULL).failed);
+    const struct tg_rules_stats before = tg_rules_stats(f.rules);
+    assert_int_equal(before.n_errors, 1);
+    assert_string_equal(before.last_error, "routing.lua:2: no");
+    for (int twice = 0; twice < 2; twice++) {
+        assert_true(fx_decide(&f, fx_series("bad", NULL), &trace).failed);
+        assert_string_equal(trace.error, "routing.lua:2: no");
+        assert_true(fx_decide(&f, fx_series("loops", NULL), &trace).failed);
+        assert_non_null(strstr(trace.error, "routing.lua:3: stopped after 10000 instructions"));
+        assert_false(fx_decide(&f, fx_series("good", NULL), &trace).failed);
+        assert_string_equal(trace.error, "");
+        assert_same(&before, &f);
+    }
+    tg_mem_set_limit(1); /* a VM that is beyond use cannot be replaced */
+    for (int i = 0; i < 3; i++) {
+        struct tg_decision d;
+        tg_arena_reset(&f.arena);
+        const struct tg_series_desc *series = fx_series("loops", NULL);
+        const enum tg_code code = tg_rules_decide(f.rules, 0, series, &f.arena, &d, &trace);
+        assert_true(code == TG_OK || code == TG_ERR_NOMEM);
+    }
+    tg_mem_set_limit(0);
+    assert_same(&before, &f);
+    fx_deinit(&f);
+}
+
 /* explain runs on the thread of the admin port, which a large rules.max_time must not take away. */
 static void test_explain_is_short(void **state)
 {
@@ -297,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_a_reload_closes_it),
         cmocka_unit_test(test_few_overruns_do_not_open_it),
         cmocka_unit_test(test_explain_runs_all_the_same),
+        cmocka_unit_test(test_a_look_counts_for_nothing),
         cmocka_unit_test(test_explain_is_short),
         cmocka_unit_test(test_nothing_is_decided_after_the_stop),
         cmocka_unit_test(test_plans_made_meanwhile_are_for_now_only),
