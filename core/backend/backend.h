@@ -128,6 +128,10 @@ struct tg_backend_ops {
     /* Under which names the server keeps the points of a series (see plan.h). NULL: the backend
      * keeps apart whatever differs in name, field or tags. */
     tg_forms_fn forms;
+    /* Whether there is a form for this point in a series of its kind and temporality (p->series is
+     * read), whatever its name and tags: asked for points of series without prepared bytes. On the
+     * loop's thread. NULL: for every point. */
+    bool (*has_form)(struct tg_backend *b, const struct tg_point *p);
     /* Asynchronous; one at a time. The callback runs exactly once, on the loop, never before write
      * returned. */
     void (*write)(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,

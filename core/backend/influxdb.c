@@ -151,6 +151,24 @@ static enum tg_code append(void *backend, const struct tg_delivery_point *p, str
     return tg_influx_append_point(p->prepared, p->prepared_len, p->point, b->flags, out, err);
 }
 
+static bool has_form(struct tg_backend *b, const struct tg_point *p)
+{
+    const struct tg_series_desc like = {.name = "x",
+                                        .name_len = 1,
+                                        .unit = "",
+                                        .kind = p->series->kind,
+                                        .temporality = p->series->temporality};
+    struct tg_buf prepared, line;
+    tg_buf_init(&prepared, 0);
+    tg_buf_init(&line, b->http.max_request_bytes);
+    enum tg_code code = tg_influx_prepare(&like, &prepared, NULL);
+    if (code == TG_OK)
+        code = tg_influx_append_point(prepared.data, prepared.len, p, b->flags, &line, NULL);
+    tg_buf_deinit(&line);
+    tg_buf_deinit(&prepared);
+    return code != TG_ERR_UNSUPPORTED;
+}
+
 static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
                          void *arg)
 {
@@ -209,6 +227,7 @@ const struct tg_backend_ops tg_backend_influxdb = {
     .open = open_it,
     .prepare = prepare,
     .forms = forms,
+    .has_form = has_form,
     .write = write_points,
     .cancel = cancel,
     .health = health,

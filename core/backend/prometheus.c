@@ -301,6 +301,24 @@ static enum tg_code append(void *backend, const struct tg_delivery_point *p, str
     return code;
 }
 
+static bool has_form(struct tg_backend *b, const struct tg_point *p)
+{
+    const struct tg_series_desc like = {.name = "x",
+                                        .name_len = 1,
+                                        .unit = "",
+                                        .kind = p->series->kind,
+                                        .temporality = p->series->temporality};
+    struct tg_buf prepared, message;
+    tg_buf_init(&prepared, 0);
+    tg_buf_init(&message, b->http.max_request_bytes);
+    enum tg_code code = tg_rw_prepare(&like, &b->names, &prepared, NULL);
+    if (code == TG_OK)
+        code = tg_rw_append_point(&message, prepared.data, (uint32_t)prepared.len, p);
+    tg_buf_deinit(&message);
+    tg_buf_deinit(&prepared);
+    return code != TG_ERR_UNSUPPORTED;
+}
+
 static const struct tg_http_client_header headers[] = {
     {"Content-Type", "application/x-protobuf"},
     {"Content-Encoding", "snappy"},
@@ -450,6 +468,7 @@ const struct tg_backend_ops tg_backend_prometheus = {
     .open = open_it,
     .prepare = prepare,
     .forms = forms,
+    .has_form = has_form,
     .write = write_points,
     .cancel = cancel,
     .health = health,

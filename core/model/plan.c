@@ -88,7 +88,7 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
     tg_buf_reset(scratch);
     if (n_backends > TG_MAX_BACKENDS) n_backends = TG_MAX_BACKENDS;
     for (unsigned i = 0; i < n_backends; i++) {
-        if (!((d->targets & ~d->taken) >> i & 1)) continue;
+        if (!(d->targets >> i & 1)) continue;
         const size_t start = scratch->len;
         if (preparers[i].fn) {
             const enum tg_code code =
@@ -100,7 +100,7 @@ struct tg_plan *tg_plan_new(const struct tg_decision *d, const struct tg_prepare
                 continue;
             }
         }
-        if (scratch->len - start > TG_PREPARED_MAX_BYTES) {
+        if ((d->taken >> i & 1) || scratch->len - start > TG_PREPARED_MAX_BYTES) {
             scratch->len = start;
             continue;
         }

@@ -143,6 +143,9 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         bool inexpressible = !prepared && (plan->inexpressible & bit);
         if (!prepared && !(plan->targets & bit))
             TG_TRY(prepare_adhoc(d, p->series, &prepared, &len, &inexpressible));
+        /* As a dead letter it would be kept for a replay that can never deliver it. */
+        if (!prepared && !inexpressible && d->config->ops->has_form)
+            inexpressible = !d->config->ops->has_form(d->backend, p);
         if (inexpressible) {
             d->formless.n[tg_inexpressible_kind_of(p)]++;
             continue;

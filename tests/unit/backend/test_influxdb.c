@@ -180,6 +180,12 @@ static void test_points_without_form(void **state)
         d[i] = (struct tg_delivery_point){&points[i < 6 ? i : 1], NULL, prepared.data,
                                           (uint32_t)prepared.len};
     d[9].prepared = NULL;
+    const struct tg_series series = {.kind = TG_KIND_GAUGE};
+    for (size_t i = 0; i < 6; i++) { /* of a series without prepared bytes it says the same */
+        struct tg_point p = points[i];
+        p.series = (struct tg_series *)(uintptr_t)&series;
+        assert_int_equal(ops->has_form(f.backend, &p), i == 1 || i == 5);
+    }
     for (int i = 0; i < 2; i++) {
         fake_write(&f, ops, d, 10);
         assert_int_equal(f.write.outcome, TG_WRITE_OK);

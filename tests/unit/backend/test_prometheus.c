@@ -69,6 +69,14 @@ static void test_write(void **state)
             assert_int_equal(tg_rw_append_point(&want, plain, (uint32_t)(token >> 1), &points[i]),
                              TG_OK);
     }
+    for (uint8_t t = TG_TEMPORALITY_NONE; t <= TG_TEMPORALITY_CUMULATIVE; t++) {
+        const struct tg_series series = {.kind = TG_KIND_COUNTER, .temporality = t};
+        for (size_t i = 0; i < 4; i++) { /* of a series without prepared bytes it says the same */
+            struct tg_point p = points[i];
+            p.series = (struct tg_series *)(uintptr_t)&series;
+            assert_int_equal(ops->has_form(f.backend, &p), i != 1 && t != TG_TEMPORALITY_DELTA);
+        }
+    }
     for (int i = 0; i < 2; i++) {
         fake_write(&f, ops, d, 4);
         assert_int_equal(f.write.outcome, TG_WRITE_OK);

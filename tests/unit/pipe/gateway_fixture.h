@@ -133,6 +133,13 @@ static inline bool is_formless(const struct tg_delivery *d, uint32_t i)
     return p->type == TG_VALUE_STRING && p->value.string->len && p->value.string->ptr[0] == '?';
 }
 
+static inline bool fake_has_form(struct tg_backend *b, const struct tg_point *p)
+{
+    (void)b;
+    const struct tg_delivery_point point = {.point = p};
+    return !is_formless(&(struct tg_delivery){.points = &point, .n_points = 1}, 0);
+}
+
 static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
                               tg_on_write on_write, void *arg)
 {
@@ -242,6 +249,7 @@ static const struct tg_backend_ops fake_ops = {
     .options = no_options,
     .open = fake_open,
     .prepare = fake_prepare,
+    .has_form = fake_has_form,
     .write = fake_write,
     .cancel = fake_cancel,
     .health = fake_health,

@@ -220,6 +220,36 @@ static void what_the_rules_merge_is_dead_by_setting(void **state)
     assert_int_equal(status_of(f)->n_merged, 4);
 }
 
+/* What the backend has no form for is counted, not kept, whoever has the name of its series. */
+static void formless_points_of_later_ones_are_no_dead_letters(void **state)
+{
+    struct fixture *f = *state;
+    name_by_letter(f);
+    start(f);
+    assert_int_equal(post(f, "one v=1i 1\n"), 204);
+    assert_int_equal(post(f, "other v=1i 2\nother v=\"?\" 3\nother v=\"?\" 4\n"), 204);
+    wait_empty(f, 0);
+    assert_int_equal(ledger(f, 0).delivered, 1);
+    assert_int_equal(ledger(f, 0).dead_lettered, 1);
+    assert_int_equal(ledger(f, 0).inexpressible, 2);
+}
+
+static void formless_series_that_the_rules_merge_are_no_dead_letters(void **state)
+{
+    struct fixture *f = *state;
+    use_tags(f, drop_pod);
+    f->config.merges_are_dead_letters = true;
+    start(f);
+    assert_int_equal(post(f, "r,formless=1,pod=0 v=1i 1\n"), 204);
+    assert_int_equal(post(f, "r,formless=1,pod=1 v=1i 2\nr,formless=1,pod=1 v=1i 3\n"), 204);
+    for (unsigned i = 0; i < 2; i++) {
+        wait_empty(f, i);
+        assert_int_equal(ledger(f, i).dead_lettered, 0);
+        assert_int_equal(ledger(f, i).inexpressible, 3);
+    }
+    assert_int_equal(status_of(f)->n_merged, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +260,10 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(what_the_rules_merge_is_said, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_rules_merge_is_dead_by_setting, setup, teardown),
+        cmocka_unit_test_setup_teardown(formless_points_of_later_ones_are_no_dead_letters, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(formless_series_that_the_rules_merge_are_no_dead_letters,
+                                        setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
