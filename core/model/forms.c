@@ -5,25 +5,25 @@
 #include <string.h>
 
 #include "core/base/hash.h"
+#include "core/base/logger.h"
 #include "core/base/mem.h"
 
 enum {
     SHARDS = 64,
     SHARD_SHIFT = 58,
     CAP_MIN = 16,
-    WHO_BITS = 20,
-    FIRST_BITS = 12,
-    FIRST_MAX = (1 << FIRST_BITS) - 1,
+    WHO_BITS = 24,
     SPACES = TG_MAX_BACKENDS + 1,
 };
 
 struct entry {
     uint64_t key;
     const struct tg_series *first; /* to name it; NULL when that one has left */
-    uint32_t who : WHO_BITS;
-    uint32_t n_first : FIRST_BITS; /* claims of `who`; 0: free for the next that comes */
-    uint32_t n_others;             /* an empty slot has neither */
+    uint64_t who : WHO_BITS;
+    uint64_t n_first : TG_FORMS_COUNT_BITS;  /* claims of `who`; 0: free for the next that comes */
+    uint64_t n_others : TG_FORMS_COUNT_BITS; /* an empty slot has neither */
 };
+_Static_assert(sizeof(struct entry) == 24, "as forms.h says");
 
 struct shard {
     pthread_mutex_t lock; /* guards all below */
@@ -153,15 +153,31 @@ static void count_other(struct tg_forms *f, unsigned space, uint64_t generation,
     (void)pthread_mutex_unlock(&f->count_lock);
 }
 
-uint64_t tg_forms_n_others(struct tg_forms *f, unsigned space)
+uint64_t tg_forms_n_others(struct tg_forms *f, unsigned space, uint64_t generation)
 {
     (void)pthread_mutex_lock(&f->count_lock);
-    const uint64_t n = f->counts[space].n_others;
+    const uint64_t n = f->counts[space].generation == generation ? f->counts[space].n_others : 0;
     (void)pthread_mutex_unlock(&f->count_lock);
     return n;
 }
 
 /* --- claims --- */
+
+/* A full count is a count no more: it stays. */
+static uint64_t one_more(uint64_t n)
+{
+    if (n + 1 == TG_FORMS_MAX_COUNT)
+        tg_warn("rules",
+                "%d live series have one name and the same tags in one place: no other series gets "
+                "that name until the rules are loaded again",
+                (int)TG_FORMS_MAX_COUNT);
+    return n == TG_FORMS_MAX_COUNT ? n : n + 1;
+}
+
+static uint64_t one_less(uint64_t n)
+{
+    return n == TG_FORMS_MAX_COUNT ? n : n - 1;
+}
 
 static uint64_t key_of(const struct tg_claim *c)
 {
@@ -188,16 +204,14 @@ enum tg_code tg_forms_claim(struct tg_forms *f, uint64_t key, uint64_t who, unsi
     }
     const uint32_t me = short_who(who);
     if (e->n_first == 0) {
-        e->who = me & ((1U << WHO_BITS) - 1);
+        e->who = me & ((UINT64_C(1) << WHO_BITS) - 1);
         e->first = NULL;
     }
     if (e->who != me) {
         claim->is_other = true;
-        e->n_others++;
-    } else if (e->n_first == FIRST_MAX) {
-        claim->is_held = false; /* thousands of series that are one anyway: no need to count on */
+        e->n_others = one_more(e->n_others) & TG_FORMS_MAX_COUNT;
     } else {
-        e->n_first = (e->n_first + 1U) & FIRST_MAX;
+        e->n_first = one_more(e->n_first) & TG_FORMS_MAX_COUNT;
         if (!e->first) e->first = s;
     }
     (void)pthread_mutex_unlock(&sh->lock);
@@ -214,12 +228,12 @@ void tg_forms_retain(struct tg_forms *f, struct tg_plan *plan, const struct tg_s
         struct shard *sh = shard_of(f, key_of(c));
         (void)pthread_mutex_lock(&sh->lock);
         struct entry *e = sh->cap ? find(sh, key_of(c)) : NULL;
-        if (!e || (c->is_other ? is_empty(e) : e->n_first == 0 || e->n_first == FIRST_MAX)) {
+        if (!e || (c->is_other ? is_empty(e) : e->n_first == 0)) {
             c->is_held = false;
         } else if (c->is_other) {
-            e->n_others++;
+            e->n_others = one_more(e->n_others) & TG_FORMS_MAX_COUNT;
         } else {
-            e->n_first = (e->n_first + 1U) & FIRST_MAX;
+            e->n_first = one_more(e->n_first) & TG_FORMS_MAX_COUNT;
             if (!e->first) e->first = s;
         }
         (void)pthread_mutex_unlock(&sh->lock);
@@ -237,9 +251,9 @@ void tg_forms_release(struct tg_forms *f, const struct tg_claim *claims, unsigne
         (void)pthread_mutex_lock(&sh->lock);
         struct entry *e = find(sh, key_of(c));
         if (c->is_other) {
-            e->n_others--;
+            e->n_others = one_less(e->n_others) & TG_FORMS_MAX_COUNT;
         } else {
-            e->n_first = (e->n_first - 1U) & FIRST_MAX;
+            e->n_first = one_less(e->n_first) & TG_FORMS_MAX_COUNT;
             if (e->first == s || e->n_first == 0) e->first = NULL;
         }
         if (is_empty(e)) {

@@ -18,11 +18,20 @@
  * a form without being others.
  *
  * Keys are 64 bits of the seeded hash: of ten million series two are taken for one with a chance of
- * 1 in 400,000. A claim takes 24 bytes here (about 31 with free slots) and 12 in the series' plan.
+ * 1 in 400,000. Of `who` 24 bits are kept: of 17 million series that come to a form of another, one
+ * is taken for that other and not noticed. A claim takes 24 bytes here (about 31 with free slots) and
+ * 12 in the series' plan.
+ *
+ * A form counts up to TG_FORMS_MAX_COUNT claims of its first series, and as many of others. A count
+ * that is full stays so: the form is never free again (until other rules are loaded), so that none of
+ * those beyond it becomes one with another series unnoticed. That is said in a message.
  *
  * It is asked when a series is decided, never for a point.
  *
- * Threading: all functions from any thread; one lock per shard, none held while another is taken.
+ * Threading: all functions from any thread. There is one lock per shard and one for the counts; no
+ * two of them are held at once. Under a shard's lock the message is said, and the function of
+ * tg_forms_is_taken called, which may describe a series: that takes the lock of the table's help,
+ * which takes no other.
  */
 /* clang-format on */
 #ifndef TG_MODEL_FORMS_H
@@ -36,6 +45,8 @@
 #include "core/model/series.h"
 
 struct tg_forms;
+
+enum { TG_FORMS_COUNT_BITS = 20, TG_FORMS_MAX_COUNT = (1 << TG_FORMS_COUNT_BITS) - 1 };
 
 struct tg_forms *tg_forms_new(void); /* NULL when out of memory */
 void tg_forms_free(struct tg_forms *f);
@@ -67,13 +78,15 @@ bool tg_forms_is_taken(struct tg_forms *f, uint64_t key, uint64_t who,
                        void (*fn)(const struct tg_series *first, void *arg), void *arg);
 /* Whether a form that was another's is nobody's now. */
 bool tg_forms_is_free(struct tg_forms *f, const struct tg_claim *claim);
-/* How many claims a form has, of its first series and of others. */
+/* How many claims a form has, of its first series and of others; a count that is full stays. */
 uint64_t tg_forms_count(struct tg_forms *f, uint64_t key);
 
-/* Series of the newest generation whose form in that space is another's. */
-uint64_t tg_forms_n_others(struct tg_forms *f, unsigned space);
+/* Series decided in `generation` (the one in force) whose form in that space is another's. What is
+ * still of an older generation is not counted: by the new rules it may be merged no more. */
+uint64_t tg_forms_n_others(struct tg_forms *f, unsigned space, uint64_t generation);
 
-/* Test hook: every invariant; false with a message on stderr when one is broken. Quiescent only. */
+/* Test hook: every invariant; false with a message on stderr when one is broken. Quiescent only.
+ * *n_claims of a form whose count is full is what is counted. */
 bool tg_forms_validate(struct tg_forms *f, uint64_t *n_claims);
 
 #endif

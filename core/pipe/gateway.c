@@ -108,9 +108,14 @@ static uint64_t read_not_run(void *g)
 {
     return tg_rules_stats(((struct tg_gateway *)g)->rules).n_not_run;
 }
+/* Of the rules in force: what an older generation merged may be merged no more. */
+static uint64_t n_merged(const struct tg_gateway *g, unsigned space)
+{
+    return tg_forms_n_others(tg_table_forms(g->table), space, tg_rules_generation(g->rules));
+}
 static uint64_t read_merged(void *g)
 {
-    return tg_forms_n_others(tg_table_forms(((struct tg_gateway *)g)->table), TG_FORMS_MAPPED);
+    return n_merged(g, TG_FORMS_MAPPED);
 }
 static uint64_t read_memory(void *g)
 {
@@ -135,7 +140,7 @@ static uint64_t read_healthy(void *delivery)
 static uint64_t read_backend_merged(void *delivery)
 {
     const struct tg_delivery_loop *d = delivery;
-    return tg_forms_n_others(tg_table_forms(d->gateway->table), d->index);
+    return n_merged(d->gateway, d->index);
 }
 
 static uint64_t read_dead_letters_full(void *delivery)
@@ -601,7 +606,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     out->table = tg_table_stats(g->table);
     out->rules = tg_rules_stats(g->rules);
     out->memory_bytes = tg_mem_used();
-    out->n_merged = tg_forms_n_others(tg_table_forms(g->table), TG_FORMS_MAPPED);
+    out->n_merged = n_merged(g, TG_FORMS_MAPPED);
     out->n_merge_examples = tg_merges_examples((struct tg_merges *)(uintptr_t)&g->merges,
                                                out->generation, out->merges, out->n_merge_series);
     out->n_logged = out->log.end_point_no;
@@ -621,7 +626,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
         tg_delivery_status(&g->deliveries[i], b);
         b->cursor_pos = c->pos;
         b->epoch = c->epoch;
-        b->n_merged = tg_forms_n_others(tg_table_forms(g->table), i);
+        b->n_merged = n_merged(g, i);
         const int64_t first =
             (int64_t)c->first_point_no; /* below zero: rewound further than it ever was */
         b->ledger = (struct tg_ledger){

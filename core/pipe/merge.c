@@ -33,7 +33,7 @@ struct naming {
     size_t cap;
 };
 
-/* Under a lock of the forms: no other is taken. */
+/* Under a lock of the forms, and so without a lock but that of help (forms.h). */
 static void name_first(const struct tg_series *first, void *arg)
 {
     const struct naming *n = arg;

@@ -15,7 +15,8 @@
  * series decided since; a series at a backend that it is no longer routed to is looked up, and
  * claims nothing.
  *
- * Threading: all functions from any thread; the lock guards what is kept for people.
+ * Threading: all functions from any thread; the lock guards what is kept for people, and is not
+ * held while another is taken.
  */
 #ifndef TG_PIPE_MERGE_H
 #define TG_PIPE_MERGE_H

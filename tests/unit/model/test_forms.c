@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/model/forms.h"
 #include "core/model/merge_census.h"
@@ -52,8 +53,8 @@ static void the_first_has_the_form_until_it_leaves(void **state)
         assert_false(ca.is_other);
         assert_false(again.is_other);
         assert_true(cb.is_other);
-        assert_int_equal(tg_forms_n_others(f, 3), 1);
-        assert_int_equal(tg_forms_n_others(f, 2), 0);
+        assert_int_equal(tg_forms_n_others(f, 3, 1), 1);
+        assert_int_equal(tg_forms_n_others(f, 2, 1), 0);
         assert_int_equal(tg_forms_count(f, key), 3);
         check_claims(f, 3);
         const struct tg_series *first = NULL;
@@ -69,7 +70,7 @@ static void the_first_has_the_form_until_it_leaves(void **state)
         const struct tg_claim mine = claim(f, key, 2, 1, &b);
         assert_false(mine.is_other);
         tg_forms_release(f, &cb, 1, 1, &b);
-        assert_int_equal(tg_forms_n_others(f, 3), 0);
+        assert_int_equal(tg_forms_n_others(f, 3, 1), 0);
         const struct tg_claim cc = claim(f, key, 3, 1, &c);
         assert_true(cc.is_other);
         assert_true(tg_forms_is_taken(f, key, who(3), note_series, &first));
@@ -113,24 +114,27 @@ static void generations_do_not_meet(void **state)
     assert_int_not_equal(old, tg_forms_key(4, 1, 5));
     const struct tg_claim a1 = claim(f, old, 1, 1, &a);
     const struct tg_claim b1 = claim(f, old, 2, 1, &b);
-    assert_int_equal(tg_forms_n_others(f, 3), 1);
+    assert_int_equal(tg_forms_n_others(f, 3, 1), 1);
     const struct tg_claim b2 = claim(f, new, 2, 2, &b); /* decided anew before a is */
     assert_false(b2.is_other);
     const struct tg_claim a2 = claim(f, new, 1, 2, &a);
     assert_true(a2.is_other);
-    assert_int_equal(tg_forms_n_others(f, 3), 1); /* of the newer */
+    assert_int_equal(tg_forms_n_others(f, 3, 2), 1); /* of the newer */
+    assert_int_equal(tg_forms_n_others(f, 3, 1), 0);
+    assert_int_equal(tg_forms_n_others(f, 3, 3), 0); /* none is decided yet */
     tg_forms_release(f, &b1, 1, 1, &b);
     tg_forms_release(f, &a1, 1, 1, &a);
-    assert_int_equal(tg_forms_n_others(f, 3), 1);
+    assert_int_equal(tg_forms_n_others(f, 3, 2), 1);
     tg_forms_release(f, &a2, 1, 2, &a);
-    assert_int_equal(tg_forms_n_others(f, 3), 0);
+    assert_int_equal(tg_forms_n_others(f, 3, 2), 0);
     tg_forms_release(f, &b2, 1, 2, &b);
     check_claims(f, 0);
     tg_forms_free(f);
 }
 
-/* Thousands of series that are one to their sender: the count ends, nothing else does. */
-static void many_of_one_kind_are_not_counted_on(void **state)
+/* Thousands of series that are one to their sender: while one of them lives, no other is taken for
+ * the first. */
+static void many_of_one_kind_are_all_counted(void **state)
 {
     (void)state;
     enum { N = 5000 };
@@ -142,12 +146,40 @@ static void many_of_one_kind_are_not_counted_on(void **state)
         claims[i] = claim(f, key, 1, 1, &a);
         assert_false(claims[i].is_other);
     }
+    tg_forms_release(f, claims, N - 1, 1, &a);
     const struct tg_claim other = claim(f, key, 2, 1, &a);
     assert_true(other.is_other);
-    tg_forms_release(f, claims, N, 1, &a);
+    assert_false(tg_forms_is_free(f, &other));
+    assert_int_equal(tg_forms_count(f, key), 2);
+    tg_forms_release(f, &claims[N - 1], 1, 1, &a);
     assert_true(tg_forms_is_free(f, &other));
     tg_forms_release(f, &other, 1, 1, &a);
     check_claims(f, 0);
+    tg_forms_free(f);
+}
+
+/* More than can be counted: the form stays theirs, whoever leaves. */
+static void a_full_count_stays(void **state)
+{
+    (void)state;
+    enum { N = TG_FORMS_MAX_COUNT + 10 };
+    struct tg_forms *f = tg_forms_new();
+    const struct tg_series a = {.n_tags = 0};
+    const uint64_t key = tg_forms_key(3, 1, 5);
+    struct tg_claim first;
+    struct tg_claim other;
+    tg_log_set_level(TG_LOG_ERROR);
+    for (unsigned i = 0; i < N; i++) first = claim(f, key, 1, 1, &a);
+    for (unsigned i = 0; i < N; i++) other = claim(f, key, 2, 1, &a);
+    assert_true(first.is_held && other.is_held);
+    assert_int_equal(tg_forms_n_others(f, 3, 1), N);
+    for (unsigned i = 0; i < N; i++) tg_forms_release(f, &first, 1, 1, &a);
+    for (unsigned i = 0; i < N; i++) tg_forms_release(f, &other, 1, 1, &a);
+    assert_false(tg_forms_is_free(f, &other));
+    assert_true(claim(f, key, 3, 1, &a).is_other);
+    assert_int_equal(tg_forms_n_others(f, 3, 1), 1);
+    check_claims(f, 2 * (uint64_t)TG_FORMS_MAX_COUNT);
+    tg_log_set_level(TG_LOG_INFO);
     tg_forms_free(f);
 }
 
@@ -224,7 +256,7 @@ static void a_kept_plan_keeps_its_claims(void **state)
     check_claims(f, 5);
     tg_forms_release_plan(f, old, &b);
     check_claims(f, 3);
-    assert_int_equal(tg_forms_n_others(f, 3), 1); /* of the newer generation */
+    assert_int_equal(tg_forms_n_others(f, 3, 2), 1); /* of the newer generation */
     /* what has gone in between is not claimed, and not released */
     struct tg_plan *again = tg_plan_keep(kept, 3);
     tg_forms_release_plan(f, kept, &b);
@@ -308,7 +340,8 @@ int main(void)
         cmocka_unit_test(the_first_has_the_form_until_it_leaves),
         cmocka_unit_test(a_series_that_left_is_not_named),
         cmocka_unit_test(generations_do_not_meet),
-        cmocka_unit_test(many_of_one_kind_are_not_counted_on),
+        cmocka_unit_test(many_of_one_kind_are_all_counted),
+        cmocka_unit_test(a_full_count_stays),
         cmocka_unit_test(it_grows_and_gives_back),
         cmocka_unit_test(without_memory_nothing_is_claimed),
         cmocka_unit_test(a_kept_plan_keeps_its_claims),

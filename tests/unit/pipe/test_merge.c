@@ -104,7 +104,10 @@ static void a_reload_decides_anew_who_has_a_form(void **state)
     wait_empty(f, 0);
     assert_int_equal(ledger(f, 0).dead_lettered, 1);
     write_file(f->routing, "return function(s) if s.name == 'one_v' then return to('b') end end");
+    assert_int_equal(status_of(f)->backends[0].n_merged, 1);
     reload(f);
+    assert_int_equal(status_of(f)->backends[0].n_merged, 0);
+    assert_true(has_metric("tidegate_backend_series_merged{backend=\"a\"} 0\n"));
     assert_int_equal(post(f, "one v=1i 3\nother v=1i 4\n"), 204);
     wait_empty(f, 0);
     assert_int_equal(ledger(f, 0).dead_lettered, 1);
@@ -195,6 +198,8 @@ static void what_the_rules_merge_is_said(void **state)
     assert_true(has_metric("tidegate_series_merged 4\n"));
     write_file(tags_path, "return function(s) end");
     reload(f);
+    assert_int_equal(status_of(f)->n_merged, 0); /* already, not with the next point */
+    assert_true(has_metric("tidegate_series_merged 0\n"));
     post_pods(f, 11);
     assert_int_equal(status_of(f)->n_merged, 0);
     assert_int_equal(status_of(f)->n_merge_examples, 0);
