@@ -18,6 +18,7 @@ enum {
     RETENTION_EVERY_MS = 60 * 1000,
     TICK_MS = 1000,
     PAUSE_MS = 1,
+    STALL_SAID_EVERY_MS = 60 * 1000,
     MAX_ADHOC_SCRATCH_BYTES = 16 << 20, /* of one series, as a decider's */
     WAITED_LINGER_PART = 10,            /* while a sender waits: a tenth of it, at most ... */
     WAITED_LINGER_MAX_MS = 500,         /* ... this long */
@@ -224,6 +225,7 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
             tg_metric_add(&d->inexpressible_metrics[k], d->done.inexpressible.n[k]);
     d->done = (struct tg_delivery_counts){0};
     TG_TRY(tg_log_cursor_set(d->cursor, &s, false, err));
+    d->stall_said_ms = 0;
     atomic_store(&d->confirmed_pos, s.pos);
     tg_gateway_cursor_moved(d->gateway);
     d->span.from_pos = d->span.to_pos;
@@ -268,8 +270,14 @@ void tg_delivery_end_wait(struct tg_delivery_loop *d)
 
 void tg_delivery_stall(struct tg_delivery_loop *d, const struct tg_err *err)
 {
+    const uint64_t now_ms = tg_clock_mono_ms();
     tg_delivery_note_error(d, err->msg);
-    tg_warn("delivery", "%s: stalled, will try again: %s", d->config->name, err->msg);
+    if (d->stall_said_ms == 0 || err->code != d->stall_said_code ||
+        now_ms - d->stall_said_ms >= STALL_SAID_EVERY_MS) {
+        tg_warn("delivery", "%s: stalled, will try again: %s", d->config->name, err->msg);
+        d->stall_said_ms = now_ms;
+        d->stall_said_code = err->code;
+    }
     tg_delivery_wait_then_retry(d, TG_DELIVERY_STALLED, -1);
 }
 

@@ -110,6 +110,8 @@ struct tg_delivery_loop {
     unsigned n_failed_writes; /* since the last that went well */
     /* when messages told of them last, monotonic */
     uint64_t failure_said_ms, dead_said_ms, inexpressible_said_ms;
+    uint64_t stall_said_ms; /* 0: not since the cursor moved */
+    enum tg_code stall_said_code;
     uint64_t n_dead_unsaid;
     struct tg_inexpressible inexpressible_unsaid;
 

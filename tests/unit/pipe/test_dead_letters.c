@@ -3,6 +3,7 @@
 
 #include "core/base/metric.h"
 #include "core/pipe/deadletter.h"
+#include "tests/support/capture.h"
 #include "tests/unit/pipe/gateway_fixture.h"
 
 /* Power went in the middle of a line: what comes next has a line of its own. */
@@ -239,6 +240,40 @@ static void test_more_dead_letters_than_the_limit(void **state)
     assert_int_equal(ledger(f, 0).dead_lettered, 60);
     assert_int_equal(ledger(f, 0).delivered, 40);
     assert_true(metric_says("tidegate_backend_dead_letters_full{backend=\"a\"} 0"));
+}
+
+/* A stall is tried again many times a minute and said once. */
+static void test_a_stall_is_said_once(void **state)
+{
+    struct fixture *f = *state;
+    static char said[1 << 16];
+    f->config.max_dead_letter_bytes = 600;
+    sinks[0].skips_negative = true;
+    start(f);
+    capture_begin();
+    for (int i = 1; i <= 8; i++) {
+        char line[64];
+        (void)snprintf(line, sizeof(line), "m v=%di %d\n", -i, i);
+        assert_int_equal(post(f, line), 204);
+    }
+    wait_stalled(f, 0, "move the file away");
+    struct tg_gateway_status *s = malloc(sizeof(*s));
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    do {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        (void)usleep(1000);
+        tg_gateway_status(f->g, s);
+    } while (s->backends[0].n_retries < 5);
+    free(s);
+    capture_end(said, sizeof(said));
+    const char *first = strstr(said, "a: stalled, will try again");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "a: stalled, will try again"));
+    while (ledger(f, 0).waiting > 0) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        (void)move_letters(f);
+        (void)usleep(5000);
+    }
 }
 
 /* Points that a write skipped are not written again with those that it took. */
@@ -596,6 +631,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_dead_letter_of_long_tag_names, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dead_letter_with_exemplars, setup, teardown),
         cmocka_unit_test_setup_teardown(test_more_dead_letters_than_the_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_stall_is_said_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_at_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inexpressible_points, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inexpressible_points_beside_a_stall, setup, teardown),
