@@ -12,6 +12,7 @@
 
 #include "core/backend/query_stop.h"
 #include "core/base/option.h"
+#include "core/model/left_out.h"
 #include "core/model/plan.h"
 #include "core/model/point.h"
 #include "core/net/loop.h"
@@ -61,6 +62,7 @@ struct tg_write_result { /* valid during the callback */
     uint32_t n_skipped; /* points left out that are at fault themselves: they become dead letters */
     const uint8_t *skipped;          /* as above, when n_skipped > 0; no point is in both */
     const char *const *skip_reasons; /* n_skipped of them, in the order of the points; or NULL */
+    struct tg_left_out left_out;     /* of the points that are safe there, with TG_WRITE_OK */
     char message[256];               /* the backend's own words */
 };
 typedef void (*tg_on_write)(void *arg, const struct tg_write_result *result);

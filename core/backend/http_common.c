@@ -218,6 +218,7 @@ enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
     h->on_write = on_write;
     h->arg = arg;
     h->n_skipped = h->n_inexpressible = 0;
+    h->left_out = (struct tg_left_out){.n = {0}};
     h->n_known_reasons = 0;
     tg_arena_reset(&h->reason_text);
     tg_buf_reset(&h->reasons);
@@ -263,6 +264,7 @@ static void add_skipped(const struct tg_backend_http *h, struct tg_write_result 
     if (w->outcome != TG_WRITE_OK) return;
     w->n_inexpressible = h->n_inexpressible;
     w->inexpressible = h->inexpressible.data;
+    w->left_out = h->left_out;
     if (h->n_skipped == 0) return;
     w->n_skipped = h->n_skipped;
     w->skipped = h->skipped.data;

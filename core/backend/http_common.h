@@ -82,6 +82,7 @@ struct tg_backend_http {
     struct tg_buf inexpressible; /* bitmap of points without a form */
     struct tg_buf skipped;       /* bitmap of points at fault */
     uint32_t n_inexpressible, n_skipped;
+    struct tg_left_out left_out; /* of the points that were appended */
     struct tg_buf reasons;       /* const char *, one for each skipped point */
     struct tg_arena reason_text; /* of this write */
     const char *known_reasons[8];

@@ -147,8 +147,12 @@ static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
 static enum tg_code append(void *backend, const struct tg_delivery_point *p, struct tg_buf *out,
                            struct tg_err *err)
 {
-    const struct tg_backend *b = backend;
-    return tg_influx_append_point(p->prepared, p->prepared_len, p->point, b->flags, out, err);
+    struct tg_backend *b = backend;
+    const enum tg_code code =
+        tg_influx_append_point(p->prepared, p->prepared_len, p->point, b->flags, out, err);
+    if (code == TG_OK && (p->point->exemplars || p->point->type >= TG_VALUE_HISTOGRAM))
+        tg_influx_left_out(p->point, &b->http.left_out);
+    return code;
 }
 
 static bool has_form(struct tg_backend *b, const struct tg_point *p)

@@ -45,6 +45,7 @@ struct tg_backend {
     void *overdue_arg;
     struct tg_loop_item item; /* hands the result over */
     struct tg_write_result result;
+    struct tg_left_out left_out; /* of the delivery */
     tg_on_write on_write;
     void *arg;
     struct tg_pieces *pieces; /* of the prepared bytes of all series */
@@ -265,6 +266,7 @@ static enum tg_code write_day(struct tg_backend *b, const struct tg_delivery *d,
     const enum tg_code code = put_file(b, folder, name, &info, err);
     if (code != TG_OK) b->has_made_day = false; /* someone may have removed it */
     if (code == TG_OK) tg_parquet_dir_note_due(&b->dir, day, expiry_of(&info));
+    b->left_out.n[TG_LEFT_OUT_BYTES] += info.n_texts_changed;
     return code;
 }
 
@@ -361,9 +363,11 @@ static void write_it(struct tg_backend *b, const struct tg_delivery *d, tg_on_wr
                      void *arg)
 {
     struct tg_err err = {.msg = ""};
+    b->left_out = (struct tg_left_out){.n = {0}};
     const enum tg_code code = write_all(b, d, &err);
     if (b->writer) tg_parquet_writer_reset(b->writer);
-    b->result = (struct tg_write_result){.outcome = TG_WRITE_OK, .retry_after_ms = -1};
+    b->result = (struct tg_write_result){
+        .outcome = TG_WRITE_OK, .retry_after_ms = -1, .left_out = b->left_out};
     if (code != TG_OK) {
         /* bad series bytes or an impossible size are the points' fault; all else is the machine's.
          * Files of this attempt are replaced or removed by the next one. */

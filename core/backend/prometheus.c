@@ -37,6 +37,7 @@ struct tg_backend {
     struct tg_write_result result;
     bool is_canceled;
     struct tg_buf message, packed;
+    struct tg_buf scratch;
     struct tg_compress compress;
 };
 
@@ -108,6 +109,7 @@ static void close_it(struct tg_backend *b)
     tg_backend_http_deinit(&b->http);
     tg_buf_deinit(&b->message);
     tg_buf_deinit(&b->packed);
+    tg_buf_deinit(&b->scratch);
     tg_compress_deinit(&b->compress);
     tg_prom_about_deinit(&b->about);
     tg_free(b->query_base);
@@ -180,6 +182,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->http.refused_words = refused_words;
     if (code == TG_OK) {
         tg_buf_init(&b->message, b->http.max_request_bytes);
+        tg_buf_init(&b->scratch, b->http.max_request_bytes);
         /* snappy's worst case: 32 + len + len / 6 */
         tg_buf_init(&b->packed, b->http.max_request_bytes / 6 * 7 + 4096);
         code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
@@ -298,6 +301,8 @@ static enum tg_code append(void *backend, const struct tg_delivery_point *p, str
         return tg_fail(err, code,
                        "remote write has no form for this value (text, or a value that does not "
                        "fit the series' kind)");
+    if (code == TG_OK && p->point->exemplars)
+        return tg_rw_left_out(at, (uint32_t)(end - at), p->point, &b->scratch, &b->http.left_out);
     return code;
 }
 

@@ -23,6 +23,7 @@
 
 #include "core/base/buf.h"
 #include "core/codec/decode.h"
+#include "core/model/left_out.h"
 #include "core/model/plan.h"
 
 enum {
@@ -93,5 +94,8 @@ enum tg_influx_flags {
 TG_MUST_CHECK enum tg_code tg_influx_append_point(const uint8_t *prepared, size_t prepared_len,
                                                   const struct tg_point *p, unsigned flags,
                                                   struct tg_buf *out, struct tg_err *err);
+/* Adds what tg_influx_append_point left out of a point that it took: exemplars; fields that are NaN
+ * or infinite, and quantiles that are there twice. Pure. */
+void tg_influx_left_out(const struct tg_point *p, struct tg_left_out *left_out);
 
 #endif

@@ -440,3 +440,80 @@ fail:
                          out->max_bytes)
                : tg_fail(err, code, "out of memory for a line");
 }
+
+/* ---- what is left out of a point that is written ---- */
+
+static unsigned is_left_out(double v)
+{
+    return isfinite(v) ? 0U : 1U;
+}
+
+static unsigned of_floats(const double *v, uint32_t n)
+{
+    unsigned k = 0;
+    for (uint32_t i = 0; i < n; i++) k += is_left_out(v[i]);
+    return k;
+}
+
+/* Totals: from the first that is not finite on, none is. */
+static unsigned of_totals(const double *v, uint32_t n)
+{
+    double total = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        total += v[i];
+        if (!isfinite(total)) return n - i;
+    }
+    return 0;
+}
+
+static unsigned of_float_histogram(const struct tg_float_histogram *h)
+{
+    const unsigned n = is_left_out(h->count) + is_left_out(h->sum);
+    if (h->scale == TG_SCALE_CUSTOM) return n + of_totals(h->pos, h->n_pos);
+    return n + is_left_out(h->zero_count) + is_left_out(h->zero_threshold) +
+           of_floats(h->pos, h->n_pos) + of_floats(h->neg, h->n_neg);
+}
+
+/* Which of them stand is put_quantiles' to say: each that it writes has one "=". */
+static unsigned of_summary(const struct tg_summary *s)
+{
+    struct tg_buf out;
+    uint32_t n_written = 0;
+    tg_buf_init(&out, 0);
+    if (reserve_fields(&out, UINT64_C(2) + s->n_quantiles) == TG_OK &&
+        put_quantiles(&out, 0, s) == TG_OK)
+        for (size_t i = 0; i < out.len; i++) n_written += out.data[i] == '=';
+    else
+        n_written = s->n_quantiles; /* without memory: not known */
+    tg_buf_deinit(&out);
+    return is_left_out(s->sum) + s->n_quantiles - n_written;
+}
+
+static unsigned of_known(bool has_sum, double sum, bool has_min, double min, bool has_max,
+                         double max)
+{
+    return (has_sum ? is_left_out(sum) : 0U) + (has_min ? is_left_out(min) : 0U) +
+           (has_max ? is_left_out(max) : 0U);
+}
+
+void tg_influx_left_out(const struct tg_point *p, struct tg_left_out *left_out)
+{
+    uint64_t *const n = &left_out->n[TG_LEFT_OUT_FIELD];
+    if (p->exemplars) left_out->n[TG_LEFT_OUT_EXEMPLAR] += p->exemplars->n;
+    switch (tg_point_value_type(p)) {
+    case TG_VALUE_HISTOGRAM: {
+        const struct tg_histogram *h = p->value.histogram;
+        *n += of_known(h->has_sum, h->sum, h->has_min, h->min, h->has_max, h->max);
+        break;
+    }
+    case TG_VALUE_EXP_HISTOGRAM: {
+        const struct tg_exp_histogram *h = p->value.exp_histogram;
+        *n += of_known(h->has_sum, h->sum, h->has_min, h->min, h->has_max, h->max) +
+              is_left_out(h->zero_threshold);
+        break;
+    }
+    case TG_VALUE_FLOAT_HISTOGRAM: *n += of_float_histogram(p->value.float_histogram); break;
+    case TG_VALUE_SUMMARY: *n += of_summary(p->value.summary); break;
+    default: break;
+    }
+}

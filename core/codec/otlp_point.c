@@ -461,7 +461,10 @@ static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire
     if (has_labels)
         code = tg_otlp_key_values(&a, msg->data, msg->len, TG_OTLP_EXEMPLAR_ATTRIBUTES,
                                   TG_ORIGIN_POINT, &tags, err);
-    if (code == TG_OK) code = keep_labels(r, &tags, ids, e, err);
+    for (uint32_t i = 0; code == TG_OK && i < tags.n; i++)
+        *usable &= tg_utf8_valid(tags.items[i].key, tags.items[i].key_len) &&
+                   tg_utf8_valid(tags.items[i].value, tags.items[i].value_len);
+    if (code == TG_OK && *usable) code = keep_labels(r, &tags, ids, e, err);
     if (code == TG_ERR_MALFORMED) r->bad = a.bad;
     tg_arena_reset(r->scratch);
     return code;

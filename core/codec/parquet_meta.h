@@ -55,6 +55,7 @@ struct tg_parquet_info {
     int64_t keep_ms; /* longest retention of the series inside; 0 = for ever */
     int64_t time_min_ns, time_max_ns;
     uint64_t n_rows;
+    uint64_t n_texts_changed; /* written only: values with bytes that are not UTF-8 */
 };
 
 struct tg_pq_file_meta {

@@ -42,6 +42,7 @@ void tg_pq_rows_reset(struct tg_pq_rows *r)
         tg_pq_dict_reset(&r->dicts[i]);
         r->plain_bytes[i] = 0;
     }
+    r->n_texts_changed = 0;
     tg_arena_reset(&r->scratch);
     tg_arena_reset(&r->strings);
     r->n = r->n_groups = r->n_tags = r->types = 0;
@@ -287,6 +288,7 @@ static enum tg_code add_value_strings(struct tg_pq_rows *r)
         const char *p = s->ptr;
         uint32_t len = s->len, index;
         TG_TRY(tg_pq_utf8_fix(&p, &len, &r->strings));
+        r->n_texts_changed += p != s->ptr;
         TG_TRY(tg_pq_dict_add(&r->dicts[TG_PQD_VALUE_STRING], p, len, &index));
         r->plain_bytes[TG_PQD_VALUE_STRING] += 4 + (uint64_t)len;
         r->value[i] = index;

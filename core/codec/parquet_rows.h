@@ -76,6 +76,7 @@ struct tg_pq_rows {
     uint32_t types;                    /* bit per enum tg_value_type that occurs */
     bool has_start, has_flags, has_exemplars;
     int64_t time_min, time_max;
+    uint64_t n_texts_changed; /* values with bytes that are not UTF-8 */
     struct tg_arena scratch, strings;
     enum tg_code (*expand)(void *arg, const uint8_t *bytes, uint32_t len, struct tg_buf *out);
     void *expand_arg;

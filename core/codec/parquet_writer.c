@@ -153,6 +153,7 @@ static enum tg_code finish(struct tg_parquet_writer *w, struct tg_parquet_info *
         }
     }
     info->n_rows = n;
+    info->n_texts_changed = w->rows.n_texts_changed;
     info->time_min_ns = w->rows.time_min;
     info->time_max_ns = w->rows.time_max;
     TG_TRY(put_page_index(w, n_row_groups));

@@ -438,6 +438,10 @@ static enum tg_code keep_labels(struct walk *w, const struct tg_tags *tags, stru
     size_t bytes = 0;
     uint32_t n = 0;
     bool has_span = false;
+    for (uint32_t i = 0; i < tags->n; i++)
+        if (!tg_utf8_valid(tags->items[i].key, tags->items[i].key_len) ||
+            !tg_utf8_valid(tags->items[i].value, tags->items[i].value_len))
+            return tg_fail(err, TG_ERR_INVALID, "an exemplar's label is not UTF-8");
     for (uint32_t i = 1; i < tags->n; i++) /* n is bounded by max_tags */
         for (uint32_t k = 0; k < i; k++)
             if (tags->items[i].key_len == tags->items[k].key_len &&

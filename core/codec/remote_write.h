@@ -14,6 +14,7 @@
 #include "core/base/buf.h"
 #include "core/codec/decode.h"
 #include "core/codec/native_histogram.h" /* TG_RW_STALE_NAN */
+#include "core/model/left_out.h"
 #include "core/model/plan.h"
 #include "core/model/series.h"
 
@@ -88,5 +89,11 @@ TG_MUST_CHECK enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, cons
  * histogram that Prometheus does not take. After a failure `out` is as before. */
 TG_MUST_CHECK enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared,
                                               uint32_t len, const struct tg_point *p);
+/* Adds what tg_rw_append_point left out of a point that it took: labels of its exemplars, over 128
+ * characters in all or with the name of another. `scratch` is reset and used. TG_ERR_NOMEM,
+ * TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_rw_left_out(const uint8_t *prepared, uint32_t len,
+                                          const struct tg_point *p, struct tg_buf *scratch,
+                                          struct tg_left_out *left_out);
 
 #endif

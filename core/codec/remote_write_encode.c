@@ -561,3 +561,28 @@ enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared, uin
     if (code != TG_OK) out->len = start;
     return code;
 }
+
+static uint32_t n_labels_sent(const struct tg_exemplar *e)
+{
+    uint64_t span;
+    memcpy(&span, e->span_id, 8);
+    return e->n_labels + (e->has_trace ? 1U : 0U) + (e->has_trace && span ? 1U : 0U);
+}
+
+enum tg_code tg_rw_left_out(const uint8_t *prepared, uint32_t len, const struct tg_point *p,
+                            struct tg_buf *scratch, struct tg_left_out *left_out)
+{
+    for (uint32_t i = 0; p->exemplars && i < p->exemplars->n; i++) {
+        const struct tg_exemplar *e = &p->exemplars->items[i];
+        tg_buf_reset(scratch);
+        TG_TRY(put_exemplar(scratch, e, len && (prepared[0] & TG_RW_KEEPS_NAMES)));
+        struct tg_wire w = tg_wire_of(scratch->data, scratch->len);
+        struct tg_wire_field f;
+        uint32_t n = 0;
+        if (!tg_wire_next(&w, &f)) continue;
+        w = tg_wire_of(f.data, f.len);
+        while (w.p < w.end && tg_wire_next(&w, &f)) n += f.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES);
+        left_out->n[TG_LEFT_OUT_EXEMPLAR_LABEL] += n_labels_sent(e) - n;
+    }
+    return TG_OK;
+}

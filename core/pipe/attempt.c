@@ -176,7 +176,8 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
  * cannot take, then those of the delivery that it refused. With them what it could not express. */
 struct dead {
     struct tg_inexpressible inexpressible; /* of the delivery */
-    const uint8_t *refused;                /* bitmap over the delivery's points; NULL = none */
+    struct tg_left_out left_out;
+    const uint8_t *refused; /* bitmap over the delivery's points; NULL = none */
     uint32_t n_refused;
     const char *const *reasons; /* n_refused, or NULL */
     uint32_t n_buried;          /* so many are in the file */
@@ -295,6 +296,7 @@ static void keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
     }
     d->done.delivered += n_delivered(d, dead);
     tg_inexpressible_add(&d->done.inexpressible, &dead->inexpressible);
+    tg_left_out_add(&d->done.left_out, &dead->left_out);
     d->done.dead += dead->n_buried;
     if (d->delivery.n_points > 0) d->part++;
 }
@@ -356,6 +358,7 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
         say_dead(d, n_dead, dead->newest);
     }
     d->done.delivered += n_delivered(d, dead);
+    tg_left_out_add(&d->done.left_out, &dead->left_out);
     d->done.dead += n_dead;
     tg_inexpressible_add(&dead->inexpressible, &d->formless);
     tg_inexpressible_add(&d->done.inexpressible, &dead->inexpressible);
@@ -384,6 +387,7 @@ static void complete_write(struct tg_delivery_loop *d, const struct tg_write_res
         for (uint32_t i = 0; i < d->delivery.n_points; i++)
             if (is_marked(r->inexpressible, i))
                 dead.inexpressible.n[tg_inexpressible_kind_of(d->points[i].point)]++;
+    tg_left_out_add(&dead.left_out, &r->left_out);
     complete_range(d, &dead);
 }
 

@@ -223,6 +223,8 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
         if (d->done.inexpressible.n[k])
             tg_metric_add(&d->inexpressible_metrics[k], d->done.inexpressible.n[k]);
+    for (unsigned k = 0; k < TG_LEFT_OUT_PARTS; k++)
+        tg_metric_add(&d->left_out_metrics[k], d->done.left_out.n[k]);
     d->done = (struct tg_delivery_counts){0};
     TG_TRY(tg_log_cursor_set(d->cursor, &s, false, err));
     d->stall_said_ms = 0;
@@ -462,6 +464,13 @@ static void register_metrics(struct tg_delivery_loop *d)
                            "Points the backend has no form for, since start: left out, not kept.",
                            "backend=\"%s\",kind=\"%s\"", name,
                            tg_inexpressible_name((enum tg_inexpressible_kind)k));
+    static const char *const parts[] = {"exemplar", "exemplar_label", "field", "bytes"};
+    _Static_assert(sizeof(parts) / sizeof(parts[0]) == TG_LEFT_OUT_PARTS, "a word each");
+    for (unsigned k = 0; k < TG_LEFT_OUT_PARTS; k++)
+        tg_metric_register(&d->left_out_metrics[k], TG_METRIC_COUNTER,
+                           "tidegate_backend_parts_left_out_total",
+                           "Parts of delivered points that the backend has no form for.",
+                           "backend=\"%s\",part=\"%s\"", name, parts[k]);
 }
 
 enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, unsigned index,
@@ -595,6 +604,7 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
         tg_metric_unregister(&d->metrics[i]);
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
         tg_metric_unregister(&d->inexpressible_metrics[k]);
+    for (unsigned k = 0; k < TG_LEFT_OUT_PARTS; k++) tg_metric_unregister(&d->left_out_metrics[k]);
     (void)pthread_mutex_destroy(&d->error_lock);
 }
 

@@ -46,6 +46,7 @@ enum tg_routing { /* where a point goes: see attempt.c, Routing */
 struct tg_delivery_counts {
     uint64_t delivered, elsewhere, dead, lost;
     struct tg_inexpressible inexpressible;
+    struct tg_left_out left_out; /* of those that were delivered */
 };
 
 struct tg_delivery_loop {
@@ -152,6 +153,7 @@ struct tg_delivery_loop {
     struct tg_metric merged;
     struct tg_metric *delivered, *dead, *retries;
     struct tg_metric inexpressible_metrics[TG_INEXPRESSIBLE_KINDS];
+    struct tg_metric left_out_metrics[TG_LEFT_OUT_PARTS];
 };
 
 /* --- for the other parts --- */

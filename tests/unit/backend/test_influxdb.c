@@ -167,9 +167,11 @@ static void test_points_without_form(void **state)
     fake_must_open(&f, ops, "", (const char *[]){"database=d", NULL});
     struct tg_buf prepared;
     fake_prepare(ops, "m", 0, TG_KIND_GAUGE, &prepared);
+    static const struct tg_exemplar items[2];
+    static const struct tg_exemplars two = {2, items};
     const struct tg_point points[] = {
-        {.ts_ns = 1, .value.f64 = NAN, .type = TG_VALUE_DOUBLE},
-        {.ts_ns = 2, .value.f64 = 2, .type = TG_VALUE_DOUBLE},
+        {.ts_ns = 1, .value.f64 = NAN, .type = TG_VALUE_DOUBLE, .exemplars = &two},
+        {.ts_ns = 2, .value.f64 = 2, .type = TG_VALUE_DOUBLE, .exemplars = &two},
         {.ts_ns = 3, .value.f64 = -INFINITY, .type = TG_VALUE_DOUBLE},
         {.ts_ns = 4, .type = TG_VALUE_NONE, .flags = TG_POINT_NO_VALUE},
         {.ts_ns = 5, .value.u64 = UINT64_MAX, .type = TG_VALUE_UINT64},
@@ -196,6 +198,7 @@ static void test_points_without_form(void **state)
         assert_int_equal(f.skipped[0], 0);
         assert_int_equal(f.skipped[1], 1 << 1);
         assert_non_null(strstr(f.skip_reasons[0], "not prepared"));
+        assert_int_equal(f.write.left_out.n[TG_LEFT_OUT_EXEMPLAR], 8); /* of 4 that were written */
         assert_non_null(strstr((char *)f.body.data, "m,a=x,b=y\\ z value=6i 6\n"));
     }
     /* refused: not reported as skipped, the points come again */
@@ -204,6 +207,7 @@ static void test_points_without_form(void **state)
     assert_int_equal(f.write.outcome, TG_WRITE_REFUSED);
     assert_int_equal(f.write.n_skipped, 0);
     assert_int_equal(f.write.n_inexpressible, 0);
+    assert_int_equal(f.write.left_out.n[TG_LEFT_OUT_EXEMPLAR], 0);
     /* nothing left to send: no request */
     const unsigned before = f.n_requests;
     fake_write(&f, ops, d, 1);

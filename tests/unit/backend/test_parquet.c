@@ -439,6 +439,31 @@ static void test_parts(void **state)
     end(&t);
 }
 
+/* A Parquet STRING is UTF-8: other bytes are replaced, and counted. */
+static void test_texts_that_are_changed_are_counted(void **state)
+{
+    (void)state;
+    static struct bench t;
+    static struct points p;
+    static const struct tg_string texts[] = {{"\xc3\xa4", 2}, {"a\xff\xfe", 3}, {"\xc3", 1}};
+    start(&t, NULL);
+    must_open(&t, 0, 0);
+    points_init(&p);
+    for (unsigned i = 0; i < 3; i++) {
+        points_add(&p, "m", T0 + i * DAY_NS, 1); /* a file each */
+        p.sample.points[i].point.type = TG_VALUE_STRING;
+        p.sample.points[i].point.value.string = &texts[i];
+    }
+    const struct tg_delivery d = delivery(&p, 5, 9, 0, NULL);
+    for (int twice = 0; twice < 2; twice++) {
+        write_delivery(&t, &d);
+        assert_int_equal(t.result.outcome, TG_WRITE_OK);
+        assert_int_equal(t.result.left_out.n[TG_LEFT_OUT_BYTES], 2);
+    }
+    points_deinit(&p);
+    end(&t);
+}
+
 /* ---- exactly once ---- */
 
 static void reopen(struct bench *t, uint64_t cursor, uint64_t log_end)
@@ -1237,6 +1262,7 @@ int main(void)
         cmocka_unit_test(test_write_and_query),
         cmocka_unit_test(test_many_days_in_one_delivery),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_texts_that_are_changed_are_counted),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_log_replaced),
         cmocka_unit_test(test_files_of_another_log),

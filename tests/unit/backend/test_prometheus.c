@@ -51,8 +51,14 @@ static void test_write(void **state)
     fake_prepare(ops, "http.requests", 0, TG_KIND_COUNTER, &prepared);
     static const char *text = "text";
     const struct tg_string string = {text, 4};
+    static const struct tg_string labels[] = {{"a.b", 3}, {"1", 1}, {"a.b", 3}, {"2", 1}};
+    static const struct tg_exemplar twice = {.n_labels = 2, .labels = labels};
+    static const struct tg_exemplars one = {1, &twice};
     const struct tg_point points[] = {
-        {.ts_ns = 1700000000123456789, .value.f64 = 1.5, .type = TG_VALUE_DOUBLE},
+        {.ts_ns = 1700000000123456789,
+         .value.f64 = 1.5,
+         .type = TG_VALUE_DOUBLE,
+         .exemplars = &one},
         {.ts_ns = 2000000, .value.string = &string, .type = TG_VALUE_STRING},
         {.ts_ns = 3000000, .value.i64 = 7, .type = TG_VALUE_INT64},
         {.ts_ns = 4000000, .value.f64 = NAN, .type = TG_VALUE_DOUBLE},
@@ -83,6 +89,7 @@ static void test_write(void **state)
         assert_int_equal(f.write.n_skipped, 0);
         assert_int_equal(f.write.n_inexpressible, 1);
         assert_int_equal(f.inexpressible[0], 1 << 1);
+        assert_int_equal(f.write.left_out.n[TG_LEFT_OUT_EXEMPLAR_LABEL], 1);
         assert_string_equal(f.method, "POST");
         assert_string_equal(f.path, write_path);
         assert_string_equal(f.auth, "Bearer secret");

@@ -787,6 +787,62 @@ static void test_append(void **state)
     tg_buf_deinit(&prepared);
 }
 
+static void test_what_is_left_out_is_counted(void **state)
+{
+    (void)state;
+    static const struct tg_exemplar items[2];
+    static const struct tg_exemplars two = {2, items};
+    static const double counts[] = {1, (double)INFINITY, 0, (double)NAN};
+    static const double bounds[] = {1, 2, 3};
+    static const uint64_t ints[] = {1, 2};
+    static const struct tg_quantile quantiles[] = {
+        {0.5, 1}, {0.9, (double)NAN}, {0.5, 2}, {0.5, 3}, {0.99, 4}};
+    const struct tg_histogram h = {.has_sum = true,
+                                   .has_min = true,
+                                   .has_max = true,
+                                   .sum = (double)NAN,
+                                   .min = -(double)INFINITY,
+                                   .max = 3,
+                                   .n_bounds = 1,
+                                   .n_buckets = 2,
+                                   .bounds = bounds,
+                                   .buckets = ints};
+    const struct tg_histogram unknown = {.sum = (double)NAN, .min = (double)NAN};
+    const struct tg_exp_histogram e = {
+        .has_sum = true, .sum = (double)INFINITY, .zero_threshold = (double)INFINITY};
+    const struct tg_float_histogram f = {
+        .count = (double)NAN, .sum = 1, .n_pos = 4, .n_neg = 2, .pos = counts, .neg = counts};
+    const struct tg_float_histogram custom = {.count = 1,
+                                              .sum = 1,
+                                              .scale = TG_SCALE_CUSTOM,
+                                              .n_pos = 4,
+                                              .n_bounds = 3,
+                                              .pos = counts,
+                                              .bounds = bounds};
+    const struct tg_summary s = {.sum = (double)NAN, .n_quantiles = 5, .quantiles = quantiles};
+    const struct {
+        struct tg_point p;
+        uint64_t exemplars, fields;
+    } rows[] = {
+        {{.type = TG_VALUE_DOUBLE, .value.f64 = 1}, 0, 0},
+        {{.type = TG_VALUE_DOUBLE, .value.f64 = 1, .exemplars = &two}, 2, 0},
+        {{.type = TG_VALUE_HISTOGRAM, .value.histogram = &h, .exemplars = &two}, 2, 2},
+        {{.type = TG_VALUE_HISTOGRAM, .value.histogram = &unknown}, 0, 0},
+        {{.type = TG_VALUE_EXP_HISTOGRAM, .value.exp_histogram = &e}, 0, 2},
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &f}, 0, 4},
+        {{.type = TG_VALUE_FLOAT_HISTOGRAM, .value.float_histogram = &custom}, 0, 3},
+        {{.type = TG_VALUE_SUMMARY, .value.summary = &s}, 0, 4},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_left_out left = {.n = {0}};
+        for (uint64_t n = 1; n <= 2; n++) {
+            tg_influx_left_out(&rows[i].p, &left);
+            assert_int_equal(left.n[TG_LEFT_OUT_EXEMPLAR], n * rows[i].exemplars);
+            assert_int_equal(left.n[TG_LEFT_OUT_FIELD], n * rows[i].fields);
+        }
+    }
+}
+
 /* Everything that the decoder takes comes back the same through the writer. */
 static void test_round_trip(void **state)
 {
@@ -830,7 +886,8 @@ int main(void)
         cmocka_unit_test(test_precision),      cmocka_unit_test(test_many_fields),
         cmocka_unit_test(test_series_limit),   cmocka_unit_test(test_limits),
         cmocka_unit_test(test_failing_memory), cmocka_unit_test(test_prepare),
-        cmocka_unit_test(test_append),         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_append),         cmocka_unit_test(test_what_is_left_out_is_counted),
+        cmocka_unit_test(test_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -949,6 +949,9 @@ static void odd_ids_of_exemplars_are_kept(void **state)
         {JOIN(value, trace, field(4, raw(id, 3))),
          "ex{1 @0 " TRACE "/0000000000000000 span_id=ababab}"},
         {JOIN(value, field(5, raw(id, 257))), NULL},
+        {JOIN(value, key_value(7, "k", "\xc3\xa4")), "ex{1 @0 k=\xc3\xa4}"},
+        {JOIN(value, trace, key_value(7, "k", "\xc3")), NULL}, /* not UTF-8 */
+        {JOIN(value, key_value(7, "\xff", "v")), NULL},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct tg_decode_fixture f;

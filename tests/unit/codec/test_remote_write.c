@@ -370,6 +370,8 @@ static void odd_labels_of_exemplars_are_kept_or_counted(void **state)
          " 0102030405060708090a0b0c0d0e0f10/0000000000000000 span_id=0000000000000000"},
         {"trace_id", trace, "trace_id", "x", NULL},
         {"a", "x", "a", "x", NULL},
+        {"a", "x\xff", "b", "x", NULL}, /* not UTF-8 */
+        {"a", "x", "b\xc0\x80", "x", NULL},
     };
     const struct bytes n = label("__name__", "m");
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -1210,6 +1212,60 @@ static void what_prometheus_cannot_take_is_refused(void **state)
     tg_buf_deinit(&b);
 }
 
+static uint64_t labels_left_out(const struct tg_buf *prepared, const struct tg_point *p)
+{
+    struct tg_left_out left = {.n = {0}};
+    struct tg_buf scratch;
+    tg_buf_init(&scratch, 0);
+    for (int twice = 1; twice <= 2; twice++) {
+        assert_int_equal(
+            tg_rw_left_out(prepared->data, (uint32_t)prepared->len, p, &scratch, &left), TG_OK);
+        assert_int_equal(left.n[TG_LEFT_OUT_EXEMPLAR_LABEL] % (unsigned)twice, 0); /* it adds */
+    }
+    tg_buf_deinit(&scratch);
+    assert_int_equal(left.n[TG_LEFT_OUT_EXEMPLAR], 0);
+    return left.n[TG_LEFT_OUT_EXEMPLAR_LABEL] / 2;
+}
+
+static void exemplar_labels_that_are_left_out_are_counted(void **state)
+{
+    (void)state;
+    static const struct tg_string twice[] = {{"a.b", 3}, {"1", 1}, {"a_b", 3}, {"2", 1}};
+    static const struct tg_string ids[] = {{"trace_id", 8}, {"x", 1}, {"span_id", 7}, {"x", 1}};
+    static const struct tg_string unnamed[] = {{"", 0}, {"1", 1}, {"k", 1}, {"v", 1}};
+    static const struct {
+        struct tg_exemplar e;
+        uint64_t want;
+    } rows[] = {
+        {{.value = 1}, 0},
+        {{.n_labels = 2, .labels = twice}, 1},
+        {{.n_labels = 2, .labels = ids}, 0},
+        {{.has_trace = true, .trace_id = {1}, .n_labels = 2, .labels = ids}, 1},
+        {{.has_trace = true, .trace_id = {1}, .span_id = {1}, .n_labels = 2, .labels = ids}, 2},
+        {{.n_labels = 2, .labels = unnamed}, 1},
+    };
+    const struct tg_series_desc d = {.name = "m", .unit = "", .name_len = 1};
+    struct tg_buf prepared;
+    struct tg_err err;
+    tg_buf_init(&prepared, 0);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
+    uint64_t sum = 0;
+    struct tg_exemplar all[6];
+    for (size_t i = 0; i < 6; i++) {
+        const struct tg_exemplars one = {1, &rows[i].e};
+        const struct tg_point p = {.type = TG_VALUE_EXEMPLARS, .exemplars = &one};
+        assert_int_equal(labels_left_out(&prepared, &p), rows[i].want);
+        sum += rows[i].want;
+        all[i] = rows[i].e;
+    }
+    const struct tg_exemplars list = {6, all};
+    const struct tg_point p = {.type = TG_VALUE_DOUBLE, .exemplars = &list};
+    assert_int_equal(labels_left_out(&prepared, &p), sum);
+    const struct tg_point without = {.type = TG_VALUE_DOUBLE};
+    assert_int_equal(labels_left_out(&prepared, &without), 0);
+    tg_buf_deinit(&prepared);
+}
+
 /* Prometheus refuses an exemplar with more than 128 characters of labels. */
 static void long_exemplar_labels_are_left_out(void **state)
 {
@@ -1236,6 +1292,7 @@ static void long_exemplar_labels_are_left_out(void **state)
     assert_string_equal(tg_decode_text(&f),
                         "m unknown [] d:1 @0 ex{1 @0 01000000000000000000000000000000/"
                         "0000000000000000 a=b}\n");
+    assert_int_equal(labels_left_out(&prepared, &p), 2);
     tg_buf_deinit(&prepared);
     tg_buf_deinit(&out);
     tg_decode_fixture_deinit(&f);
@@ -1296,6 +1353,7 @@ int main(void)
         cmocka_unit_test(points_are_written),
         cmocka_unit_test(the_scalar_form_is_exact),
         cmocka_unit_test(what_prometheus_cannot_take_is_refused),
+        cmocka_unit_test(exemplar_labels_that_are_left_out_are_counted),
         cmocka_unit_test(long_exemplar_labels_are_left_out),
         cmocka_unit_test(hits_allocate_nothing),
     };

@@ -140,6 +140,13 @@ static inline bool fake_has_form(struct tg_backend *b, const struct tg_point *p)
     return !is_formless(&(struct tg_delivery){.points = &point, .n_points = 1}, 0);
 }
 
+/* Text that begins with ~ is taken, but for a part of it. */
+static inline bool is_changed(const struct tg_delivery *d, uint32_t i)
+{
+    const struct tg_point *p = d->points[i].point;
+    return p->type == TG_VALUE_STRING && p->value.string->len && p->value.string->ptr[0] == '~';
+}
+
 static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
                               tg_on_write on_write, void *arg)
 {
@@ -160,6 +167,7 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
             b->inexpressible[i / 8] = (uint8_t)(b->inexpressible[i / 8] | 1U << i % 8);
             b->result.n_inexpressible++;
         }
+        b->result.left_out.n[TG_LEFT_OUT_BYTES] += is_changed(d, i);
         if (!is_negative(d, i)) continue;
         refused = true;
         if (!s->skips_negative || i / 8 >= sizeof(b->skipped)) continue;

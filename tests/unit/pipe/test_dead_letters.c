@@ -371,6 +371,38 @@ static void test_inexpressible_points(void **state)
     assert_int_equal(ledger(f, 0).inexpressible, 4);
 }
 
+/* Parts of points that were delivered are counted once: not by writes that failed or were refused,
+ * and not again when dead letters beside them wait for room. */
+static void test_parts_left_out_are_counted_once(void **state)
+{
+#define PARTS "tidegate_backend_parts_left_out_total{backend=\"a\",part=\"bytes\"} "
+    struct fixture *f = *state;
+    f->config.max_dead_letter_bytes = 600; /* two */
+    sinks[0].skips_negative = true;
+    atomic_store(&sinks[0].down, true);
+    start(f);
+    assert_int_equal(post(f, "m v=-1i 1\nm t=\"~one\" 2\nm v=-3i 3\nm t=\"~two\" 4\n"
+                             "m v=-5i 5\nm v=-6i 6\nm t=\"~three\" 7\n"),
+                     204);
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    while (atomic_load(&sinks[0].n_writes) < 3 && tg_clock_mono_ms() < deadline_ms)
+        (void)usleep(1000);
+    assert_true(metric_says(PARTS "0\n"));
+    atomic_store(&sinks[0].down, false);
+    wait_stalled(f, 0, "move the file away");
+    while (ledger(f, 0).waiting > 0) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        (void)move_letters(f);
+        (void)usleep(5000);
+    }
+    assert_int_equal(ledger(f, 0).dead_lettered, 4);
+    for (int i = 2; i <= 7; i += i == 2 ? 2 : 3) assert_seen(0, i, i, 1);
+    assert_true(metric_says(PARTS "3\n"));
+    assert_int_equal(post(f, "m t=\"~four\" 8\n"), 204); /* and when all goes well */
+    wait_empty(f, 0);
+    assert_true(metric_says(PARTS "4\n"));
+}
+
 /* With dead letters that do not fit beside them they are counted once, whatever comes again. */
 static void test_inexpressible_points_beside_a_stall(void **state)
 {
@@ -634,6 +666,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_stall_is_said_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_skipped_points_at_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inexpressible_points, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_parts_left_out_are_counted_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inexpressible_points_beside_a_stall, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inexpressible_points_routed_elsewhere_since, setup,
                                         teardown),
