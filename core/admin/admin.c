@@ -33,6 +33,14 @@ void tg_admin_reply_error(struct tg_http_request *req, int status, const char *f
     tg_buf_deinit(&out);
 }
 
+bool tg_admin_is_busy(const struct tg_admin *a, struct tg_http_request *req)
+{
+    if (a->n_pending < TG_ADMIN_MAX_PENDING) return false;
+    tg_admin_reply_error(req, 503, "%d requests are under way already; try again later",
+                         (int)TG_ADMIN_MAX_PENDING);
+    return true;
+}
+
 static void healthz(struct tg_admin *a, struct tg_http_request *req)
 {
     (void)a;

@@ -98,19 +98,10 @@ static enum tg_code copy_line(struct tg_table *t, const struct tg_decode *d, str
                        "the line has %u fields, each a series of its own: give one line with one "
                        "field",
                        d->batch->n_points);
-    struct tg_buf bytes;
-    tg_buf_init(&bytes, 16 << 20);
-    enum tg_code code = tg_table_describe(t, d->batch->points[0].series, out, arena);
-    if (code == TG_OK) code = tg_series_desc_encode(out, &bytes);
-    uint8_t *copy = code == TG_OK ? tg_arena_alloc(arena, bytes.len) : NULL;
-    if (copy) {
-        memcpy(copy, bytes.data, bytes.len);
-        code = tg_series_desc_parse(copy, bytes.len, out, arena, err);
-    } else {
-        code = tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    }
-    tg_buf_deinit(&bytes);
-    return code;
+    struct tg_series_desc borrowed;
+    enum tg_code code = tg_table_describe(t, d->batch->points[0].series, &borrowed, arena);
+    if (code == TG_OK) code = tg_series_desc_copy(&borrowed, arena, out);
+    return code == TG_OK ? code : tg_fail(err, TG_ERR_NOMEM, "out of memory");
 }
 
 static enum tg_code read_line(const char *line, struct tg_arena *arena, struct tg_series_desc *out,
@@ -279,6 +270,18 @@ static enum tg_code put_merges(struct tg_buf *out, const struct tg_explained *e,
     return tg_buf_append(out, "]}", 2);
 }
 
+/* Of all series: which rules are in force, and whether they are run. */
+static enum tg_code put_rules(struct tg_buf *out, const struct tg_gateway_status *status)
+{
+    const struct tg_rules_stats *r = &status->rules;
+    TG_TRY(tg_buf_printf(
+        out,
+        ",\"rules\":{\"generation\":%" PRIu64 ",\"breaker_open\":%s,\"breaker_open_ms\":%" PRIu64,
+        status->generation, r->is_breaker_open ? "true" : "false", r->breaker_open_ms));
+    TG_TRY(put_text(out, "last_error", r->last_error, strlen(r->last_error)));
+    return tg_buf_append(out, "}", 1);
+}
+
 /* What the points of the series go by, and how far the backends are that get them. */
 static enum tg_code put_in_force(struct tg_buf *out, const struct tg_explained *e,
                                  const struct tg_config *c, const struct tg_gateway_status *status)
@@ -324,6 +327,8 @@ enum tg_code tg_explain_json(struct tg_buf *out, const struct tg_explained *e,
                              d->retention.rollups[i].keep_ms));
     TG_TRY(tg_buf_printf(out, "]}"));
     TG_TRY(put_steps(out, &e->trace));
+    TG_TRY(put_text(out, "error", e->trace.error, strlen(e->trace.error)));
+    if (status) TG_TRY(put_rules(out, status));
     if (e->has_plan) TG_TRY(put_merges(out, e, config));
     if (e->has_plan) TG_TRY(put_in_force(out, e, config, status));
     if (more) {
@@ -331,43 +336,4 @@ enum tg_code tg_explain_json(struct tg_buf *out, const struct tg_explained *e,
         TG_TRY(tg_buf_append(out, more->data, more->len));
     }
     return tg_buf_append(out, "}\n", 2);
-}
-
-void tg_admin_explain(struct tg_admin *a, struct tg_http_request *req)
-{
-    struct tg_arena arena;
-    tg_arena_init(&arena, 4 << 20);
-    struct tg_buf out;
-    tg_buf_init(&out, 4 << 20);
-    struct tg_err err = {.msg = ""};
-    struct tg_series_desc like;
-    struct tg_explained *e = tg_arena_calloc(&arena, 1, sizeof(*e));
-    const struct tg_explain_words words = {
-        .series = tg_http_query(req, "series", 0),
-        .line = tg_http_query(req, "line", 0),
-        .measurement = tg_http_query(req, "measurement", 0),
-        .field = tg_http_query(req, "field", 0),
-        .kind = tg_http_query(req, "kind", 0),
-        .unit = tg_http_query(req, "unit", 0),
-        .resource = tg_http_query(req, "resource", 0),
-        .scope = tg_http_query(req, "scope", 0),
-    };
-    const struct tg_explain_ask ask = {
-        .like = &like, .has_kind = words.kind != NULL, .has_unit = words.unit != NULL};
-    enum tg_code code = e ? TG_OK : TG_ERR_NOMEM;
-    if (code == TG_OK && !words.series && !words.line && !words.measurement)
-        code = tg_fail(&err, TG_ERR_INVALID, "say which series: ?series=metric{tag=\"value\"}");
-    if (code == TG_OK) code = tg_explain_read(&words, &arena, &like, &err);
-    if (code == TG_OK) code = tg_gateway_explain(a->gateway, &ask, &arena, e);
-    if (code == TG_OK) {
-        tg_gateway_status(a->gateway, &a->status);
-        code = tg_explain_json(&out, e, a->config.config, &a->status, NULL);
-    }
-    if (code == TG_OK)
-        tg_http_reply(req, 200, "application/json", out.data, out.len, NULL, 0);
-    else
-        tg_admin_reply_error(req, tg_code_http_status(code), "%s",
-                             err.msg[0] ? err.msg : "out of memory");
-    tg_buf_deinit(&out);
-    tg_arena_deinit(&arena);
 }

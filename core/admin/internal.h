@@ -8,7 +8,7 @@
 #include "core/net/http_server.h"
 
 enum {
-    TG_ADMIN_MAX_PENDING = 32,         /* queries and rewinds at once; then 503 */
+    TG_ADMIN_MAX_PENDING = 32,         /* queries, looks and rewinds at once; then 503 */
     TG_ADMIN_MAX_ANSWER = 64 << 20,    /* bytes of one query's answer; then it is cut */
     TG_ADMIN_MAX_QUERY_MS = 30 * 1000, /* one query's time; then it is cut */
     TG_ADMIN_N_METRICS = 5,
@@ -27,6 +27,9 @@ struct tg_admin {
 /* {"error": message} */
 void tg_admin_reply_error(struct tg_http_request *req, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Whether too much is under way already, which is the answer then. */
+bool tg_admin_is_busy(const struct tg_admin *a, struct tg_http_request *req);
 
 void tg_admin_query(struct tg_admin *a, struct tg_http_request *req);
 void tg_admin_rewind(struct tg_admin *a, struct tg_http_request *req);

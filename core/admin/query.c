@@ -33,6 +33,8 @@ struct job {
     uint32_t spared;                      /* not asked, for no such live series goes there */
     unsigned shown_no;                    /* the one whose rows are given */
     struct tg_err first_failure;
+    struct tg_explained *explained; /* why there are no rows; NULL = not known (yet) */
+    bool has_explained;             /* that was asked */
     struct tg_query_stop stop;
     struct tg_timer *timer; /* at the deadline, for a query that has not begun by then */
     uint64_t n_rows;
@@ -56,11 +58,7 @@ static void job_free(struct job *j)
 
 static struct job *job_new(struct tg_admin *a, struct tg_http_request *req)
 {
-    if (a->n_pending >= TG_ADMIN_MAX_PENDING) {
-        tg_admin_reply_error(req, 503, "%d requests are under way already; try again later",
-                             (int)TG_ADMIN_MAX_PENDING);
-        return NULL;
-    }
+    if (tg_admin_is_busy(a, req)) return NULL;
     struct job *j = tg_calloc(1, sizeof(*j));
     if (!j) {
         tg_admin_reply_error(req, 503, "out of memory");
@@ -97,9 +95,9 @@ static enum tg_code end_answer(struct job *j)
     if (a->gateway) {
         tg_gateway_status(a->gateway, &a->status);
         if (j->asked) n_waiting = a->status.backends[j->shown_no].ledger.waiting;
-        if (j->n_rows == 0 && !j->cut)
-            tg_admin_query_note(a->gateway, a->config.config, &a->status, &j->selector, j->asked,
-                                j->spared, note, sizeof(note));
+        if (j->explained)
+            tg_admin_query_note(j->explained, a->config.config, &a->status, j->asked, j->spared,
+                                note, sizeof(note));
     }
     TG_TRY(tg_buf_printf(&j->out, "],\"n_rows\":%" PRIu64 ",\"cut\":%s%s%s,\"waiting\":%" PRIu64,
                          j->n_rows, j->cut ? "\"" : "", j->cut ? j->cut : "null",
@@ -141,10 +139,43 @@ static bool goes_on(struct job *j)
     return false;
 }
 
+/* Beside: a rule may take all of its time. */
+static enum tg_code explain_it(void *arg, struct tg_err *err)
+{
+    struct job *j = arg;
+    struct tg_explained *e = tg_arena_calloc(&j->arena, 1, sizeof(*e));
+    if (!e) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    const enum tg_code code =
+        tg_admin_query_explain(j->admin->config.gateway, &j->selector, &j->stop, &j->arena, e, err);
+    if (code == TG_OK) j->explained = e;
+    return code;
+}
+
+static void hand_back(struct job *j);
+
+static void on_explained(void *arg, enum tg_code code, const struct tg_err *err)
+{
+    (void)code; /* without it the answer has no note */
+    (void)err;
+    hand_back(arg);
+}
+
+/* Whether it is being asked why there are no rows. */
+static bool asks_why(struct job *j)
+{
+    struct tg_err err;
+    const struct tg_query_look look = {explain_it, on_explained, &j->stop, j};
+    if (j->is_rewind || j->has_explained || j->code != TG_OK || j->n_rows || j->cut) return false;
+    j->has_explained = true;
+    return j->selector.name && j->admin->gateway &&
+           tg_gateway_look(j->admin->gateway, &look, &err) == TG_OK;
+}
+
 static void finish(void *arg) /* on the loop's thread */
 {
     struct job *j = arg;
-    if (goes_on(j)) return;
+    if (!j->has_explained && goes_on(j)) return;
+    if (asks_why(j)) return;
     if (j->code != TG_OK && j->failed) {
         tg_admin_reply_error(j->req, tg_code_http_status(j->first_failure.code), "%s",
                              j->first_failure.msg);
@@ -326,18 +357,6 @@ static enum tg_code ask_next(struct job *j, struct tg_err *err)
     return tg_gateway_query(a->gateway, j->backend_no, &j->query, on_row, on_end, j, err);
 }
 
-/* No backend gets the points of such series, or none that can be asked. */
-static void answer_unasked(struct job *j)
-{
-    enum tg_code code = tg_buf_printf(&j->out, "{\"backend\":null,\"rows\":[");
-    if (code == TG_OK) code = end_answer(j);
-    if (code == TG_OK)
-        tg_http_reply(j->req, 200, "application/json", j->out.data, j->out.len, NULL, 0);
-    else
-        tg_admin_reply_error(j->req, 503, "out of memory");
-    job_free(j);
-}
-
 void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
 {
     const uint32_t backends = pick_backends(a, req);
@@ -350,18 +369,20 @@ void tg_admin_query(struct tg_admin *a, struct tg_http_request *req)
     if (code == TG_OK && !tg_http_query(req, "backend", 0)) {
         code = tg_admin_query_spare(a->gateway, &j->selector, &j->to_ask);
         j->spared = backends & ~j->to_ask;
-        if (code == TG_OK && !j->to_ask) {
-            answer_unasked(j);
-            return;
-        }
     }
     j->stop.deadline_ms = tg_clock_mono_ms() + TG_ADMIN_MAX_QUERY_MS;
     j->query.stop = &j->stop;
     j->timer = tg_timer_new(a->config.loop, on_deadline, j);
     if (code == TG_OK && !j->timer) code = TG_ERR_NOMEM;
-    if (code == TG_OK) code = ask_next(j, &err);
+    if (code == TG_OK) tg_timer_start(j->timer, TG_ADMIN_MAX_QUERY_MS);
+    if (code == TG_OK && !j->to_ask) {
+        /* No backend gets the points of such series, or none that can be asked. */
+        code = tg_buf_printf(&j->out, "{\"backend\":null,\"rows\":[");
+        if (code == TG_OK) hand_back(j);
+    } else if (code == TG_OK) {
+        code = ask_next(j, &err);
+    }
     if (code == TG_OK) { /* the callbacks answer */
-        tg_timer_start(j->timer, TG_ADMIN_MAX_QUERY_MS);
         tg_http_on_peer_close(req, on_peer_close, j);
         return;
     }

@@ -4,9 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/arena.h"
-#include "core/pipe/explain.h"
-
 enum { ROUTING = 1 /* of tg_rules_trace.steps */ };
 
 static void put(char *out, size_t cap, const char *text)
@@ -104,25 +101,26 @@ static void say_spared(char *out, size_t cap, const struct tg_config *config, ui
     put(out, cap, ", not asked: ask with --backend NAME");
 }
 
-void tg_admin_query_note(struct tg_gateway *g, const struct tg_config *config,
-                         const struct tg_gateway_status *status, const struct tg_selector *selector,
-                         uint32_t asked, uint32_t spared, char *out, size_t cap)
+enum tg_code tg_admin_query_explain(struct tg_gateway *g, const struct tg_selector *selector,
+                                    struct tg_query_stop *stop, struct tg_arena *arena,
+                                    struct tg_explained *out, struct tg_err *err)
 {
-    struct tg_arena arena;
     struct tg_series_desc like;
-    const struct tg_explain_ask ask = {.like = &like};
+    const struct tg_explain_ask ask = {.like = &like, .stop = stop};
+    if (!read_selector(selector, &like))
+        return tg_fail(err, TG_ERR_NOT_FOUND, "no series can be so");
+    return tg_gateway_explain(g, &ask, arena, out, err);
+}
+
+void tg_admin_query_note(const struct tg_explained *e, const struct tg_config *config,
+                         const struct tg_gateway_status *status, uint32_t asked, uint32_t spared,
+                         char *out, size_t cap)
+{
+    const uint32_t targets = e->has_plan ? e->targets : e->decision.targets;
     out[0] = '\0';
-    if (!selector->name) return; /* any series: there is nothing to decide */
-    const bool is_possible = read_selector(selector, &like);
-    tg_arena_init(&arena, 4 << 20);
-    struct tg_explained *e = tg_arena_calloc(&arena, 1, sizeof(*e));
-    if (e && is_possible && tg_gateway_explain(g, &ask, &arena, e) == TG_OK) {
-        const uint32_t targets = e->has_plan ? e->targets : e->decision.targets;
-        if (targets == 0)
-            say_drop(out, cap, e);
-        else if (e->has_plan || !e->decision.failed)
-            say_targets(out, cap, config, status, e, targets, asked);
-        if (e->is_live) say_spared(out, cap, config, spared);
-    }
-    tg_arena_deinit(&arena);
+    if (targets == 0)
+        say_drop(out, cap, e);
+    else if (e->has_plan || !e->decision.failed)
+        say_targets(out, cap, config, status, e, targets, asked);
+    if (e->is_live) say_spared(out, cap, config, spared);
 }

@@ -302,6 +302,22 @@ corrupt:
                       "canonical series bytes are damaged: %s", r.what);
 }
 
+enum tg_code tg_series_desc_copy(const struct tg_series_desc *d, struct tg_arena *arena,
+                                 struct tg_series_desc *out)
+{
+    struct tg_buf bytes;
+    tg_buf_init(&bytes, 16 << 20);
+    enum tg_code code = tg_series_desc_encode(d, &bytes);
+    uint8_t *copy = code == TG_OK ? tg_arena_alloc(arena, bytes.len) : NULL;
+    if (code == TG_OK && !copy) code = TG_ERR_NOMEM;
+    if (code == TG_OK) {
+        memcpy(copy, bytes.data, bytes.len);
+        code = tg_series_desc_parse(copy, bytes.len, out, arena, NULL);
+    }
+    tg_buf_deinit(&bytes);
+    return code;
+}
+
 const struct tg_tag *tg_series_desc_tag(const struct tg_series_desc *d, const char *key,
                                         size_t key_len)
 {

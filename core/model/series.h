@@ -101,6 +101,10 @@ TG_MUST_CHECK enum tg_code tg_series_desc_encode(const struct tg_series_desc *d,
 TG_MUST_CHECK enum tg_code tg_series_desc_parse(const uint8_t *bytes, size_t len,
                                                 struct tg_series_desc *d, struct tg_arena *arena,
                                                 struct tg_err *err);
+/* A copy of a canonical desc that borrows from nothing but `arena`: all that the series is, without
+ * what is said of its metric. TG_ERR_NOMEM, TG_ERR_TOO_LARGE (over 16 MiB). */
+TG_MUST_CHECK enum tg_code tg_series_desc_copy(const struct tg_series_desc *d,
+                                               struct tg_arena *arena, struct tg_series_desc *out);
 /* The value of the tag `key`, or NULL; d must be canonical. */
 const struct tg_tag *tg_series_desc_tag(const struct tg_series_desc *d, const char *key,
                                         size_t key_len);

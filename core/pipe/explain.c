@@ -42,6 +42,7 @@ static bool look_at(struct tg_series *s, void *arg)
 {
     struct search *f = arg;
     struct tg_series_desc d;
+    if (tg_query_must_stop(f->ask->stop)) return false;
     tg_arena_reset(&f->scratch);
     if (tg_table_describe(f->table, s, &d, &f->scratch) != TG_OK) {
         f->is_out_of_memory = true;
@@ -58,25 +59,6 @@ static bool look_at(struct tg_series *s, void *arg)
         f->best_is_exact = is_exact;
     }
     return true;
-}
-
-/* A copy that does not borrow from the table. */
-static enum tg_code copy_desc(const struct search *f, const struct tg_series *s,
-                              struct tg_series_desc *out)
-{
-    struct tg_series_desc d;
-    struct tg_buf bytes;
-    tg_buf_init(&bytes, 16 << 20);
-    enum tg_code code = tg_table_describe(f->table, s, &d, f->arena);
-    if (code == TG_OK) code = tg_series_desc_encode(&d, &bytes);
-    uint8_t *copy = code == TG_OK ? tg_arena_alloc(f->arena, bytes.len) : NULL;
-    if (code == TG_OK && !copy) code = TG_ERR_NOMEM;
-    if (code == TG_OK) {
-        memcpy(copy, bytes.data, bytes.len);
-        code = tg_series_desc_parse(copy, bytes.len, out, f->arena, NULL);
-    }
-    tg_buf_deinit(&bytes);
-    return code;
 }
 
 static enum tg_code print_others(const struct search *f)
@@ -129,7 +111,9 @@ static enum tg_code find_live(struct tg_gateway *g, const struct tg_explain_ask 
     tg_table_each_named(g->table, ask->like->name, ask->like->name_len, look_at, &f);
     if (f.is_out_of_memory) code = TG_ERR_NOMEM;
     if (code == TG_OK && f.best) {
-        code = copy_desc(&f, f.best, &out->series);
+        struct tg_series_desc borrowed;
+        code = tg_table_describe(g->table, f.best, &borrowed, arena);
+        if (code == TG_OK) code = tg_series_desc_copy(&borrowed, arena, &out->series);
         if (code == TG_OK) code = print_others(&f);
         look_at_plan(f.best, out);
     }
@@ -157,14 +141,28 @@ static enum tg_code look_at_merges(struct tg_gateway *g, struct tg_explained *ou
     return TG_OK;
 }
 
+static enum tg_code is_stopped(const struct tg_explain_ask *ask, struct tg_err *err)
+{
+    if (!tg_query_must_stop(ask->stop)) return TG_OK;
+    if (atomic_load(&ask->stop->reason) == TG_QUERY_OUT_OF_TIME)
+        return tg_fail(err, TG_ERR_TIMEOUT, "no time was left to explain the series");
+    return tg_fail(err, TG_ERR_CANCELED, "canceled");
+}
+
 enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_explain_ask *ask,
-                                struct tg_arena *arena, struct tg_explained *out)
+                                struct tg_arena *arena, struct tg_explained *out,
+                                struct tg_err *err)
 {
     memset(out, 0, sizeof(*out));
+    (void)tg_fail(err, TG_ERR_NOMEM, "out of memory");
     out->series = *ask->like;
+    TG_TRY(is_stopped(ask, err));
     TG_TRY(find_live(g, ask, arena, out));
-    TG_TRY(tg_rules_decide(g->rules, g->admin_decider.slot, &out->series, arena, &out->decision,
-                           &out->trace));
+    TG_TRY(is_stopped(ask, err));
+    const enum tg_code code = tg_rules_decide(g->rules, g->admin_decider.slot, &out->series, arena,
+                                              &out->decision, &out->trace);
+    if (code == TG_ERR_CANCELED) return tg_fail(err, code, "the gateway is shutting down");
+    if (code != TG_OK) return code;
     return out->is_live ? look_at_merges(g, out) : TG_OK;
 }
 

@@ -7,16 +7,19 @@
  * was used last; the others are named. When there is none, what was given is decided as a new
  * series.
  *
- * Threading: the main thread (it owns the decider of the admin).
+ * Threading: tg_gateway_explain within a look (core/pipe/query.h), which has the admin's decider to
+ * itself, or before the gateway has a second thread that asks; tg_gateway_live_targets anywhere.
  */
 #ifndef TG_PIPE_EXPLAIN_H
 #define TG_PIPE_EXPLAIN_H
 
 #include "core/pipe/gateway.h"
+#include "core/pipe/query.h"
 
 struct tg_explain_ask {
     const struct tg_series_desc *like; /* canonical; a series that has all of its tags is meant */
-    bool has_kind, has_unit; /* of `like`; else any will do. A field_len of 0: any field */
+    bool has_kind, has_unit;    /* of `like`; else any will do. A field_len of 0: any field */
+    struct tg_query_stop *stop; /* looked at between two series, and two steps; NULL = never */
 };
 
 enum { TG_EXPLAIN_MAX_OTHERS = 10 };
@@ -48,10 +51,12 @@ struct tg_explained {
     bool failed, kept;
 };
 
-/* Strings live in `arena`. TG_ERR_NOMEM. */
+/* Strings live in `arena`. TG_ERR_NOMEM; TG_ERR_CANCELED: ask->stop says so, or the gateway shuts
+ * down; TG_ERR_TIMEOUT: its deadline. */
 TG_MUST_CHECK enum tg_code tg_gateway_explain(struct tg_gateway *g,
                                               const struct tg_explain_ask *ask,
-                                              struct tg_arena *arena, struct tg_explained *out);
+                                              struct tg_arena *arena, struct tg_explained *out,
+                                              struct tg_err *err);
 /* Where the points of all live series go that are meant: *targets has the bits of all their
  * backends, *n says how many series there are that have been decided (0: *targets is 0, too).
  * Series are known by what their senders gave, as above; no rule runs. TG_ERR_NOMEM. */

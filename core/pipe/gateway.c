@@ -676,6 +676,12 @@ enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend, const stru
     return tg_query_desk_submit(g->queries, &request, err);
 }
 
+enum tg_code tg_gateway_look(struct tg_gateway *g, const struct tg_query_look *look,
+                             struct tg_err *err)
+{
+    return tg_query_desk_look(g->queries, look, err);
+}
+
 void tg_gateway_query_cancel(struct tg_gateway *g, struct tg_query_stop *stop,
                              enum tg_query_stop_reason why)
 {

@@ -177,7 +177,12 @@ TG_MUST_CHECK enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned back
 TG_MUST_CHECK enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend,
                                             const struct tg_query *q, tg_on_row on_row,
                                             tg_on_query_end on_end, void *arg, struct tg_err *err);
-/* Tells the query with this stop to end; one that has not begun ends within the call. */
+/* Runs a look beside the deliveries (core/pipe/query.h): within it the rules may be asked
+ * (core/pipe/explain.h). TG_ERR_FULL when too many wait. */
+struct tg_query_look;
+TG_MUST_CHECK enum tg_code tg_gateway_look(struct tg_gateway *g, const struct tg_query_look *look,
+                                           struct tg_err *err);
+/* Tells the query or look with this stop to end; one that has not begun ends within the call. */
 void tg_gateway_query_cancel(struct tg_gateway *g, struct tg_query_stop *stop,
                              enum tg_query_stop_reason why);
 

@@ -8,7 +8,8 @@
 struct waiting {
     struct waiting *next;
     struct tg_query_request request;
-    struct tg_query_stop *stop; /* the query's, or: */
+    enum tg_code (*look)(void *arg, struct tg_err *err); /* instead of a backend's query */
+    struct tg_query_stop *stop;                          /* the query's, or: */
     struct tg_query_stop own_stop;
 };
 
@@ -29,6 +30,7 @@ struct tg_query_desk {
     struct waiting *head, *tail;
     unsigned n_waiting;
     bool stopping;
+    bool is_looking; /* one of the threads is */
     struct query_thread threads[TG_QUERIES_RUNNING];
 };
 
@@ -82,12 +84,18 @@ static void end_all(struct waiting *w)
     }
 }
 
-static struct waiting *take_head(struct tg_query_desk *d)
+/* The oldest that may begin. */
+static struct waiting *take_next(struct tg_query_desk *d)
 {
-    struct waiting *w = d->head;
+    struct waiting *before = NULL, *w = d->head;
+    for (; w && w->look && d->is_looking; w = w->next) before = w;
     if (!w) return NULL;
-    d->head = w->next;
-    if (!d->head) d->tail = NULL;
+    if (before)
+        before->next = w->next;
+    else
+        d->head = w->next;
+    if (d->tail == w) d->tail = before;
+    if (w->look) d->is_looking = true;
     d->n_waiting--;
     return w;
 }
@@ -126,6 +134,11 @@ static void on_run_end(void *arg, enum tg_code code, const struct tg_err *err)
 static void run_query(struct query_thread *t, struct waiting *w)
 {
     const struct tg_query_request *r = &w->request;
+    if (w->look) {
+        t->err.msg[0] = '\0';
+        t->code = w->look(r->arg, &t->err);
+        return;
+    }
     struct run run = {t, r};
     struct tg_query q = *r->query;
     q.loop = t->loop;
@@ -146,7 +159,7 @@ static void *query_main(void *arg)
     (void)pthread_mutex_lock(&d->lock);
     for (;;) {
         struct waiting *ended = take_ended(d);
-        struct waiting *w = take_head(d);
+        struct waiting *w = take_next(d);
         if (!w && !ended) {
             if (d->stopping) break;
             (void)pthread_cond_wait(&d->wake, &d->lock);
@@ -157,7 +170,8 @@ static void *query_main(void *arg)
         end_all(ended);
         if (w) run_query(t, w);
         (void)pthread_mutex_lock(&d->lock);
-        t->stop = NULL; /* its owner may free it from the callback on */
+        t->stop = NULL;                          /* its owner may free it from the callback on */
+        if (w && w->look) d->is_looking = false; /* this thread takes the next */
         if (!w) continue;
         (void)pthread_mutex_unlock(&d->lock);
         w->request.on_end(w->request.arg, t->code, &t->err);
@@ -201,13 +215,9 @@ enum tg_code tg_query_desk_new(struct tg_query_desk **out, struct tg_err *err)
     return TG_OK;
 }
 
-enum tg_code tg_query_desk_submit(struct tg_query_desk *d, const struct tg_query_request *request,
-                                  struct tg_err *err)
+/* Takes `w`, also on failure. */
+static enum tg_code put_last(struct tg_query_desk *d, struct waiting *w, struct tg_err *err)
 {
-    struct waiting *w = tg_calloc(1, sizeof(*w));
-    if (!w) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    w->request = *request;
-    w->stop = request->query->stop ? request->query->stop : &w->own_stop;
     enum tg_code code = TG_OK;
     (void)pthread_mutex_lock(&d->lock);
     struct waiting *ended = take_ended(d);
@@ -229,6 +239,27 @@ enum tg_code tg_query_desk_submit(struct tg_query_desk *d, const struct tg_query
     end_all(ended);
     if (code != TG_OK) tg_free(w);
     return code;
+}
+
+enum tg_code tg_query_desk_submit(struct tg_query_desk *d, const struct tg_query_request *request,
+                                  struct tg_err *err)
+{
+    struct waiting *w = tg_calloc(1, sizeof(*w));
+    if (!w) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    w->request = *request;
+    w->stop = request->query->stop ? request->query->stop : &w->own_stop;
+    return put_last(d, w, err);
+}
+
+enum tg_code tg_query_desk_look(struct tg_query_desk *d, const struct tg_query_look *look,
+                                struct tg_err *err)
+{
+    struct waiting *w = tg_calloc(1, sizeof(*w));
+    if (!w) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    w->request = (struct tg_query_request){.on_end = look->on_end, .arg = look->arg};
+    w->look = look->look;
+    w->stop = look->stop ? look->stop : &w->own_stop;
+    return put_last(d, w, err);
 }
 
 void tg_query_desk_cancel(struct tg_query_desk *d, struct tg_query_stop *stop,

@@ -38,7 +38,7 @@ enum {
     TG_VM_MAX_NESTING = 16, /* callbacks within callbacks (gsub, sort) */
     TG_VM_MAX_TAG_LINES = 16,
     TG_RULE_MAX_TEXT_BYTES = 1 << 20,
-    TG_RULE_EXPLAIN_MS = 500, /* most of a call that is explained: the admin port waits for it */
+    TG_RULE_EXPLAIN_MS = 500, /* most of a call that is explained: other looks wait for it */
     TG_RULE_LOAD_FACTOR = 10, /* budgets for running a script's top level, as a multiple */
 };
 

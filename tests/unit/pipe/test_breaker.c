@@ -255,7 +255,7 @@ static void test_a_look_counts_for_nothing(void **state)
     fx_deinit(&f);
 }
 
-/* explain runs on the thread of the admin port, which a large rules.max_time must not take away. */
+/* Looks wait for each other, for longer than which a large rules.max_time must not run one. */
 static void test_explain_is_short(void **state)
 {
     (void)state;

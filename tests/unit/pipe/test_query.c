@@ -109,6 +109,77 @@ static void test_limits(void **state)
     }
 }
 
+struct looking {
+    _Atomic bool begins, may_end, ended;
+    struct tg_query_stop stop;
+    _Atomic unsigned n_ends;
+    _Atomic int code;
+};
+
+static enum tg_code look(void *arg, struct tg_err *err)
+{
+    struct looking *l = arg;
+    (void)err;
+    atomic_store(&l->begins, true);
+    while (!atomic_load(&l->may_end)) (void)usleep(1000);
+    return TG_ERR_NOT_FOUND; /* what it gave is handed on */
+}
+
+static void on_look_end(void *arg, enum tg_code code, const struct tg_err *err)
+{
+    struct looking *l = arg;
+    (void)err;
+    atomic_store(&l->code, (int)code);
+    atomic_fetch_add(&l->n_ends, 1);
+    atomic_store(&l->ended, true);
+}
+
+static void wait_for(_Atomic bool *flag)
+{
+    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
+    while (!atomic_load(flag)) {
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        (void)usleep(1000);
+    }
+}
+
+/* Looks run one after the other, and leave the other threads to queries. */
+static void test_looks(void **state)
+{
+    struct fixture *f = *state;
+    static struct looking l[4];
+    static struct asked q;
+    struct tg_err err;
+    start(f);
+    for (int twice = 0; twice < 2; twice++) {
+        memset(l, 0, sizeof(l));
+        for (int i = 0; i < 4; i++) {
+            const struct tg_query_look how = {look, on_look_end, &l[i].stop, &l[i]};
+            assert_int_equal(tg_gateway_look(f->g, &how, &err), TG_OK);
+        }
+        wait_for(&l[0].begins);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(ask(f, &q, NULL), TG_OK);
+            wait_end(&q, TG_OK);
+        }
+        for (int i = 1; i < 4; i++) assert_false(atomic_load(&l[i].begins));
+        tg_gateway_query_cancel(f->g, &l[1].stop, TG_QUERY_CLIENT_GONE);
+        assert_int_equal(atomic_load(&l[1].n_ends), 1); /* it waited: at once */
+        assert_int_equal(atomic_load(&l[1].code), TG_ERR_CANCELED);
+        atomic_store(&l[0].may_end, true);
+        wait_for(&l[2].begins);
+        assert_int_equal(atomic_load(&l[0].n_ends), 1);
+        assert_int_equal(atomic_load(&l[0].code), TG_ERR_NOT_FOUND);
+        assert_false(atomic_load(&l[1].begins));
+        assert_false(atomic_load(&l[3].begins));
+        atomic_store(&l[2].may_end, true);
+        wait_for(&l[3].begins);
+        atomic_store(&l[3].may_end, true);
+        wait_for(&l[3].ended);
+        for (int i = 0; i < 4; i++) assert_int_equal(atomic_load(&l[i].n_ends), 1);
+    }
+}
+
 /* A query that matches nothing and is never told ends at its deadline by itself. */
 static void test_deadline(void **state)
 {
@@ -149,6 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_beside_delivery, setup, teardown),
         cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_looks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
     };
