@@ -163,6 +163,7 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     put(j, ok, "failed_series", num(t->n_failed));
     put(j, ok, "budget_overruns", num(r->n_budget_overruns));
     put(j, ok, "breaker_open", json_boolean(r->is_breaker_open));
+    put(j, ok, "breaker_open_ms", num(r->breaker_open_ms));
     put(j, ok, "not_run", num(r->n_not_run));
     put(j, ok, "reloads", num(r->n_reloads));
     put(j, ok, "reload_failures", num(r->n_reload_failures));

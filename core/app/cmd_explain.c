@@ -20,7 +20,8 @@ struct explain {
     struct tg_explained e;      /* by the scripts on disk */
     char url[512];              /* of the gateway that was asked; "" = none */
     struct tg_answer answer;
-    json_t *gateway; /* its answer; NULL = none */
+    json_t *gateway;                /* its answer; NULL = none */
+    struct tg_series_desc in_force; /* what the rules in force make of the live series */
 };
 
 /* --- the running gateway --- */
@@ -85,13 +86,14 @@ static uint8_t index_of(const char *const *names, uint8_t n, const json_t *v)
     return 0;
 }
 
-/* The live series of the answer, whose strings are copied. */
-static enum tg_code read_live(struct explain *x, struct tg_series_desc *d, struct tg_err *err)
+/* A series of the answer ("series": the live one, "mapped"), whose strings are copied. */
+static enum tg_code read_desc(struct explain *x, const char *member, struct tg_series_desc *d,
+                              struct tg_err *err)
 {
     static const char *const temporalities[] = {"none", "delta", "cumulative"};
     static const char *const origins[] = {"point", "scope", "resource"};
     const char *kinds[TG_KINDS];
-    const json_t *s = json_object_get(x->gateway, "series");
+    const json_t *s = json_object_get(x->gateway, member);
     const json_t *from = json_object_get(s, "origins");
     json_t *tags = json_object_get(s, "tags");
     for (int k = 0; k < TG_KINDS; k++) kinds[k] = tg_kind_name((enum tg_kind)k);
@@ -147,10 +149,9 @@ static enum tg_code put_tag(struct tg_buf *o, const char *lead, char mark, const
 }
 
 /* Tags before and after tags.lua, by key: "-" removed, "+" added, "~" changed. */
-static enum tg_code put_tags(struct tg_buf *o, const struct tg_series_desc *was,
+static enum tg_code put_tags(struct tg_buf *o, const char *lead, const struct tg_series_desc *was,
                              const struct tg_series_desc *is)
 {
-    const char *lead = "tags";
     for (uint32_t i = 0, j = 0; i < was->n_tags || j < is->n_tags; lead = "") {
         const struct tg_tag *a = i < was->n_tags ? &was->tags[i] : NULL;
         const struct tg_tag *b = j < is->n_tags ? &is->tags[j] : NULL;
@@ -219,7 +220,7 @@ static enum tg_code put_series(struct tg_buf *o, const struct explain *x)
         TG_TRY(put(o, was->name + was->name_len - was->field_len, was->field_len));
     }
     TG_TRY(tg_buf_append(o, "\n", 1));
-    return put_tags(o, was, is);
+    return put_tags(o, "tags", was, is);
 }
 
 static enum tg_code put_decision(struct tg_buf *o, const struct explain *x)
@@ -306,27 +307,122 @@ static enum tg_code put_merges(struct tg_buf *o, const struct explain *x)
     return TG_OK;
 }
 
+/* "90 s", "12 min", "3 h". */
+static enum tg_code put_age(struct tg_buf *o, json_int_t ms)
+{
+    const json_int_t s = ms / 1000;
+    return s < 120    ? tg_buf_printf(o, "%" JSON_INTEGER_FORMAT " s", s)
+           : s < 7200 ? tg_buf_printf(o, "%" JSON_INTEGER_FORMAT " min", s / 60)
+                      : tg_buf_printf(o, "%" JSON_INTEGER_FORMAT " h", s / 3600);
+}
+
+static enum tg_code put_names(struct tg_buf *o, const json_t *names)
+{
+    size_t i;
+    const json_t *v;
+    json_array_foreach(names, i, v)
+        TG_TRY(tg_buf_printf(o, "%s%s", i ? ", " : "", json_string_value(v)));
+    return json_array_size(names) ? TG_OK : tg_buf_printf(o, "no backend: dropped by rule");
+}
+
+/* Scripts that are not run decide nothing, whatever is on disk or in force. */
+static enum tg_code put_breaker(struct tg_buf *o, const json_t *rules)
+{
+    const char *why = json_string_value(json_object_get(rules, "last_error"));
+    if (!json_is_true(json_object_get(rules, "breaker_open"))) return TG_OK;
+    TG_TRY(tg_buf_printf(o, "  not run    for "));
+    TG_TRY(put_age(o, json_integer_value(json_object_get(rules, "breaker_open_ms"))));
+    TG_TRY(tg_buf_printf(o, ": the scripts overran their budgets too often; series keep their last "
+                            "decision, new ones\n             take the on_error route. Mend the "
+                            "script, then reload: tidegate check, POST /-/reload\n"));
+    if (!why || !*why) return TG_OK;
+    TG_TRY(tg_buf_printf(o, "             "));
+    TG_TRY(tg_cmd_put_text(o, why, false));
+    return tg_buf_append(o, "\n", 1);
+}
+
+/* Whether the rules in force decide as the scripts on disk do. */
+static enum tg_code compare(const struct explain *x, bool *is_same)
+{
+    static const char *const members[] = {"mapped",   "targets",   "wait",
+                                          "strategy", "retention", "failed"};
+    struct tg_buf text;
+    tg_buf_init(&text, 16 << 20);
+    enum tg_code code = tg_explain_json(&text, &x->e, &x->config, NULL, NULL);
+    json_t *disk = code == TG_OK ? json_loadb((char *)text.data, text.len, 0, NULL) : NULL;
+    *is_same = true;
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+        *is_same &= disk && json_equal(json_object_get(disk, members[i]),
+                                       json_object_get(x->gateway, members[i])) == 1;
+    if (code == TG_OK && !disk) code = TG_ERR_NOMEM;
+    json_decref(disk);
+    tg_buf_deinit(&text);
+    return code;
+}
+
+/* Name and tags by the rules in force, where they are not those on disk. */
+static enum tg_code put_difference(struct tg_buf *o, const struct explain *x)
+{
+    const struct tg_series_desc *was = &x->e.series;
+    const struct tg_series_desc *is = &x->in_force;
+    bool is_same;
+    TG_TRY(compare(x, &is_same));
+    if (is_same) return TG_OK;
+    TG_TRY(tg_buf_printf(o, "  these are other rules than the scripts on disk, which come in force "
+                            "with a reload (POST /-/reload)\n"));
+    if (json_is_true(json_object_get(x->gateway, "failed"))) {
+        const char *why = json_string_value(json_object_get(x->gateway, "error"));
+        TG_TRY(tg_buf_printf(o, "  fails      "));
+        TG_TRY(tg_cmd_put_text(o, why ? why : "", false));
+        return tg_buf_append(o, "\n", 1);
+    }
+    TG_TRY(tg_buf_printf(o, "  name       "));
+    TG_TRY(put(o, is->name, is->name_len));
+    TG_TRY(tg_buf_append(o, "\n", 1));
+    return put_tags(o, "  tags", was, is);
+}
+
+/* What the plan of the series stands for, when that is not simply the rules in force. */
+static enum tg_code put_standing(struct tg_buf *o, const struct explain *x, const json_t *f)
+{
+    const json_t *rules = json_object_get(x->gateway, "rules");
+    const json_int_t of = json_integer_value(json_object_get(f, "generation"));
+    const json_int_t now = json_integer_value(json_object_get(rules, "generation"));
+    const bool is_broken = json_is_true(json_object_get(rules, "breaker_open"));
+    if (json_is_true(json_object_get(f, "kept")))
+        TG_TRY(tg_buf_printf(o, "; a rule failed for it: its last good decision is kept, with the "
+                                "name and tags of that"));
+    else if (of == 0)
+        TG_TRY(tg_buf_printf(o, "; the on_error route, for now: the scripts were not run"));
+    else if (json_is_true(json_object_get(f, "failed")))
+        TG_TRY(tg_buf_printf(o, "; a rule failed for it: the on_error route"));
+    if (of == now) return tg_buf_append(o, "\n", 1);
+    if (of > 0) TG_TRY(tg_buf_printf(o, "; so decided generation %" JSON_INTEGER_FORMAT, of));
+    if (is_broken) return tg_buf_printf(o, "; decided again once the scripts are run\n");
+    TG_TRY(tg_buf_printf(o, "\n             decided again with its next point, then goes to "));
+    TG_TRY(put_names(o, json_object_get(x->gateway, "targets")));
+    return tg_buf_append(o, "\n", 1);
+}
+
 static enum tg_code put_in_force(struct tg_buf *o, const struct explain *x)
 {
     const json_t *f = json_object_get(x->gateway, "in_force");
-    const char *sep = "";
+    const json_t *rules = json_object_get(x->gateway, "rules");
     size_t i;
     const json_t *v;
-    if (!f) return TG_OK;
-    TG_TRY(tg_buf_printf(o, "\nin force at %s (generation %" JSON_INTEGER_FORMAT ")\n  goes to    ",
-                         x->url, json_integer_value(json_object_get(f, "generation"))));
-    if (json_is_true(json_object_get(f, "dropped")))
-        TG_TRY(tg_buf_printf(o, "none: dropped by rule"));
-    json_array_foreach(json_object_get(f, "targets"), i, v)
-    {
-        TG_TRY(tg_buf_printf(o, "%s%s", sep, json_string_value(v)));
-        sep = ", ";
+    if (!x->gateway) return TG_OK;
+    TG_TRY(tg_buf_printf(o, "\nin force at %s (generation %" JSON_INTEGER_FORMAT ")\n", x->url,
+                         json_integer_value(json_object_get(rules, "generation"))));
+    TG_TRY(put_breaker(o, rules));
+    TG_TRY(put_difference(o, x));
+    if (!f) {
+        TG_TRY(tg_buf_printf(o, "  goes to    "));
+        TG_TRY(put_names(o, json_object_get(x->gateway, "targets")));
+        return tg_buf_printf(o, ", once it has a point\n");
     }
-    if (json_is_true(json_object_get(f, "kept")))
-        TG_TRY(tg_buf_printf(o, "; a rule fails for it: its last good decision is kept"));
-    else if (json_is_true(json_object_get(f, "failed")))
-        TG_TRY(tg_buf_printf(o, "; a rule fails for it: the on_error route"));
-    TG_TRY(tg_buf_append(o, "\n", 1));
+    TG_TRY(tg_buf_printf(o, "  goes to    "));
+    TG_TRY(put_names(o, json_object_get(f, "targets")));
+    TG_TRY(put_standing(o, x, f));
     TG_TRY(put_merges(o, x));
     json_array_foreach(json_object_get(x->gateway, "backends"), i, v) TG_TRY(put_backend(o, v));
     return TG_OK;
@@ -350,9 +446,10 @@ static enum tg_code decide(struct explain *x, struct tg_err *err)
     struct tg_rules *rules = NULL;
     x->e.series = x->like;
     if (json_is_true(json_object_get(x->gateway, "live"))) {
-        TG_TRY(read_live(x, &x->e.series, err));
+        TG_TRY(read_desc(x, "series", &x->e.series, err));
         x->e.is_live = true;
     }
+    if (x->gateway) TG_TRY(read_desc(x, "mapped", &x->in_force, err));
     tg_log_set_level(TG_LOG_ERROR); /* warnings are for check */
     TG_TRY(tg_rules_new(&x->config.rules, &rules, err));
     enum tg_code code =

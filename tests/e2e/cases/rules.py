@@ -281,6 +281,7 @@ end"""
         text = self.explain("cpu_user{host=a}", *admin)
         self.assertIn("targets    b\n", text)
         self.assertIn("goes to    a\n", text)
+        self.assertIn("other rules than the scripts on disk", text)
         answer = json.loads(self.explain("cpu_user{host=a}", "--json", *admin))
         self.assertEqual((answer["targets"], answer["gateway"]["in_force"]["targets"]), (["b"], ["a"]))
         self.assertIn("no such series is live", self.explain("cpu_user{host=c}", *admin))
@@ -290,6 +291,54 @@ end"""
         self.assertEqual(g.influx("cpu,host=a user=1 2").status, 204)
         text = self.explain("cpu_user{host=a}", *admin, code=1)
         self.assertIn("its last good decision is kept", text)
+
+    def test_disk_plan_and_rules_in_force_are_told_apart(self):
+        g = self.g.start()
+        admin = ("--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(g.influx("cpu,host=a user=1 1").status, 204)
+        self.assertNotIn("other rules than", self.explain("cpu_user{host=a}", *admin))
+        # tags on disk, not in force: both are shown
+        g.write_rule("tags", "return function(series) series.tags.host = 'y'; series.name = 'load' end")
+        text = self.explain("cpu_user{host=a}", *admin)
+        disk, force = text.split("in force at")
+        self.assertIn("becomes load", disk)
+        self.assertIn("~ host = y (was a)", disk)
+        self.assertIn("other rules than the scripts on disk", force)
+        self.assertIn("name       cpu_user\n", force)
+        self.assertIn("~ host = x (was a)", force)
+        # in force, and the series has had no point since
+        g.write_rule("routing", "return function(series) return to('b') end")
+        self.assertEqual(request("POST", g.admin, "/-/reload").status, 200)
+        force = self.explain("cpu_user{host=a}", *admin).split("in force at")[1]
+        self.assertIn("(generation 2)", force)
+        self.assertIn("goes to    a; so decided generation 1\n", force)
+        self.assertIn("decided again with its next point, then goes to b\n", force)
+        self.assertNotIn("other rules than", force)
+        self.assertEqual(g.influx("cpu,host=a user=1 2").status, 204)
+        force = self.explain("cpu_user{host=a}", *admin).split("in force at")[1]
+        self.assertIn("goes to    b\n", force)
+        # one that is not there yet
+        self.assertIn("goes to    b, once it has a point", self.explain("cpu_user{host=z}", *admin))
+
+    def test_rules_that_are_not_run_are_said_so(self):
+        g = self.g.start()
+        admin = ("--admin", f"127.0.0.1:{g.admin}")
+        self.assertEqual(g.influx("dropped v=1 1").status, 204)
+        g.write_rule("routing", "return function(series) while series.tags.loops do end end")
+        self.assertEqual(request("POST", g.admin, "/-/reload").status, 200)
+        self.assertEqual(g.influx("".join(f"m,loops=1,n={i} v=1 1\n" for i in range(8))).status, 204)
+        self.assertTrue(g.status()["rules"]["breaker_open"])
+        before = g.status()["rules"]
+        self.assertGreaterEqual(before["breaker_open_ms"], 0)
+        force = self.explain("dropped_v", *admin).split("in force at")[1]
+        self.assertIn("not run    for ", force)
+        self.assertIn("then reload", force)
+        self.assertIn("routing.lua:1: stopped after", force)
+        self.assertIn("goes to    no backend: dropped by rule; so decided generation 1; decided again once the scripts "
+                      "are run\n", force)
+        force = self.explain("m_v{n='7'}", *admin, code=1).split("in force at")[1]
+        self.assertIn("the on_error route, for now: the scripts were not run", force)
+        self.assertEqual(g.status()["rules"]["errors"], before["errors"])  # a look counts for nothing
 
     def test_a_gateway_that_does_not_answer(self):
         port = free_port()
