@@ -30,6 +30,8 @@ struct tg_decode {
     uint64_t n_exemplars_invalid; /* left out of points that were taken: no time or value, labels
                                      over a limit */
     uint64_t n_exemplars_memory;  /* the same, as memory ran out */
+    uint64_t n_attributes_twice;  /* of OTLP: gave way to another of their key in one list; counted
+                                     with a raw key that is not known */
     /* Descriptions of metrics (help.h), by what became of them: remote write's metadata, each time
      * it is said; OTLP's, with a raw key that is not known. */
     uint64_t n_metadata[TG_HELP_FULL + 1];

@@ -254,6 +254,11 @@ static enum tg_code check_custom(const struct reader *r, const struct scan *s)
 static enum tg_code check(const struct reader *r, const struct scan *s)
 {
     const double threshold = as_double(s->zero_threshold);
+    const bool has_zero = s->is_zero_float ? as_double(s->zero_count) != 0 : s->zero_count != 0;
+    if (has_zero && s->is_float != s->is_zero_float)
+        return tg_fail(
+            r->err, TG_ERR_INVALID, "a native histogram's count is %s, but its zero_count is %s",
+            s->is_float ? "a float" : "an integer", s->is_zero_float ? "a float" : "an integer");
     if (!is_custom(s) && (s->schema < MIN_SCHEMA || s->schema > MAX_SCHEMA))
         return tg_fail(r->err, TG_ERR_INVALID,
                        "a native histogram with schema %d, known are -4..8 and -53 (custom "

@@ -28,6 +28,7 @@ enum {
     METRIC_HISTOGRAM = 9,
     METRIC_EXP_HISTOGRAM = 10,
     METRIC_SUMMARY = 11,
+    METRIC_METADATA = 12,
     DATA_POINTS = 1,
     DATA_TEMPORALITY = 2,
     SUM_IS_MONOTONIC = 3,
@@ -55,6 +56,7 @@ struct metric {
     const uint8_t *name, *unit, *description;
     size_t name_len, unit_len, description_len;
     uint32_t data_number;   /* METRIC_GAUGE ...; 0 = no data */
+    uint32_t other_number;  /* a message that is none of ours: data of another kind? 0 = none */
     uint64_t temporality;   /* as sent */
     uint8_t kind;           /* enum tg_kind */
     uint8_t type;           /* enum tg_value_type of its points, TG_VALUE_DOUBLE for numbers */
@@ -226,6 +228,14 @@ static enum tg_code describe(struct walk *w, const struct pending *p, struct tg_
     return TG_OK;
 }
 
+/* Of one key the last attribute stands, and an empty one is none. */
+static uint32_t n_with_value(const struct tg_series_desc *d)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->n_tags; i++) n += d->tags[i].value_len != 0;
+    return n;
+}
+
 /* *out stays NULL when the point is rejected alone. Fails only for malformed bytes. */
 __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct pending *p,
                                                    struct tg_series **out, struct tg_err *err)
@@ -234,6 +244,7 @@ __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct 
     struct tg_err e = {.code = TG_OK, .offset = TG_NO_OFFSET};
     w->d->n_misses++;
     enum tg_code code = describe(w, p, &desc, &e);
+    const uint32_t n_given = code == TG_OK ? n_with_value(&desc) : 0;
     if (code == TG_ERR_MALFORMED) {
         if (err) *err = e;
         tg_arena_reset(&w->scratch);
@@ -243,6 +254,7 @@ __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct 
     tg_arena_reset(&w->scratch);
     if (code == TG_OK) {
         const struct metric *m = &w->metrics[p->metric];
+        w->d->n_attributes_twice += n_given - desc.n_tags;
         if (m->description_len)
             w->d->n_metadata[tg_help_note(tg_table_help(w->d->table), (const char *)m->name,
                                           m->name_len, (const char *)m->description,
@@ -511,7 +523,9 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
         case METRIC_HISTOGRAM:
         case METRIC_EXP_HISTOGRAM:
         case METRIC_SUMMARY: break;
-        default: continue;
+        default:
+            if ((f.tag & 7) == TG_WIRE_BYTES && number != METRIC_METADATA) m->other_number = number;
+            continue;
         }
         if ((f.tag & 7) != TG_WIRE_BYTES) return wrong_type(w, &f, err);
         if (number == METRIC_NAME) {
@@ -600,6 +614,19 @@ static enum tg_code set_kind(struct walk *w, struct metric *m, const uint8_t *da
     }
 }
 
+/* Points of a kind that was (until 2021: int_gauge 4, int_sum 6, int_histogram 8), or will be. How
+ * many there are is not known. */
+static void reject_kind(struct walk *w, const struct metric *m)
+{
+    char why[160];
+    (void)snprintf(why, sizeof(why),
+                   "all its points are of a kind that is not known (field %u of Metric): %s",
+                   m->other_number,
+                   m->other_number < METRIC_SUMMARY ? "update the sender to OTLP 1.0"
+                                                    : "it is newer than this gateway");
+    reject(w, m, TG_ERR_INVALID, why);
+}
+
 static enum tg_code walk_metric(struct walk *w, const uint8_t *msg, size_t len, struct tg_err *err)
 {
     if (w->slot_used) {
@@ -610,7 +637,10 @@ static enum tg_code walk_metric(struct walk *w, const uint8_t *msg, size_t len, 
     const uint8_t *data;
     size_t data_len;
     TG_TRY(find_header(w, msg, len, m, &data, &data_len, err));
-    if (m->data_number == 0) return TG_OK; /* a kind from the future, or no data */
+    if (m->data_number == 0) {
+        if (m->other_number) reject_kind(w, m);
+        return TG_OK;
+    }
     TG_TRY(set_kind(w, m, data, data_len, err));
     const struct tg_hash128 what = {m->data_number, (uint64_t)m->kind << 32 ^ m->temporality};
     m->hash =

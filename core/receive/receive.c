@@ -77,6 +77,9 @@ void tg_receive_metrics_register(void)
     }
     tg_metric_register(&m->misses, TG_METRIC_COUNTER, "tidegate_receive_raw_key_misses_total",
                        "Points whose raw key was not known: labels had to be decoded.", NULL);
+    tg_metric_register(
+        &m->attributes_twice, TG_METRIC_COUNTER, "tidegate_receive_attributes_dropped_total",
+        "Attributes that gave way to another of their key, with new series.", "protocol=\"otlp\"");
 }
 
 void tg_receive_metrics_unregister(void)
@@ -93,6 +96,7 @@ void tg_receive_metrics_unregister(void)
         for (int c = 0; c < 6; c++) tg_metric_unregister(&m->refused[i][c]);
     }
     tg_metric_unregister(&m->misses);
+    tg_metric_unregister(&m->attributes_twice);
 }
 
 static size_t protocol_index(const struct tg_protocol *p)
@@ -352,6 +356,7 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     if (r->plain.cap > KEEP_BODY_BYTES) tg_buf_deinit(&r->plain);
 
     tg_metric_add(&tg_receive_metrics.misses, in->decode.n_misses);
+    tg_metric_add(&tg_receive_metrics.attributes_twice, in->decode.n_attributes_twice);
     if (code == TG_OK) {
         tg_metric_add(&tg_receive_metrics.exemplars_invalid[pi], in->decode.n_exemplars_invalid);
         tg_metric_add(&tg_receive_metrics.exemplars_memory[pi], in->decode.n_exemplars_memory);

@@ -123,7 +123,7 @@ struct tg_receive_metrics {
     struct tg_metric refused[TG_PROTOCOLS][6]; /* requests, by error class (enum tg_class - 1) */
     struct tg_metric exemplars_invalid[TG_PROTOCOLS], exemplars_memory[TG_PROTOCOLS];
     struct tg_metric metadata[TG_PROTOCOLS][TG_HELP_FULL + 1]; /* by enum tg_help_noted */
-    struct tg_metric misses;
+    struct tg_metric misses, attributes_twice;
 };
 extern struct tg_receive_metrics tg_receive_metrics;
 void tg_receive_metrics_register(void); /* once */

@@ -36,7 +36,8 @@ void tg_decode_fixture_reset(struct tg_decode_fixture *f)
     tg_batch_reset(&f->batch);
     tg_arena_reset(&f->scratch);
     f->d.n_accepted = f->d.n_rejected = f->d.n_misses = 0;
-    f->d.n_exemplars_invalid = f->d.n_exemplars_memory = 0;
+    f->d.n_exemplars_invalid = f->d.n_exemplars_memory = f->d.n_attributes_twice = 0;
+    memset(f->d.n_metadata, 0, sizeof(f->d.n_metadata));
     f->d.first_code = TG_OK;
     f->d.first_reject = (struct tg_err){.code = TG_OK};
 }

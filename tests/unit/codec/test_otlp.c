@@ -925,6 +925,74 @@ static void answers_go_both_ways(void **state)
     tg_buf_deinit(&b);
 }
 
+/* A metric whose points cannot be read is not taken for one that has none. */
+static void kinds_that_are_not_known_are_rejected(void **state)
+{
+    (void)state;
+    const struct bytes point = field(1, good_point());
+    const struct {
+        struct bytes metric;
+        uint64_t n_rejected, n_accepted;
+        const char *why;
+    } rows[] = {
+        {JOIN(text(1, "m"), field(4, point)), 1, 0, "field 4 of Metric): update the sender"},
+        {JOIN(text(1, "m"), field(8, point)), 1, 0, "field 8 of Metric): update the sender"},
+        {JOIN(text(1, "m"), field(13, point)), 1, 0, "field 13 of Metric): it is newer than"},
+        {JOIN(field(13, point), text(1, "m"), field(5, point)), 0, 1, NULL},
+        {text(1, "m"), 0, 0, NULL}, /* nothing is lost */
+        {JOIN(text(1, "m"), key_value(12, "k", "v")), 0, 0, NULL},
+        {JOIN(text(1, "m"), varint(13, 7)), 0, 0, NULL},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        struct tg_err err;
+        tg_decode_fixture_init(&f, NULL);
+        const struct bytes b = field(1, field(2, field(2, rows[i].metric)));
+        assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
+        assert_int_equal(f.d.n_rejected, rows[i].n_rejected);
+        assert_int_equal(f.d.n_accepted, rows[i].n_accepted);
+        if (rows[i].why && !strstr(f.d.first_reject.msg, rows[i].why))
+            fail_msg("%zu: %s", i, f.d.first_reject.msg);
+        tg_decode_fixture_deinit(&f);
+    }
+}
+
+static void attributes_that_give_way_are_counted(void **state)
+{
+    (void)state;
+    const struct {
+        struct bytes attributes;
+        const char *want;
+        uint64_t n;
+    } rows[] = {
+        {key_value(7, "a", "1"), "m{a=\"1\"}", 0},
+        {JOIN(key_value(7, "a", "1"), key_value(7, "b", "2"), key_value(7, "a", "3")),
+         "m{a=\"3\",b=\"2\"}", 1},
+        {JOIN(key_value(7, "a", "1"), key_value(7, "a", "1"), key_value(7, "a", "2")), "m{a=\"2\"}",
+         2},
+        {JOIN(key_value(7, "a", ""), key_value(7, "b", "2")), "m{b=\"2\"}",
+         0}, /* as if not there */
+        {JOIN(key_value(7, "a", ""), key_value(7, "a", "2")), "m{a=\"2\"}", 0},
+        {JOIN(key_value(7, "a", "2"), key_value(7, "a", "")), "m ", 1},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct tg_decode_fixture f;
+        struct tg_err err;
+        tg_decode_fixture_init(&f, NULL);
+        const struct bytes b =
+            request(5, field(1, JOIN(fixed(3, 100), real(4, 1), rows[i].attributes)));
+        for (int run = 0; run < 2; run++) {
+            assert_int_equal(tg_decode_exact(&f, tg_otlp_decode_metrics, b.d, b.n, &err), TG_OK);
+            assert_int_equal(f.d.n_accepted, 1);
+            assert_int_equal(f.d.n_attributes_twice, run ? 0 : rows[i].n); /* of a new series */
+            const char *got = tg_decode_text(&f);
+            if (strncmp(got, rows[i].want, strlen(rows[i].want)) != 0) fail_msg("%zu: %s", i, got);
+            tg_decode_fixture_reset(&f);
+        }
+        tg_decode_fixture_deinit(&f);
+    }
+}
+
 /* An id of zeros is none; one of another length, or a span without its trace, stays as a label. */
 static void odd_ids_of_exemplars_are_kept(void **state)
 {
@@ -978,6 +1046,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(odd_ids_of_exemplars_are_kept),
+        cmocka_unit_test(kinds_that_are_not_known_are_rejected),
+        cmocka_unit_test(attributes_that_give_way_are_counted),
         cmocka_unit_test(decodes_what_protoc_encodes),
         cmocka_unit_test(descriptions_are_kept),
         cmocka_unit_test(fields_come_in_any_order),
