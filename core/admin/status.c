@@ -122,7 +122,14 @@ static json_t *status_json(const struct tg_admin *a, const struct tg_gateway_sta
     put(j, ok, "rejected", num(s->n_rejected));
     put(j, ok, "requests", num(s->n_requests));
     put(j, ok, "waiting_acks", num(s->n_waiting_acks));
+    put(j, ok, "undecided_requests", num(s->n_undecided));
     put(o, ok, "points", j);
+
+    j = json_object();
+    put(j, ok, "running", num(s->n_queries_running));
+    put(j, ok, "waiting", num(s->n_queries_waiting));
+    put(j, ok, "refused", num(s->n_queries_refused));
+    put(o, ok, "queries", j);
 
     const struct tg_log_stats *g = &s->log;
     j = json_object();
@@ -336,8 +343,20 @@ static void add_problems(struct page *p, const struct tg_gateway_status *s)
 
 static void add_merges(struct page *p, const struct tg_gateway_status *s)
 {
-    if (!s->n_merge_examples) return;
-    add(p, "<h2>Series that become one</h2><ul>");
+    uint64_t n = s->n_merged;
+    for (unsigned i = 0; i < s->n_backends; i++) n += s->backends[i].n_merged;
+    if (!n && !s->n_merge_examples) return;
+    add(p, "<h2>Series that become one</h2><div class=f>");
+    add_fact(p, "live series that the rules make one with another", s->n_merged);
+    for (unsigned i = 0; i < s->n_backends; i++) {
+        if (!s->backends[i].n_merged) continue;
+        add(p, "<div><b>");
+        add_number(p, s->backends[i].n_merged);
+        add(p, "</b><span>whose points are dead letters at ");
+        add_escaped(p, s->backends[i].name);
+        add(p, "</span></div>");
+    }
+    add(p, "</div><ul>");
     for (unsigned i = 0; i < s->n_merge_examples; i++) {
         const struct tg_merge_example *e = &s->merges[i];
         const bool by_rules = e->space == TG_FORMS_MAPPED;
@@ -434,6 +453,10 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add_fact(&p, "rejected", s->n_rejected);
     add_fact(&p, "requests", s->n_requests);
     add_fact(&p, "requests wait for an acknowledgement", s->n_waiting_acks);
+    if (s->n_undecided) add_fact(&p, "requests told to come back by slow rules", s->n_undecided);
+    if (s->n_queries_running) add_fact(&p, "queries run", s->n_queries_running);
+    if (s->n_queries_waiting) add_fact(&p, "queries wait", s->n_queries_waiting);
+    if (s->n_queries_refused) add_fact(&p, "queries refused", s->n_queries_refused);
     add(&p, "</div>");
     add_backends(&p, s);
     add_merges(&p, s);
@@ -456,11 +479,16 @@ void tg_admin_status_page(struct tg_admin *a, struct tg_http_request *req)
     add_number(&p, s->table.n_failed);
     add(&p, " series whose rules fail, ");
     add_number(&p, s->rules.n_reload_failures);
-    add(&p, " failed reloads.%s</p><h2>Memory</h2><p>",
-        s->rules.is_breaker_open ? " <b class=bad>Not run: they overran their budgets too often "
-                                   "(see below); series keep their last decision, new ones take "
-                                   "the on_error route.</b>"
-                                 : "");
+    add(&p, " failed reloads.");
+    if (s->rules.is_breaker_open) {
+        add(&p,
+            " <b class=bad>Not run for %" PRIu64 " s: they overran their budgets too often (see "
+            "below); series keep their last decision, new ones take the on_error route (",
+            s->rules.breaker_open_ms / 1000);
+        add_number(&p, s->rules.n_not_run);
+        add(&p, " decisions so far). Mend the script and reload.</b>");
+    }
+    add(&p, "</p><h2>Memory</h2><p>");
     add_bytes(&p, s->memory_bytes);
     add(&p, " of ");
     add_bytes(&p, a->config.config->limits.max_memory_bytes);

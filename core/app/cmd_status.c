@@ -178,9 +178,15 @@ static void print_status(const json_t *s, struct last *last)
     if (field(rules, "failed_series") > 0)
         (void)printf(", %.0f series whose rules fail", field(rules, "failed_series"));
     if (json_is_true(json_object_get(rules, "breaker_open")))
-        (void)printf(", NOT RUN: they overran their budgets too often");
+        (void)printf(", NOT RUN for %.0f s: they overran their budgets too often",
+                     field(rules, "breaker_open_ms") / 1000);
     (void)printf("%s", word(rules, "last_error")[0] ? ", last: " : "");
     print_message(word(rules, "last_error"));
+    const json_t *queries = json_object_get(s, "queries");
+    if (field(queries, "running") + field(queries, "waiting") + field(queries, "refused") > 0)
+        (void)printf("queries   %.0f run, %.0f wait, %.0f refused since start\n",
+                     field(queries, "running"), field(queries, "waiting"),
+                     field(queries, "refused"));
     print_merges(json_object_get(s, "merged"));
     print_backends(s, last, elapsed_s);
     last->is_set = true;

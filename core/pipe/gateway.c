@@ -117,6 +117,35 @@ static uint64_t read_merged(void *g)
 {
     return n_merged(g, TG_FORMS_MAPPED);
 }
+static uint64_t read_overruns(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).n_budget_overruns;
+}
+static uint64_t read_reloads(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).n_reloads;
+}
+static uint64_t read_reload_failures(void *g)
+{
+    return tg_rules_stats(((struct tg_gateway *)g)->rules).n_reload_failures;
+}
+/* Metrics are there before the desk is, and after it. */
+static struct tg_query_desk_stats desk_stats(const struct tg_gateway *g)
+{
+    return g->queries ? tg_query_desk_stats(g->queries) : (struct tg_query_desk_stats){0};
+}
+static uint64_t read_queries_running(void *g)
+{
+    return desk_stats(g).n_running;
+}
+static uint64_t read_queries_waiting(void *g)
+{
+    return desk_stats(g).n_waiting;
+}
+static uint64_t read_queries_refused(void *g)
+{
+    return desk_stats(g).n_refused;
+}
 static uint64_t read_memory(void *g)
 {
     (void)g;
@@ -196,6 +225,19 @@ static void register_metrics(struct tg_gateway *g)
          read_breaker, TG_METRIC_GAUGE},
         {"tidegate_rules_not_run_total", "Decisions made without the rules, by an open breaker.",
          read_not_run, TG_METRIC_COUNTER},
+        {"tidegate_rules_budget_overruns_total", "Decisions in which a rule overran its budget.",
+         read_overruns, TG_METRIC_COUNTER},
+        {"tidegate_rules_reloads_total", "Reloads that put new rules in force.", read_reloads,
+         TG_METRIC_COUNTER},
+        {"tidegate_rules_reload_failures_total", "Reloads that left the old rules in force.",
+         read_reload_failures, TG_METRIC_COUNTER},
+        {"tidegate_queries_running", "Queries and explanations that run now.", read_queries_running,
+         TG_METRIC_GAUGE},
+        {"tidegate_queries_waiting", "Queries and explanations that wait for a thread.",
+         read_queries_waiting, TG_METRIC_GAUGE},
+        {"tidegate_queries_refused_total",
+         "Queries and explanations refused because too many waited.", read_queries_refused,
+         TG_METRIC_COUNTER},
         {"tidegate_series_merged",
          "Live series that the rules make one with another that came first.", read_merged,
          TG_METRIC_GAUGE},
@@ -486,6 +528,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     stop_loops(g, deadline_ms, p);
     say_stage(p, "a query", NULL);
     tg_query_desk_free(g->queries);
+    g->queries = NULL;
     say_stage(p, "the log (its disk)", NULL);
     tg_log_stop(g->log); /* it posts to the loops that go now */
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) say_waiting(&g->deliveries[i]);
@@ -619,6 +662,11 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     }
     for (unsigned i = 0; i < g->n_workers; i++)
         out->n_waiting_acks += atomic_load(&g->workers[i].n_waiting);
+    const struct tg_query_desk_stats queries = desk_stats(g);
+    out->n_queries_running = queries.n_running;
+    out->n_queries_waiting = queries.n_waiting;
+    out->n_queries_refused = queries.n_refused;
+    out->n_undecided = tg_metric_get(&g->undecided);
     out->n_backends = g->n_deliveries;
     for (unsigned i = 0; i < g->n_deliveries; i++) {
         const struct tg_cursor_state *c = &cursors[i];

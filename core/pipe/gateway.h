@@ -127,6 +127,9 @@ struct tg_gateway_status {
     uint64_t n_rejected; /* points refused as bad input or over a limit, since start */
     uint64_t n_requests; /* since start */
     uint64_t n_waiting_acks;
+    uint64_t
+        n_undecided; /* requests told to come back: their new series took too long, since start */
+    uint64_t n_queries_running, n_queries_waiting, n_queries_refused; /* the last since start */
     struct tg_log_stats log;
     const char *log_id; /* valid as long as the gateway */
     struct tg_table_stats table;

@@ -83,7 +83,7 @@ struct tg_gateway {
     struct tg_metric dropped;
     struct tg_metric ack_timeouts;
     struct tg_metric undecided;
-    struct tg_metric gauges[32];
+    struct tg_metric gauges[48];
     unsigned n_gauges;
 };
 

@@ -29,6 +29,7 @@ struct tg_query_desk {
     pthread_cond_t wake;
     struct waiting *head, *tail;
     unsigned n_waiting;
+    uint64_t n_refused;
     bool stopping;
     bool is_looking; /* one of the threads is */
     struct query_thread threads[TG_QUERIES_RUNNING];
@@ -224,6 +225,7 @@ static enum tg_code put_last(struct tg_query_desk *d, struct waiting *w, struct 
     if (d->stopping) {
         code = tg_fail(err, TG_ERR_CANCELED, "the gateway is shutting down");
     } else if (d->n_waiting >= TG_QUERIES_WAITING) {
+        d->n_refused++;
         code = tg_fail(err, TG_ERR_FULL, "%d queries run and %d wait already; try again later",
                        (int)TG_QUERIES_RUNNING, (int)TG_QUERIES_WAITING);
     } else {
@@ -260,6 +262,15 @@ enum tg_code tg_query_desk_look(struct tg_query_desk *d, const struct tg_query_l
     w->look = look->look;
     w->stop = look->stop ? look->stop : &w->own_stop;
     return put_last(d, w, err);
+}
+
+struct tg_query_desk_stats tg_query_desk_stats(struct tg_query_desk *d)
+{
+    (void)pthread_mutex_lock(&d->lock);
+    struct tg_query_desk_stats s = {.n_waiting = d->n_waiting, .n_refused = d->n_refused};
+    for (unsigned i = 0; i < TG_QUERIES_RUNNING; i++) s.n_running += d->threads[i].stop != NULL;
+    (void)pthread_mutex_unlock(&d->lock);
+    return s;
 }
 
 void tg_query_desk_cancel(struct tg_query_desk *d, struct tg_query_stop *stop,

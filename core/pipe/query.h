@@ -54,6 +54,11 @@ TG_MUST_CHECK enum tg_code tg_query_desk_submit(struct tg_query_desk *d,
 /* As submit. */
 TG_MUST_CHECK enum tg_code tg_query_desk_look(struct tg_query_desk *d,
                                               const struct tg_query_look *look, struct tg_err *err);
+struct tg_query_desk_stats {
+    unsigned n_running, n_waiting; /* queries and looks, now */
+    uint64_t n_refused;            /* since start: too many waited */
+};
+struct tg_query_desk_stats tg_query_desk_stats(struct tg_query_desk *d);
 /* Tells the query with this stop to end; one that still waits ends within this. */
 void tg_query_desk_cancel(struct tg_query_desk *d, struct tg_query_stop *stop,
                           enum tg_query_stop_reason why);

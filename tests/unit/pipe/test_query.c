@@ -91,8 +91,16 @@ static void test_limits(void **state)
             else
                 assert_true(tg_clock_mono_ms() < deadline_ms);
         }
+        struct tg_gateway_status *s = malloc(sizeof(*s));
+        tg_gateway_status(f->g, s);
+        const uint64_t n_refused = s->n_queries_refused;
+        assert_int_equal(s->n_queries_running, TG_QUERIES_RUNNING);
+        assert_int_equal(s->n_queries_waiting, TG_QUERIES_WAITING);
         assert_int_equal(ask(f, &more, "endless"), TG_ERR_FULL);
         assert_int_equal(atomic_load(&more.n_ends), 0);
+        tg_gateway_status(f->g, s);
+        assert_int_equal(s->n_queries_refused, n_refused + 1);
+        free(s);
         /* one that waits ends at once, and makes room */
         tg_gateway_query_cancel(f->g, &q[ALL - 1].stop, TG_QUERY_CLIENT_GONE);
         assert_int_equal(atomic_load(&q[ALL - 1].n_ends), 1);
