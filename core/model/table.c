@@ -7,14 +7,12 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
+#include "core/model/canon.h"
 #include "core/model/forms.h"
 #include "core/model/rawmap.h"
 #include "core/model/symbol.h"
 
 enum {
-    CANON_SHARDS = 64,
-    CANON_SHARD_SHIFT = 58,
-    CANON_CAP_MIN = 16,
     MAX_SERIES_DEFAULT = 1000000,
     SCRATCH_BYTES = 2048, /* canonical bytes of nearly all series */
     SYMBOL_BLOCK = 64,    /* symbols given back under one lock */
@@ -22,16 +20,9 @@ enum {
     SAY_EVERY_S = 60, /* that series are refused */
 };
 
-struct canon_shard {
-    pthread_mutex_t lock; /* guards all below */
-    struct tg_series **slots;
-    size_t cap;
-    size_t n;
-} __attribute__((aligned(64)));
-
 struct tg_table {
     struct tg_rawmap raw;
-    struct canon_shard canon[CANON_SHARDS];
+    struct tg_canon_shard canon[TG_CANON_SHARDS];
     void *allocation; /* what to free: the table itself is aligned to a line */
     struct tg_guard *guard;
     struct tg_symbols *symbols;
@@ -55,65 +46,6 @@ struct tg_table {
 };
 
 static const struct tg_series_limits no_limits = {UINT16_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
-
-/* --- canonical map ---------------------------------------------------------------------------- */
-
-static struct canon_shard *canon_of(struct tg_table *t, struct tg_hash128 h)
-{
-    return &t->canon[h.hi >> CANON_SHARD_SHIFT];
-}
-
-static size_t canon_home(size_t cap, struct tg_hash128 h)
-{
-    return (size_t)(((unsigned __int128)h.lo * cap) >> 64);
-}
-
-static size_t next_slot(size_t cap, size_t i)
-{
-    return i + 1 == cap ? 0 : i + 1;
-}
-
-/* The slot of the series with this hash, or the empty one where it belongs. 128 seeded bits are
- * identity: at a billion series two of them meet with a chance of 1 in 10^21. */
-static size_t canon_find(const struct canon_shard *sh, struct tg_hash128 h)
-{
-    size_t i = canon_home(sh->cap, h);
-    while (sh->slots[i] && !tg_hash128_eq(sh->slots[i]->hash, h)) i = next_slot(sh->cap, i);
-    return i;
-}
-
-static bool canon_make_room(struct canon_shard *sh)
-{
-    if (sh->n < sh->cap / 4 * 3) return true;
-    const size_t cap = sh->cap ? sh->cap + sh->cap / 2 : CANON_CAP_MIN;
-    struct tg_series **slots = tg_calloc(cap, sizeof(struct tg_series *));
-    if (!slots) return false;
-    for (size_t k = 0; k < sh->cap; k++) {
-        if (!sh->slots[k]) continue;
-        size_t i = canon_home(cap, sh->slots[k]->hash);
-        while (slots[i]) i = next_slot(cap, i);
-        slots[i] = sh->slots[k];
-    }
-    tg_free(sh->slots);
-    sh->slots = slots;
-    sh->cap = cap;
-    return true;
-}
-
-static void canon_remove(struct canon_shard *sh, size_t hole)
-{
-    /* What follows moves back, unless that would put it before its home. */
-    for (size_t i = next_slot(sh->cap, hole); sh->slots[i]; i = next_slot(sh->cap, i)) {
-        const size_t home = canon_home(sh->cap, sh->slots[i]->hash);
-        const size_t from_home = i >= home ? i - home : i + sh->cap - home;
-        const size_t from_hole = i >= hole ? i - hole : i + sh->cap - hole;
-        if (from_home < from_hole) continue;
-        sh->slots[hole] = sh->slots[i];
-        hole = i;
-    }
-    sh->slots[hole] = NULL;
-    sh->n--;
-}
 
 /* --- series objects --------------------------------------------------------------------------- */
 
@@ -269,7 +201,8 @@ struct tg_table *tg_table_new(const struct tg_table_config *config)
         tg_free(allocation);
         return NULL;
     }
-    for (unsigned i = 0; i < CANON_SHARDS; i++) (void)pthread_mutex_init(&t->canon[i].lock, NULL);
+    for (unsigned i = 0; i < TG_CANON_SHARDS; i++)
+        (void)pthread_mutex_init(&t->canon[i].lock, NULL);
     (void)pthread_mutex_init(&t->sweep_lock, NULL);
     return t;
 }
@@ -279,8 +212,8 @@ void tg_table_free(struct tg_table *t)
     if (!t) return;
     tg_guard_free(t->guard); /* first: what it still frees gives symbols back */
     free_plans(atomic_load(&t->plans_replaced));
-    for (unsigned i = 0; i < CANON_SHARDS; i++) {
-        struct canon_shard *sh = &t->canon[i];
+    for (unsigned i = 0; i < TG_CANON_SHARDS; i++) {
+        struct tg_canon_shard *sh = &t->canon[i];
         for (size_t k = 0; k < sh->cap; k++) {
             if (!sh->slots[k]) continue;
             tg_free(atomic_load(&sh->slots[k]->plan));
@@ -356,7 +289,7 @@ static void say_refused(struct tg_table *t, const char *why)
 }
 
 /* Under the shard's lock: the series is not there. */
-static enum tg_code create(struct tg_table *t, struct canon_shard *sh,
+static enum tg_code create(struct tg_table *t, struct tg_canon_shard *sh,
                            const struct tg_series_desc *d, struct tg_hash128 hash,
                            uint64_t max_series, struct tg_series **out, struct tg_err *err)
 {
@@ -375,14 +308,14 @@ static enum tg_code create(struct tg_table *t, struct canon_shard *sh,
         if (err) *err = why;
         return code;
     }
-    struct tg_series *s = canon_make_room(sh) ? series_new(t, d, hash, &code) : NULL;
+    struct tg_series *s = tg_canon_make_room(sh) ? series_new(t, d, hash, &code) : NULL;
     if (!s) {
         atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
         return tg_fail(err, code,
                        code == TG_ERR_FULL ? "no more room for distinct strings in tags"
                                            : "no memory for a new series");
     }
-    sh->slots[canon_find(sh, hash)] = s;
+    sh->slots[tg_canon_find(sh, hash)] = s;
     sh->n++;
     atomic_fetch_add_explicit(&t->n_created, 1, memory_order_relaxed);
     *out = s;
@@ -397,11 +330,11 @@ static enum tg_code intern(struct tg_table *t, struct tg_series_desc *d,
     TG_TRY(tg_series_desc_canonicalise(d, limits, err));
     if (hash_desc(d, &hash) != TG_OK)
         return tg_fail(err, TG_ERR_NOMEM, "no memory to encode a series");
-    struct canon_shard *sh = canon_of(t, hash);
+    struct tg_canon_shard *sh = tg_canon_shard_of(t->canon, hash);
     enum tg_code code = TG_OK;
     /* Held while the series is made: two threads with the same new series make one object. */
     (void)pthread_mutex_lock(&sh->lock);
-    struct tg_series *known = sh->cap ? sh->slots[canon_find(sh, hash)] : NULL;
+    struct tg_series *known = sh->cap ? sh->slots[tg_canon_find(sh, hash)] : NULL;
     if (known)
         *out = known;
     else
@@ -561,7 +494,7 @@ static void set_held(struct tg_table *t, struct tg_series *s, bool held)
 }
 
 /* Marks and unlinks the idle series of a shard; false when there was no memory to note one. */
-static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now_s,
+static bool evict_shard(struct tg_table *t, struct tg_canon_shard *sh, uint32_t now_s,
                         struct evicted **e)
 {
     bool ok = true;
@@ -586,23 +519,12 @@ static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now
             continue;
         }
         set_held(t, s, false);
-        canon_remove(sh, i); /* slot i may hold another one now: look again */
+        tg_canon_remove(sh, i); /* slot i may hold another one now: look again */
         (*e)->series[(*e)->n++] = s;
         /* At once: a full table shall take a new one as soon as one has left. */
         atomic_fetch_sub_explicit(&t->n_series, 1, memory_order_relaxed);
     }
-    if (sh->cap > CANON_CAP_MIN && sh->n < sh->cap / 8) { /* give memory back */
-        struct canon_shard smaller = {.cap = sh->n * 2 > CANON_CAP_MIN ? sh->n * 2 : CANON_CAP_MIN};
-        smaller.slots = tg_calloc(smaller.cap, sizeof(struct tg_series *));
-        if (smaller.slots) {
-            for (size_t k = 0; k < sh->cap; k++)
-                if (sh->slots[k])
-                    smaller.slots[canon_find(&smaller, sh->slots[k]->hash)] = sh->slots[k];
-            tg_free(sh->slots);
-            sh->slots = smaller.slots;
-            sh->cap = smaller.cap;
-        }
-    }
+    tg_canon_give_back(sh);
     (void)pthread_mutex_unlock(&sh->lock);
     return ok;
 }
@@ -612,25 +534,25 @@ static bool evict_shard(struct tg_table *t, struct canon_shard *sh, uint32_t now
 static unsigned shards_due(struct tg_table *t, uint32_t now_s)
 {
     uint32_t round_s = t->config.idle_s / 16;
-    if (round_s > CANON_SHARDS) round_s = CANON_SHARDS;
+    if (round_s > TG_CANON_SHARDS) round_s = TG_CANON_SHARDS;
     const uint32_t elapsed_s = now_s - t->last_sweep_s;
     const bool all = !t->swept_before || round_s <= 1 || elapsed_s >= round_s;
     t->swept_before = true;
     t->last_sweep_s = now_s;
-    if (all) return CANON_SHARDS;
-    return elapsed_s * CANON_SHARDS / round_s + 1;
+    if (all) return TG_CANON_SHARDS;
+    return elapsed_s * TG_CANON_SHARDS / round_s + 1;
 }
 
 static size_t evict_idle(struct tg_table *t, uint32_t now_s)
 {
     struct evicted *e = NULL;
     for (unsigned n = shards_due(t, now_s); n > 0; n--) {
-        struct canon_shard *sh = &t->canon[t->next_shard];
+        struct tg_canon_shard *sh = &t->canon[t->next_shard];
         if (!evict_shard(t, sh, now_s, &e)) {
             t->swept_before = false; /* all that is left, next time */
             break;
         }
-        t->next_shard = (t->next_shard + 1) % CANON_SHARDS;
+        t->next_shard = (t->next_shard + 1) % TG_CANON_SHARDS;
     }
     if (!e) return 0;
     const size_t n = e->n;
@@ -671,8 +593,8 @@ size_t tg_table_sweep(struct tg_table *t, uint32_t now_s)
 void tg_table_each(struct tg_table *t, bool (*fn)(struct tg_series *s, void *arg), void *arg)
 {
     bool more = true;
-    for (unsigned i = 0; i < CANON_SHARDS && more; i++) {
-        struct canon_shard *sh = &t->canon[i];
+    for (unsigned i = 0; i < TG_CANON_SHARDS && more; i++) {
+        struct tg_canon_shard *sh = &t->canon[i];
         (void)pthread_mutex_lock(&sh->lock);
         for (size_t k = 0; k < sh->cap && more; k++)
             if (sh->slots[k]) more = fn(sh->slots[k], arg);
@@ -706,12 +628,12 @@ void tg_table_each_named(struct tg_table *t, const char *name, uint32_t len,
     if (n.id) tg_table_each(t, call_if_named, &n);
 }
 
-_Static_assert((int)TG_TABLE_PARTS == (int)CANON_SHARDS, "a part is a shard");
+_Static_assert((int)TG_TABLE_PARTS == (int)TG_CANON_SHARDS, "a part is a shard");
 
 enum tg_code tg_table_hold_part(struct tg_table *t, unsigned part, struct tg_series ***out,
                                 size_t *n)
 {
-    struct canon_shard *sh = &t->canon[part];
+    struct tg_canon_shard *sh = &t->canon[part];
     *out = NULL;
     *n = 0;
     (void)pthread_mutex_lock(&sh->lock);
@@ -761,19 +683,19 @@ static uint64_t held_claims(const struct tg_series *s)
 static bool raw_target_ok(struct tg_series *s, void *arg)
 {
     struct tg_table *t = arg;
-    const struct canon_shard *sh = canon_of(t, s->hash);
-    return sh->cap && sh->slots[canon_find(sh, s->hash)] == s;
+    const struct tg_canon_shard *sh = tg_canon_shard_of(t->canon, s->hash);
+    return sh->cap && sh->slots[tg_canon_find(sh, s->hash)] == s;
 }
 
 /* One live series: it can be found, says what its hash says, and its symbols count it. */
-static bool validate_series(struct tg_table *t, const struct canon_shard *sh, size_t slot,
+static bool validate_series(struct tg_table *t, const struct tg_canon_shard *sh, size_t slot,
                             struct tg_arena *arena, uint32_t *refs)
 {
     const struct tg_series *s = sh->slots[slot];
     struct tg_series_desc d;
     struct tg_hash128 hash;
-    if (canon_of(t, s->hash) != sh) return broken("series in a wrong shard", slot);
-    if (canon_find(sh, s->hash) != slot) return broken("series that cannot be found", slot);
+    if (tg_canon_shard_of(t->canon, s->hash) != sh) return broken("series in a wrong shard", slot);
+    if (tg_canon_find(sh, s->hash) != slot) return broken("series that cannot be found", slot);
     if (atomic_load(&s->dead)) return broken("dead series in the map", slot);
     if (tg_table_describe(t, s, &d, arena) != TG_OK || hash_desc(&d, &hash) != TG_OK)
         return broken("no memory to validate", slot);
@@ -803,8 +725,8 @@ bool tg_table_validate(struct tg_table *t)
     uint64_t n = 0, n_held = 0;
     uint64_t n_claimed = 0; /* by plans */
     uint64_t n_claims = 0;
-    for (unsigned i = 0; i < CANON_SHARDS && ok; i++) {
-        const struct canon_shard *sh = &t->canon[i];
+    for (unsigned i = 0; i < TG_CANON_SHARDS && ok; i++) {
+        const struct tg_canon_shard *sh = &t->canon[i];
         size_t here = 0;
         for (size_t k = 0; k < sh->cap && ok; k++) {
             if (!sh->slots[k]) continue;
