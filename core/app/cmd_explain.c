@@ -9,7 +9,7 @@
 #include "core/base/logger.h"
 #include "core/rules/rules.h"
 
-enum { ASK_TIMEOUT_MS = 5000 };
+enum { ASK_TIMEOUT_MS = 10000 }; /* explanations wait for each other there */
 
 struct explain {
     const struct tg_args *args;
@@ -19,6 +19,7 @@ struct explain {
     struct tg_series_desc like; /* as given */
     struct tg_explained e;      /* by the scripts on disk */
     char url[512];              /* of the gateway that was asked; "" = none */
+    char why[512];              /* it answered, but did not explain; "" = it did, or no answer */
     struct tg_answer answer;
     json_t *gateway;                /* its answer; NULL = none */
     struct tg_series_desc in_force; /* what the rules in force make of the live series */
@@ -57,7 +58,7 @@ static bool ask_gateway(struct explain *x)
 {
     struct tg_buf url;
     struct tg_err err = {.msg = ""};
-    char reason[512];
+    char scratch[512];
     if (!x->url[0]) return true;
     tg_buf_init(&url, 64 << 10);
     enum tg_code code = make_url(x, &url);
@@ -66,10 +67,12 @@ static bool ask_gateway(struct explain *x)
     tg_buf_deinit(&url);
     if (code == TG_OK && x->answer.status == 200)
         x->gateway = json_loadb((const char *)x->answer.body.data, x->answer.body.len, 0, NULL);
-    if (x->gateway || !tg_args_has(x->args, "admin")) return true;
-    (void)tg_command_failed(x->args->cmd, "%s",
-                            code != TG_OK ? err.msg
-                                          : tg_answer_error(&x->answer, reason, sizeof(reason)));
+    if (x->gateway) return true;
+    if (code == TG_OK)
+        (void)snprintf(x->why, sizeof(x->why), "%s",
+                       tg_answer_error(&x->answer, scratch, sizeof(scratch)));
+    if (!tg_args_has(x->args, "admin")) return true;
+    (void)tg_command_failed(x->args->cmd, "%s", code != TG_OK ? err.msg : x->why);
     return false;
 }
 
@@ -175,6 +178,11 @@ static enum tg_code put_live(struct tg_buf *o, const struct explain *x)
 {
     const json_t *g = x->gateway;
     if (!g) {
+        if (x->why[0]) {
+            TG_TRY(tg_buf_printf(o, "           as given: the gateway at %s answers: ", x->url));
+            TG_TRY(tg_cmd_put_text(o, x->why, false));
+            return tg_buf_append(o, "\n", 1);
+        }
         if (x->url[0])
             return tg_buf_printf(o, "           as given: no gateway answers at %s\n", x->url);
         return tg_buf_printf(o, "           as given: no gateway was asked\n");

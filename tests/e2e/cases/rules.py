@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 import unittest
@@ -295,7 +296,8 @@ end"""
     def test_disk_plan_and_rules_in_force_are_told_apart(self):
         g = self.g.start()
         admin = ("--admin", f"127.0.0.1:{g.admin}")
-        self.assertEqual(g.influx("cpu,host=a user=1 1").status, 204)
+        # what is dropped waits in no log, so that no delivery decides it again after a reload
+        self.assertEqual(g.influx("cpu,host=a user=1 1\ncpu,host=a dropped=1 1").status, 204)
         self.assertNotIn("other rules than", self.explain("cpu_user{host=a}", *admin))
         # tags on disk, not in force: both are shown
         g.write_rule("tags", "return function(series) series.tags.host = 'y'; series.name = 'load' end")
@@ -309,13 +311,13 @@ end"""
         # in force, and the series has had no point since
         g.write_rule("routing", "return function(series) return to('b') end")
         self.assertEqual(request("POST", g.admin, "/-/reload").status, 200)
-        force = self.explain("cpu_user{host=a}", *admin).split("in force at")[1]
+        force = self.explain("cpu_dropped{host=a}", *admin).split("in force at")[1]
         self.assertIn("(generation 2)", force)
-        self.assertIn("goes to    a; so decided generation 1\n", force)
+        self.assertIn("goes to    no backend: dropped by rule; so decided generation 1\n", force)
         self.assertIn("decided again with its next point, then goes to b\n", force)
         self.assertNotIn("other rules than", force)
-        self.assertEqual(g.influx("cpu,host=a user=1 2").status, 204)
-        force = self.explain("cpu_user{host=a}", *admin).split("in force at")[1]
+        self.assertEqual(g.influx("cpu,host=a dropped=1 2").status, 204)
+        force = self.explain("cpu_dropped{host=a}", *admin).split("in force at")[1]
         self.assertIn("goes to    b\n", force)
         # one that is not there yet
         self.assertIn("goes to    b, once it has a point", self.explain("cpu_user{host=z}", *admin))
@@ -345,6 +347,14 @@ end"""
         r = self.g.cli("explain", "n", "--config", self.g.config, "--admin", f"127.0.0.1:{port}")
         self.assertEqual(r.returncode, 1)
         self.assertIn("no answer from", r.stderr)
+
+    def test_a_gateway_that_answers_with_an_error_is_quoted(self):
+        g = self.g.start()
+        r = subprocess.run([os.environ["TIDEGATE_BINARY"], "explain", "n", "--config", g.config], capture_output=True,
+                           text=True, timeout=60, env={**os.environ, "TIDEGATE_ADMIN": f"127.0.0.1:{g.http}"})
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        self.assertIn(f"as given: the gateway at http://127.0.0.1:{g.http} answers: ", r.stdout)
+        self.assertNotIn("no gateway answers", r.stdout)
 
 
 class Rewind(unittest.TestCase):
