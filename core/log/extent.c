@@ -3,7 +3,8 @@
  * The segments alone do not tell that the last of them was removed, emptied or cut short: without
  * more the log would give the numbers of what is missing once more, and nobody would count it. The
  * file says what the log had at least. It is written when a segment is closed or deleted, every few
- * seconds while points come, and at a stop; never ahead of what is fsynced.
+ * seconds while points come, and at a stop; never ahead of what is fsynced. What came since
+ * is in end_mark.c.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -68,7 +69,7 @@ enum tg_code tg_log_extent_read(struct tg_log *log, struct tg_err *err)
     return TG_OK;
 }
 
-static struct tg_log_extent now(struct tg_log *log)
+struct tg_log_extent tg_log_extent_now(struct tg_log *log)
 {
     pthread_mutex_lock(&log->mu);
     struct tg_log_extent e = {.end_pos = log->end_pos, .end_no = log->end_point_no};
@@ -95,7 +96,7 @@ static bool is_ahead_of_sync(const struct tg_log *log)
 void tg_log_extent_write(struct tg_log *log)
 {
     struct tg_log_writer *w = &log->w;
-    const struct tg_log_extent e = now(log);
+    const struct tg_log_extent e = tg_log_extent_now(log);
     struct tg_err err;
     char text[FILE_MAX_BYTES];
     if (!is_due(log, &e)) return;
@@ -105,6 +106,8 @@ void tg_log_extent_write(struct tg_log *log)
     enum tg_code code = tg_log_check_folder(log, &err);
     if (code == TG_OK)
         code = tg_fs_write_file_atomic(log->fs, log->dir, EXTENT_FILE, text, n, &err);
+    tg_log_end_mark_open(log);
+    tg_log_end_mark_write(log);
     if (code == TG_OK)
         w->extent_written = e;
     else
@@ -113,7 +116,7 @@ void tg_log_extent_write(struct tg_log *log)
 
 uint64_t tg_log_extent_due_ms(struct tg_log *log)
 {
-    const struct tg_log_extent e = now(log);
+    const struct tg_log_extent e = tg_log_extent_now(log);
     if (!is_due(log, &e)) return UINT64_MAX;
     if (is_ahead_of_sync(log)) return UINT64_MAX; /* the fsync is what is due */
     return log->w.extent_ms ? log->w.extent_ms + TG_LOG_EXTENT_MS : 0;

@@ -85,12 +85,14 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     if (code == TG_OK) code = tg_log_learn_id(log, err);
     if (code == TG_OK) code = tg_log_cursors_settle(log, err);
     if (code == TG_OK) code = tg_log_extent_read(log, err);
+    if (code == TG_OK) code = tg_log_end_mark_read(log, err);
     if (code == TG_OK) code = tg_log_recover(log, err);
     if (code != TG_OK) {
         destroy(log);
         return code;
     }
     tg_log_reserve_make(log);
+    tg_log_end_mark_open(log);
     *out = log;
     return TG_OK;
 }

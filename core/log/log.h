@@ -6,6 +6,7 @@
  *             damaged/...
  *             id                          which log this is (see tg_log_id)
  *             extent                      from where to where it goes, at least
+ *             end_mark                    the same, as of the newest commit; not fsynced
  *             lock                        locked while it is open, as is the folder itself
  *
  *   segment:  [header][record][record]...

@@ -3,6 +3,7 @@
  *   log.c      open, close, the thread and its queue, statistics
  *   identity.c which log this is
  *   extent.c   from where to where it goes, kept outside of its segments
+ *   end_mark.c how far it went, to the last acknowledged point
  *   recover.c  what a folder holds at open; damage set aside
  *   writer.c   one commit: encode, write, sync, publish; segments begun, closed, given up
  *   replaced.c the active segment, or the folder, changed by somebody else
@@ -91,7 +92,9 @@ struct tg_log_writer {             /* under commit_mu */
     uint64_t saved_ms;  /* mono: when saving those with orphan_fd was last tried */
     unsigned n_orphans; /* segments with orphan_fd */
     struct tg_log_extent extent_written;
-    uint64_t extent_ms; /* mono: when that was last tried; 0: never */
+    uint64_t extent_ms;               /* mono: when that was last tried; 0: never */
+    int mark_fd;                      /* of the end mark; -1: it cannot be written now */
+    uint8_t boot_id[TG_LOG_ID_BYTES]; /* of the system; zeros: not known */
     /* Wall clock of the newest accepted record: in the active segment; in the commit being built
      * (0 = it has none). */
     int64_t accepted_ns, out_accepted_ns;
@@ -173,9 +176,20 @@ TG_MUST_CHECK enum tg_code tg_log_extent_read(struct tg_log *log, struct tg_err 
  * written now, tg_log_extent_due_ms says when to try again. */
 void tg_log_extent_write(struct tg_log *log);
 uint64_t tg_log_extent_due_ms(struct tg_log *log); /* mono; UINT64_MAX: nothing to write */
+struct tg_log_extent tg_log_extent_now(struct tg_log *log);
 /* At open: says what is missing of what the file knows of. files_end_no: the number after the last
  * point in the segments. */
 void tg_log_extent_compare(struct tg_log *log, uint64_t files_end_no);
+
+/* end_mark.c; under commit_mu once the log is open */
+/* Adds to log->known what the file says of the newest points; after tg_log_extent_read. A damaged
+ * file, or one of another log, says nothing. TG_ERR_IO: it is there and cannot be read. */
+TG_MUST_CHECK enum tg_code tg_log_end_mark_read(struct tg_log *log, struct tg_err *err);
+/* Opens the file, or opens it again, for it may have been removed. */
+void tg_log_end_mark_open(struct tg_log *log);
+void tg_log_end_mark_close(struct tg_log *log);
+/* With every commit, before it is acknowledged: under 1 us, no fsync. */
+void tg_log_end_mark_write(struct tg_log *log);
 
 /* recover.c */
 TG_MUST_CHECK enum tg_code tg_log_recover(struct tg_log *log, struct tg_err *err);

@@ -10,7 +10,7 @@
 enum tg_code tg_log_writer_init(struct tg_log *log)
 {
     struct tg_log_writer *w = &log->w;
-    w->fd = -1;
+    w->fd = w->mark_fd = -1;
     tg_buf_init(&w->out, 0);
     tg_buf_init(&w->group, 0);
     tg_buf_init(&w->packed, 0);
@@ -25,6 +25,7 @@ void tg_log_writer_deinit(struct tg_log *log)
     struct tg_log_writer *w = &log->w;
     if (w->fd >= 0) (void)log->fs->close(log->fs->self, w->fd);
     w->fd = -1;
+    tg_log_end_mark_close(log);
     tg_block_encoder_deinit(&w->encoder);
     tg_buf_deinit(&w->out);
     tg_buf_deinit(&w->group);
@@ -507,6 +508,7 @@ static void publish(struct tg_log *log, struct tg_log_segment *fresh_segment, ui
     log->n_commits++;
     atomic_store(&w->active->end_pos, end);
     pthread_mutex_unlock(&log->mu);
+    tg_log_end_mark_write(log);
     w->next_pos = end;
     w->next_point_no = point_no;
     if (w->out_accepted_ns) w->accepted_ns = w->out_accepted_ns;

@@ -297,6 +297,19 @@ class ChangedSegments(unittest.TestCase):
         self.assertEqual(sorted(times(self.sink)), list(range(1, 301)))
         self.assertEqual(g.ledger("sink")["lost"], 0)
 
+    def test_segments_removed_after_a_kill_are_said_and_counted(self):
+        """kill -9 right after the newest answer, and the newest segment is gone: nobody closed or noted anything."""
+        g = Gateway(self, influx_backend(1)).start()  # nobody listens there
+        for n in range(1, 51):
+            self.assertEqual(g.influx(f"m v={n}i {n}").status, 204)
+        g.kill()
+        for name in os.listdir(g.dir + "/log"):
+            if name.endswith(".seg"):
+                os.unlink(f"{g.dir}/log/{name}")
+        g.start()
+        self.assertIn("50 points at the end of the log are missing, 50 of them not taken", g.log_text())
+        wait_for("the ledger", lambda: g.ledger("sink")["lost"] == 50)
+
     def test_no_start_without_a_segment_that_cannot_be_read(self):
         g = self.g
         self.write(1, 100)
