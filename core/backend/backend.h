@@ -109,10 +109,15 @@ struct tg_backend_rewind { /* what rewound is given */
     uint64_t epoch;   /* under which deliveries go on; on disk already, whatever becomes of this */
 };
 
-struct tg_backend_settled {      /* what settled is given */
-    uint64_t from_pos, to_pos;   /* what the cursor passes */
-    uint64_t sure_pos;           /* what was lost before it is known */
-    uint64_t lost_from, lost_to; /* all points that the log lost lie in it; the same: none */
+struct tg_backend_loss {
+    uint64_t from_pos, to_pos;
+    bool all; /* no point that lies in it is delivered; else some are */
+};
+struct tg_backend_settled {               /* what settled is given */
+    uint64_t from_pos, to_pos;            /* what the cursor passes */
+    uint64_t sure_pos;                    /* what was lost before it is known */
+    const struct tg_backend_loss *losses; /* all points that the log lost lie in these */
+    unsigned n_losses;
 };
 
 struct tg_backend_ops {

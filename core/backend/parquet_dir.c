@@ -340,7 +340,7 @@ static enum tg_code note_again(struct tg_parquet_dir *d, const char *path,
         d->again = more;
         d->again_cap = cap;
     }
-    d->again[d->n_again++] = (struct tg_parquet_again){day, *n};
+    d->again[d->n_again++] = (struct tg_parquet_again){.day = day, .name = *n};
     return TG_OK;
 }
 
@@ -381,7 +381,10 @@ static enum tg_code clean_one(struct tg_parquet_dir *d, const char *path, const 
         c->changed = true;
         return TG_OK;
     }
-    if (n->from < d->floor || n->to <= c->from) return TG_OK;
+    if (n->to <= c->from) return TG_OK;
+    /* From before the floor, and yet where the delivery at hand begins: the log has lost its start
+     * since, and the delivery has the positions, and maybe the name, of this file. */
+    if (n->from < d->floor && n->from != c->from) return TG_OK;
     char again[TG_PARQUET_NAME_MAX + 8];
     struct tg_parquet_name own = *n;
     memcpy(own.log, d->log, sizeof(own.log));
@@ -412,29 +415,32 @@ static enum tg_code overlap_one(struct tg_parquet_dir *d, const char *path, cons
     return TG_OK;
 }
 
+enum why_kept {
+    NOT_AGAIN, /* none of its points comes again from the log */
+    IN_PART,   /* some come, or came */
+    PAST_END,  /* of the log: as NOT_AGAIN, and its positions will be given to others */
+};
+
 /* The log does not give (all of) its points again: it is data as before, or kept beside it. */
 static enum tg_code keep_again(struct tg_parquet_dir *d, const struct tg_parquet_again *a,
-                               bool past_end, struct tg_err *err)
+                               enum why_kept why, struct tg_err *err)
 {
     char path[TG_PATH_MAX], base[TG_PARQUET_NAME_MAX], from[TG_PARQUET_NAME_MAX + 8];
     char to[TG_PARQUET_NAME_MAX + 48];
-    bool changed = false;
-    struct overlap o = {&a->name, false};
     TG_TRY(day_path(d, a->day, path, err));
     tg_parquet_file_name(&a->name, base);
     (void)snprintf(from, sizeof(from), "%s.again", base);
     if (!is_there(d, path, from)) return TG_OK; /* expired */
-    TG_TRY(each_file(d, overlap_one, &o, &changed, err));
-    if (!o.found && !past_end)
-        (void)snprintf(to, sizeof(to), "%s", base);
-    else if (!o.found)
+    if (why == PAST_END)
         (void)snprintf(to, sizeof(to), "log%" PRId64 "-%s", tg_clock_wall_ns() / 1000000000, base);
     else
-        (void)snprintf(to, sizeof(to), "%s.kept", base);
-    for (unsigned i = 1; o.found && i < 1000 && is_there(d, path, to); i++)
+        (void)snprintf(to, sizeof(to), "%s", base);
+    const bool is_kept = why == IN_PART || is_there(d, path, to);
+    if (is_kept) (void)snprintf(to, sizeof(to), "%s.kept", base);
+    for (unsigned i = 1; is_kept && i < 1000 && is_there(d, path, to); i++)
         (void)snprintf(to, sizeof(to), "%s.%u.kept", base, i);
     TG_TRY(rename_file(d, path, from, to, err));
-    if (o.found)
+    if (is_kept)
         tg_warn("parquet",
                 "%s/%s: the log has lost points of this file, which were to be delivered again; "
                 "queries do not read it, and the points that the log still had are in other files, "
@@ -454,7 +460,28 @@ static enum tg_code remove_again(struct tg_parquet_dir *d, const struct tg_parqu
     TG_TRY(day_path(d, a->day, path, err));
     tg_parquet_file_name(&a->name, base);
     (void)snprintf(name, sizeof(name), "%s.again", base);
-    return remove_file(d, path, name, err); /* one that a crash brings back goes then, or is kept */
+    return remove_file(d, path, name, err);
+}
+
+/* Before the cursor passes it: a file that a crash brings back after that would be taken for one
+ * that the log does not give again. */
+static enum tg_code sync_day(struct tg_parquet_dir *d, int32_t day, struct tg_err *err)
+{
+    char path[TG_PATH_MAX];
+    TG_TRY(day_path(d, day, path, err));
+    const int rc = d->fs->sync_dir(d->fs->self, path);
+    return rc < 0 && rc != -ENOENT ? tg_fail_errno(err, -rc, "cannot sync %s", path) : TG_OK;
+}
+
+/* Whether files that are data by now hold some of its positions. */
+static enum tg_code is_overlapped(struct tg_parquet_dir *d, const struct tg_parquet_again *a,
+                                  bool *found, struct tg_err *err)
+{
+    bool changed = false;
+    struct overlap o = {&a->name, false};
+    const enum tg_code code = each_file(d, overlap_one, &o, &changed, err);
+    *found = o.found;
+    return code;
 }
 
 /* What a start finds set aside, and what the cursor or the log's end says of it. */
@@ -464,27 +491,80 @@ static enum tg_code settle_at_open(struct tg_parquet_dir *d, uint64_t cursor_pos
     for (uint32_t i = d->n_again; i-- > 0;) {
         const struct tg_parquet_again a = d->again[i];
         if (a.name.to > cursor_pos && a.name.to <= end_pos) continue;
-        TG_TRY(keep_again(d, &a, a.name.to > end_pos, err));
+        bool in_part;
+        TG_TRY(is_overlapped(d, &a, &in_part, err));
+        TG_TRY(keep_again(d, &a,
+                          in_part               ? IN_PART
+                          : a.name.to > end_pos ? PAST_END
+                                                : NOT_AGAIN,
+                          err));
         d->again[i] = d->again[--d->n_again];
     }
     return TG_OK;
 }
 
+enum fate { WAITS, CAME, LOST_ALL, LOST_SOME, SKIPPED };
+
+static enum fate fate_of(const struct tg_parquet_dir *d, const struct tg_parquet_again *a,
+                         const struct tg_backend_settled *s)
+{
+    const struct tg_parquet_name *n = &a->name;
+    const uint64_t sure_pos = s->sure_pos < s->to_pos ? s->sure_pos : s->to_pos;
+    enum fate fate = n->to <= sure_pos ? CAME : WAITS;
+    for (unsigned i = 0; i < s->n_losses; i++) {
+        const struct tg_backend_loss *l = &s->losses[i];
+        if (n->from >= l->to_pos || l->from_pos >= n->to) continue;
+        if (l->all && l->from_pos <= n->from && n->to <= l->to_pos) return LOST_ALL;
+        fate = LOST_SOME;
+    }
+    /* the cursor was moved over it */
+    if (fate != LOST_SOME && n->from < s->from_pos && d->settled_to < n->to &&
+        d->settled_to < s->from_pos)
+        fate = SKIPPED;
+    return fate;
+}
+
+/* What the log lost of it, or was moved over, does not come. */
+static enum tg_code keep_as(struct tg_parquet_dir *d, const struct tg_parquet_again *a,
+                            enum fate fate, const struct tg_backend_settled *s, struct tg_err *err)
+{
+    bool in_part = false;
+    if (fate != LOST_ALL) {
+        TG_TRY(is_overlapped(d, a, &in_part, err));
+        /* the rest is still to come */
+        if (fate == LOST_SOME && a->name.to > s->to_pos) in_part = true;
+    }
+    return keep_again(d, a, in_part ? IN_PART : NOT_AGAIN, err);
+}
+
 enum tg_code tg_parquet_dir_settle(struct tg_parquet_dir *d, const struct tg_backend_settled *s,
                                    struct tg_err *err)
 {
-    const uint64_t sure_pos = s->sure_pos < s->to_pos ? s->sure_pos : s->to_pos;
-    for (uint32_t i = d->n_again; i-- > 0;) {
-        const struct tg_parquet_again a = d->again[i];
-        const bool lost =
-            s->lost_from < s->lost_to && a.name.from < s->lost_to && s->lost_from < a.name.to;
-        /* the cursor was moved over it */
-        const bool skipped =
-            a.name.from < s->from_pos && d->settled_to < a.name.to && d->settled_to < s->from_pos;
-        if (!lost && !skipped && a.name.to > sure_pos) continue;
-        TG_TRY(lost || skipped ? keep_again(d, &a, false, err) : remove_again(d, &a, err));
-        d->again[i] = d->again[--d->n_again];
+    bool is_unsynced = false;
+    int32_t day = 0;
+    /* Where nothing was written, no room was made, and what comes next is delivered without what
+     * is lost here. */
+    if (s->n_losses && d->room_from != s->from_pos)
+        TG_TRY(tg_parquet_dir_make_room(d, s->from_pos, err));
+    for (uint32_t i = 0; i < d->n_again; i++) {
+        struct tg_parquet_again *a = &d->again[i];
+        const enum fate fate = fate_of(d, a, s);
+        a->is_done = fate != WAITS; /* of a call before that failed: once more, harmlessly */
+        if (fate == WAITS) continue;
+        if (fate != CAME) {
+            TG_TRY(keep_as(d, a, fate, s, err));
+        } else {
+            if (is_unsynced && day != a->day) TG_TRY(sync_day(d, day, err));
+            TG_TRY(remove_again(d, a, err));
+            is_unsynced = true;
+            day = a->day;
+        }
     }
+    if (is_unsynced) TG_TRY(sync_day(d, day, err));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->n_again; i++)
+        if (!d->again[i].is_done) d->again[n++] = d->again[i];
+    d->n_again = n;
     d->settled_to = s->to_pos;
     return TG_OK;
 }
@@ -504,6 +584,7 @@ enum tg_code tg_parquet_dir_open(struct tg_parquet_dir *d, const struct tg_fs *f
     d->fs = fs;
     d->path = path;
     d->floor = d->max_to = d->settled_to = log->cursor_pos;
+    d->room_from = UINT64_MAX;
     log_of(log->id, d->log);
     TG_TRY(lock_folder(d, err));
     struct cleaning c = {
@@ -547,11 +628,13 @@ enum tg_code tg_parquet_dir_make_room(struct tg_parquet_dir *d, uint64_t from, s
         tg_warn("parquet", "%s was moved away or replaced: it goes on in the new one", d->path);
         d->max_to = UINT64_MAX; /* whatever is in it */
     }
-    if (d->max_to <= from) return TG_OK;
-    struct cleaning c = {.from = from, .log_end_pos = UINT64_MAX};
-    d->n_again = 0; /* found again */
-    TG_TRY(each_file(d, clean_one, &c, &c.changed, err));
-    d->max_to = from;
+    if (d->max_to > from) {
+        struct cleaning c = {.from = from, .log_end_pos = UINT64_MAX};
+        d->n_again = 0; /* found again */
+        TG_TRY(each_file(d, clean_one, &c, &c.changed, err));
+        d->max_to = from;
+    }
+    d->room_from = from;
     return TG_OK;
 }
 
@@ -589,6 +672,7 @@ enum tg_code tg_parquet_dir_rewind(struct tg_parquet_dir *d, uint64_t *pos, uint
         if (s.low == at) {
             d->floor = *pos = at;
             d->max_to = s.max_to;
+            d->room_from = UINT64_MAX;
             return TG_OK;
         }
         /* once forward always forward, so that this ends */

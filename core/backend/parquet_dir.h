@@ -18,9 +18,10 @@
  * is of a delivery that was not confirmed, or comes again after a rewind. `floor` is where the
  * cursor was put last (at open, or by a rewind): files from there on that reach past the delivery
  * at hand are set aside as *.again before it is written (tg_parquet_dir_make_room). Files from
- * before the floor are left alone by that: their points may be in no log any more. A file set aside
- * is removed when all of its positions were settled and the log lost none of them. Otherwise it
- * gets its name back, or, when what was written since overlaps with it, becomes *.kept.
+ * before the floor are left alone by that: their points may be in no log any more; but for one that
+ * begins where the delivery does. A file set aside is removed, and that is fsynced, when all of its
+ * positions were settled and the log lost none of them. One that the log lost whole gets its name
+ * back; of which some points came again, or will, becomes *.kept.
  *
  * Threading: one thread at a time.
  */
@@ -52,9 +53,11 @@ struct tg_parquet_dir {
     struct tg_parquet_again { /* the files set aside, of this log */
         int32_t day;
         struct tg_parquet_name name;
+        bool is_done; /* removed or kept, and to be forgotten */
     } * again;
     uint32_t n_again, again_cap;
-    uint64_t max_to; /* no file of this log from `floor` on reaches past this */
+    uint64_t max_to;    /* no file of this log from `floor` on reaches past this */
+    uint64_t room_from; /* of the delivery that room was made for last; UINT64_MAX: none */
     /* retention: days ascending, with the time at which the first file of the day expires */
     struct tg_parquet_due {
         int32_t day;

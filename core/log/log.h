@@ -125,14 +125,25 @@ struct tg_log_dict;
 void tg_log_dict_ref(struct tg_log_dict *d);
 void tg_log_dict_unref(struct tg_log_dict *d); /* NULL accepted */
 
+/* Where points were that are lost. */
+struct tg_log_loss {
+    uint64_t from_pos, to_pos;
+    bool all; /* all points in it are lost; else some */
+};
+enum { TG_LOG_READ_LOSSES = 4 };
+
 struct tg_log_reader;
 struct tg_log_read {
     uint64_t from_pos, to_pos;           /* the positions covered */
     uint64_t from_point_no, to_point_no; /* to - from = points in batch + n_lost */
     uint64_t n_lost;                     /* points given up to damage in this stretch */
+    /* Where: may begin before from_pos, when the read before was not sure. Ascending. */
+    struct tg_log_loss losses[TG_LOG_READ_LOSSES];
+    unsigned n_losses;
     /* What was lost before to_pos is counted, all of it. false: something unreadable was passed,
      * and the numbers of what follows will tell what it was. */
     bool is_sure;
+    uint64_t sure_pos;   /* up to there it is, where a point or a loss is given */
     int64_t accepted_ns; /* when the first of the points was taken in, wall clock, to 0.2 s; 0 =
                             none, or not known */
     /* Number of the first point added, and the others are numbered on from there, but for those of

@@ -12,6 +12,7 @@ struct tg_log_reader {
     uint64_t expected_no; /* of the next point; TG_NO_NUMBER until the first record says */
     uint64_t end_no;      /* without a segment: of the end of the log, all of which is passed */
     bool unsure;          /* something was passed that the numbers have not told of yet */
+    uint64_t sure_pos;    /* up to there they have */
     bool rebuild;         /* the chains are not those of `pos`: enter the segment again */
     struct tg_log_segment *seg; /* referenced; NULL: not inside one */
     int fd;
@@ -369,7 +370,8 @@ static enum tg_code enter_at_pos(struct tg_log_reader *r, struct tg_err *err)
     const uint64_t before = r->pos;
     leave(r);
     struct tg_log_segment *seg = locate(r->log, &r->pos, &end_point_no);
-    if (r->pos > before) r->unsure = true;
+    /* also when segments between are gone */
+    if (r->pos > before || (seg && r->pos < seg->start_pos)) r->unsure = true;
     if (!seg) {
         if (r->expected_no == TG_NO_NUMBER) r->expected_no = end_point_no;
         r->end_no = end_point_no;
@@ -382,7 +384,7 @@ static enum tg_code enter_at_pos(struct tg_log_reader *r, struct tg_err *err)
 
 enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t pos, struct tg_err *err)
 {
-    r->pos = pos;
+    r->pos = r->sure_pos = pos;
     r->expected_no = TG_NO_NUMBER;
     r->rebuild = true; /* also when the following fails: the next read tries again */
     return enter_at_pos(r, err);
@@ -391,6 +393,22 @@ enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t pos, struct tg
 void tg_log_reader_expect(struct tg_log_reader *r, uint64_t point_no)
 {
     r->expected_no = point_no;
+}
+
+static void note_loss(struct tg_log_read *read, uint64_t from, uint64_t to, bool all)
+{
+    if (to <= from) { /* the numbers tell of points, the positions of none: where, is not known */
+        to = from + 1;
+        all = false;
+    }
+    struct tg_log_loss *last = read->n_losses ? &read->losses[read->n_losses - 1] : NULL;
+    const bool is_same = last && last->all == all && from <= last->to_pos;
+    if (!is_same && read->n_losses < TG_LOG_READ_LOSSES) {
+        read->losses[read->n_losses++] = (struct tg_log_loss){from, to, all};
+        return;
+    }
+    last->to_pos = to > last->to_pos ? to : last->to_pos;
+    if (!is_same) last->all = false;
 }
 
 /* The next record into r->pending; type 0 when there is none now. Leaves a segment that is used up
@@ -444,8 +462,10 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
             if (!begun) read->from_point_no = r->expected_no;
             begun = true;
             lost += r->end_no - r->expected_no;
+            note_loss(read, r->sure_pos, r->pos, true);
             r->expected_no = r->end_no;
             r->unsure = false;
+            r->sure_pos = r->pos;
         }
         if (code != TG_OK || r->pending.type == 0) break;
         const struct tg_record *rec = &r->pending;
@@ -474,6 +494,8 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                 if (!added) read->accepted_ns = r->accepted_ns;
                 const uint64_t refused = r->dict->n_refused;
                 const uint64_t lost_before = lost;
+                const uint64_t n_before =
+                    info.first_point_no > r->expected_no ? info.first_point_no - r->expected_no : 0;
                 code = take_block(r, rec, batch, &lost, err);
                 if (code != TG_OK) {
                     r->rebuild = true; /* the chains went half-way */
@@ -481,6 +503,8 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                     break;
                 }
                 r->unsure = false;
+                if (lost > lost_before && n_before) note_loss(read, r->sure_pos, rec->pos, true);
+                if (lost > lost_before + n_before) note_loss(read, rec->pos, rec->end_pos, false);
                 if (lost > lost_before && refused && err) *err = r->dict->refusal;
                 if (!added) read->first_point_no = info.first_point_no;
             }
@@ -489,11 +513,14 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                 begun = true;
                 read->from_point_no = r->expected_no;
             }
+            const uint64_t lost_before = lost;
             code = take_other(r, rec, &lost, err);
             if (code != TG_OK) break; /* it stays pending: tried again */
+            if (lost > lost_before) note_loss(read, r->sure_pos, rec->pos, true);
         }
         r->pos = r->pending.end_pos;
         r->pending.type = 0;
+        if (!r->unsure) r->sure_pos = r->pos;
     }
     if (code != TG_OK && (batch->n_points > before || r->pos > read->from_pos)) {
         code = TG_OK; /* what was read counts; the failure shows again at the next call */
@@ -503,6 +530,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
     read->to_point_no = r->expected_no == TG_NO_NUMBER ? 0 : r->expected_no;
     read->n_lost = lost;
     read->is_sure = !r->unsure;
+    read->sure_pos = r->sure_pos;
     if (batch->n_points > before) {
         tg_log_dict_ref(r->dict);
         *dict = r->dict;

@@ -59,7 +59,7 @@ static void drop_batch(struct tg_delivery_loop *d)
     tg_batch_reset(&d->batch);
     d->n_ranges = 0;
     d->done = (struct tg_delivery_counts){0};
-    d->lost_from = d->lost_to = 0;
+    d->n_losses = 0;
     d->part = 0;
     d->first_read_ms = 0;
     d->has_batch = false;
@@ -137,6 +137,24 @@ uint64_t tg_delivery_point_no(const struct tg_delivery_loop *d, uint32_t i)
     return d->numbers[lo].no + (i - d->numbers[lo].at);
 }
 
+static void note_loss(struct tg_delivery_loop *d, const struct tg_log_read *read,
+                      const struct tg_log_loss *loss)
+{
+    struct tg_backend_loss add = {loss->from_pos, loss->to_pos, loss->all};
+    /* of what was passed unsure, where a reader that was moved back since does not know of it */
+    if (d->sure_pos < read->from_pos && add.from_pos <= read->from_pos &&
+        d->sure_pos < add.from_pos)
+        add.from_pos = d->sure_pos;
+    struct tg_backend_loss *last = d->n_losses ? &d->losses[d->n_losses - 1] : NULL;
+    const bool is_same = last && last->all == add.all && add.from_pos <= last->to_pos;
+    if (!is_same && d->n_losses < sizeof(d->losses) / sizeof(d->losses[0])) {
+        d->losses[d->n_losses++] = add;
+        return;
+    }
+    if (add.to_pos > last->to_pos) last->to_pos = add.to_pos;
+    if (!is_same) last->all = false;
+}
+
 /* Sets how the points from the span's start on are routed, and gives the number up to which. */
 static uint64_t find_routing(struct tg_delivery_loop *d)
 {
@@ -190,11 +208,11 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
         d->span.to_pos = read.to_pos;
         d->span.to_point_no = read.to_point_no;
         d->done.lost += read.n_lost;
-        if (read.n_lost) {
-            if (d->lost_from == d->lost_to) d->lost_from = d->sure_pos;
-            d->lost_to = read.to_pos;
-        }
-        if (read.is_sure) d->sure_pos = read.to_pos;
+        for (unsigned i = 0; i < read.n_losses; i++) note_loss(d, &read, &read.losses[i]);
+        if (read.is_sure)
+            d->sure_pos = read.to_pos;
+        else if ((d->batch.n_points > at || read.n_lost) && read.sure_pos > d->sure_pos)
+            d->sure_pos = read.sure_pos;
         if (read.to_pos == read.from_pos && read.n_lost == 0) {
             d->end_reached = true;
             break;
@@ -209,7 +227,7 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
 {
     struct tg_cursor_state s = tg_log_cursor_get(d->cursor);
     const struct tg_backend_settled settled = {d->span.from_pos, d->span.to_pos, d->sure_pos,
-                                               d->lost_from, d->lost_to};
+                                               d->losses, d->n_losses};
     if (d->config->ops->settled) TG_TRY(d->config->ops->settled(d->backend, &settled, err));
     s.pos = d->span.to_pos;
     s.point_no = d->span.to_point_no;

@@ -68,9 +68,10 @@ struct tg_delivery_loop {
     struct tg_batch batch;
     struct tg_log_dict **dicts;
     uint32_t n_dicts, cap_dicts;
-    struct tg_log_read span;     /* what the batch covers */
-    uint64_t sure_pos;           /* what the log lost before it is known */
-    uint64_t lost_from, lost_to; /* what the batch's span lost lies in it; the same: nothing */
+    struct tg_log_read span;           /* what the batch covers */
+    uint64_t sure_pos;                 /* what the log lost before it is known */
+    struct tg_backend_loss losses[64]; /* what the batch's span lost lies in these */
+    unsigned n_losses;
     /* Which numbers its points have: from index `at` on they count up from `no`. */
     struct tg_numbering {
         uint32_t at;
