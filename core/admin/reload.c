@@ -22,7 +22,7 @@ static enum tg_code put_findings(struct tg_buf *out, const struct tg_rules_repor
         TG_TRY(tg_buf_printf(out, errors ? "\"errors\":[" : ",\"warnings\":["));
         const char *sep = "";
         for (uint32_t i = 0; i < report->n_items; i++) {
-            if (report->items[i].is_error != (errors == 1)) continue;
+            if ((report->items[i].kind == TG_RULES_ERROR) != (errors == 1)) continue;
             TG_TRY(tg_buf_printf(out, "%s", sep));
             TG_TRY(tg_json_string(out, report->items[i].text, strlen(report->items[i].text)));
             sep = ",";
@@ -39,13 +39,12 @@ static enum tg_code put_answer(struct tg_buf *out, const struct tg_reload_result
     const struct tg_rules_report *report = &r->report;
     TG_TRY(tg_buf_append(out, "{", 1));
     if (r->code != TG_OK) {
-        /* Beside the scripts themselves only a trial refuses: that can be forced. */
-        const bool may_force =
-            r->code == TG_ERR_INVALID && report->n_live > 0 && report->n_errors > 0;
         char text[640];
-        const int n = snprintf(
-            text, sizeof(text), "%s%s", r->err.msg,
-            may_force ? "; to put the new rules in force all the same: /-/reload?force=1" : "");
+        const int n =
+            snprintf(text, sizeof(text), "%s%s", r->err.msg,
+                     tg_rules_may_force(report, r->code)
+                         ? "; to put the new rules in force all the same: /-/reload?force=1"
+                         : "");
         TG_TRY(tg_buf_append(out, "\"error\":", 8));
         TG_TRY(tg_json_string(out, text, (size_t)n));
         TG_TRY(tg_buf_append(out, ",", 1));

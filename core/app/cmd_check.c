@@ -32,8 +32,8 @@ static bool check_rules(const struct tg_rules_config *config, unsigned *n_warnin
     struct tg_rules_report report;
     const enum tg_code code = tg_rules_check(config, &report);
     for (uint32_t i = 0; i < report.n_items; i++)
-        (void)fprintf(stderr, "%s%s\n",
-                      report.items[i].is_error ? "" : "warning: ", report.items[i].text);
+        (void)fprintf(stderr, "%s%s\n", report.items[i].kind == TG_RULES_ERROR ? "" : "warning: ",
+                      report.items[i].text);
     if (report.n_errors + report.n_warnings > report.n_items)
         (void)fprintf(stderr, "... and %u more\n",
                       report.n_errors + report.n_warnings - report.n_items);

@@ -10,9 +10,10 @@
 
 struct tg_merge_census_slot {
     uint64_t form;
+    uint64_t now;      /* of the first, by the rules in force */
     uint32_t who;      /* of the first; shortened */
     uint32_t n_series; /* 0 = empty; UINT32_MAX is kept */
-    bool is_merged;
+    bool is_merged, is_new;
 };
 
 void tg_merge_census_init(struct tg_merge_census *c)
@@ -48,37 +49,50 @@ static enum tg_code make_room(struct tg_merge_census *c)
     return TG_OK;
 }
 
-static void note(struct tg_merge_census *c, uint64_t form, const struct tg_series_desc *series,
-                 const struct tg_series_desc *mapped)
+/* New ones take the place of others. */
+static void note(struct tg_merge_census *c, const struct tg_merge_census_slot *s,
+                 const struct tg_series_desc *series, const struct tg_series_desc *mapped)
 {
-    if (c->n_examples == TG_MERGE_CENSUS_EXAMPLES) return;
-    struct tg_merge_census_example *e = &c->examples[c->n_examples++];
-    e->form = form;
+    unsigned i = 0;
+    while (i < c->n_examples && c->examples[i].form != s->form) i++;
+    if (i == TG_MERGE_CENSUS_EXAMPLES && s->is_new)
+        for (i = 0; i < TG_MERGE_CENSUS_EXAMPLES && c->examples[i].is_new;) i++;
+    if (i == TG_MERGE_CENSUS_EXAMPLES) return;
+    if (i == c->n_examples) c->n_examples++;
+    struct tg_merge_census_example *e = &c->examples[i];
+    e->form = s->form;
+    e->is_new = s->is_new;
     (void)tg_series_desc_text(mapped, e->mapped, sizeof(e->mapped));
     (void)tg_series_desc_text(series, e->later, sizeof(e->later));
 }
 
 enum tg_code tg_merge_census_add(struct tg_merge_census *c, const struct tg_series_desc *series,
-                                 const struct tg_series_desc *mapped)
+                                 const struct tg_series_desc *mapped, uint64_t now)
 {
     TG_TRY(make_room(c));
     const uint64_t form = tg_forms_who(mapped, NULL);
     const uint32_t who = (uint32_t)(tg_forms_who(series, NULL) >> 32);
     struct tg_merge_census_slot *s = find(c->slots, c->cap, form);
     if (!s->n_series) {
-        *s = (struct tg_merge_census_slot){.form = form, .who = who, .n_series = 1};
+        *s = (struct tg_merge_census_slot){.form = form, .now = now, .who = who, .n_series = 1};
         c->n++;
         return TG_OK;
     }
     if (s->n_series < UINT32_MAX) s->n_series++;
+    const bool was_merged = s->is_merged;
     if (s->is_merged) {
         c->n_series++;
     } else if (s->who != who) {
         s->is_merged = true;
         c->n_forms++;
         c->n_series += s->n_series;
-        note(c, form, series, mapped);
     }
+    const bool is_new = s->who != who && !s->is_new && (!now || now != s->now);
+    if (is_new) {
+        s->is_new = true;
+        c->n_new++;
+    }
+    if (is_new || was_merged != s->is_merged) note(c, s, series, mapped);
     return TG_OK;
 }
 
@@ -86,6 +100,7 @@ static int by_series(const void *a, const void *b)
 {
     const struct tg_merge_census_example *x = a;
     const struct tg_merge_census_example *y = b;
+    if (x->is_new != y->is_new) return x->is_new ? -1 : 1;
     return (x->n_series < y->n_series) - (x->n_series > y->n_series);
 }
 

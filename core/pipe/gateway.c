@@ -359,13 +359,16 @@ static void stop_sweeper(struct tg_gateway *g)
 static enum tg_code open_rules(struct tg_gateway *g, struct tg_err *err)
 {
     struct tg_rules_config rc = g->config->rules;
-    rc.n_slots = g->n_workers + g->n_deliveries + 1; /* the last is the admin's */
+    rc.n_slots = g->n_workers + g->n_deliveries + 2; /* the last are the admin's, the reload's */
     TG_TRY(tg_rules_new(&rc, &g->rules, err));
     tg_merges_init(&g->merges, g->table, g->config->rules.backends,
                    g->config->rules.tags_path != NULL, g->config->merges_are_dead_letters);
     tg_decider_init(&g->admin_decider, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + g->n_deliveries);
     g->admin_decider.merges = &g->merges;
+    tg_decider_init(&g->reload_decider, g->rules, g->table, g->preparers, g->n_deliveries,
+                    g->n_workers + g->n_deliveries + 1);
+    g->reload_decider.merges = &g->merges;
     return TG_OK;
 }
 
@@ -443,7 +446,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     register_metrics(g);
     TG_TRY(tg_log_start(g->log, err));
     TG_TRY(start_sweeper(g, err));
-    TG_TRY(tg_reloader_new(g->rules, g->table, &g->reloader, err));
+    TG_TRY(tg_reloader_new(&g->reload_decider, &g->reloader, err));
     TG_TRY(tg_query_desk_new(&g->queries, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
         TG_TRY(tg_delivery_start(&g->deliveries[i], err));
@@ -546,6 +549,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     if (p) atomic_store(&p->is_closed, true);
     tg_rules_free(g->rules);
     tg_decider_deinit(&g->admin_decider);
+    tg_decider_deinit(&g->reload_decider);
     tg_merges_deinit(&g->merges);
     tg_table_free(g->table);
     (void)pthread_cond_destroy(&g->sweep_wake);

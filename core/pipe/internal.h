@@ -72,7 +72,7 @@ struct tg_gateway {
     unsigned n_workers;
     struct tg_delivery_loop *deliveries;
     unsigned n_deliveries;
-    struct tg_decider admin_decider;
+    struct tg_decider admin_decider, reload_decider;
     struct tg_help_keeper help; /* the sweeper's, once that runs */
     pthread_t sweeper;
     bool has_sweeper;

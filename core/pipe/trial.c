@@ -6,6 +6,7 @@
 
 #include "core/base/mem.h"
 #include "core/model/merge_census.h"
+#include "core/pipe/merge.h"
 
 enum { MAX_GROUPS = 16 };
 
@@ -17,7 +18,8 @@ struct group {
 };
 
 struct trial {
-    struct tg_table *table;
+    struct tg_decider *in_force;
+    bool has_tags_rule;
     struct tg_rules_candidate *candidate;
     struct tg_arena arena;
     struct tg_buf text;
@@ -48,26 +50,50 @@ static void note_failure(struct trial *t, const struct tg_series_desc *d, const 
     g->n++;
 }
 
-/* TG_ERR_TIMEOUT: no more time. */
-static enum tg_code try_series(struct trial *t, const struct tg_series *s)
+/* What the rules in force decided, or would at the series' next point. */
+struct now {
+    bool is_fine;
+    uint64_t form; /* which it has with tags.lua in force (merge_census.h); 0 = not known */
+};
+
+/* Has the series decided by the rules in force where it is not yet. */
+static struct now decide_by_those_in_force(struct trial *t, struct tg_series *s)
 {
-    struct tg_guard *guard = tg_table_guard(t->table);
+    struct tg_guard *guard = tg_table_guard(t->in_force->table);
+    const uint64_t generation = tg_rules_generation(t->in_force->rules);
+    struct now now = {.form = 0};
+    const int ticket = tg_guard_enter(guard);
+    const struct tg_plan *plan = tg_decider_plan(t->in_force, s, generation);
+    if (!plan) plan = atomic_load_explicit(&s->plan, memory_order_acquire);
+    now.is_fine = plan && !plan->failed;
+    for (unsigned i = 0; plan && i < plan->n_claims; i++) {
+        const struct tg_claim *c = &tg_plan_claims(plan)[i];
+        if (c->space == TG_FORMS_MAPPED) now.form = (uint64_t)c->key_hi << 32 | c->key_lo;
+    }
+    tg_guard_exit(guard, ticket);
+    return now;
+}
+
+/* TG_ERR_TIMEOUT: no more time. */
+static enum tg_code try_series(struct trial *t, struct tg_series *s)
+{
     struct tg_series_desc desc;
     struct tg_decision decision;
     char why[256];
-    const int ticket = tg_guard_enter(guard);
-    const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
-    const bool is_fine_now = plan && !plan->failed;
-    tg_guard_exit(guard, ticket);
-    enum tg_code code = tg_table_describe(t->table, s, &desc, &t->arena);
+    enum tg_code code = tg_table_describe(t->in_force->table, s, &desc, &t->arena);
     if (code == TG_OK)
         code =
             tg_rules_candidate_decide(t->candidate, &desc, &t->arena, &decision, why, sizeof(why));
     if (code == TG_OK) {
         t->n_decided++;
-        if (decision.failed && is_fine_now) note_failure(t, &desc, why);
-        if (!decision.failed && decision.targets && !t->is_merges_off)
-            t->is_merges_off = tg_merge_census_add(&t->merges, &desc, &decision.mapped) != TG_OK;
+        const bool may_merge = !decision.failed && decision.targets && !t->is_merges_off;
+        struct now now = {.form = 0};
+        if (decision.failed || (may_merge && t->has_tags_rule))
+            now = decide_by_those_in_force(t, s);
+        if (decision.failed && now.is_fine) note_failure(t, &desc, why);
+        if (may_merge)
+            t->is_merges_off =
+                tg_merge_census_add(&t->merges, &desc, &decision.mapped, now.form) != TG_OK;
     }
     tg_arena_reset(&t->arena);
     return code;
@@ -79,20 +105,21 @@ static void report_merges(struct trial *t, struct tg_rules_report *report)
     tg_merge_census_end(&t->merges);
     for (unsigned i = 0; i < t->merges.n_examples; i++) {
         const struct tg_merge_census_example *e = &t->merges.examples[i];
-        (void)snprintf(text, sizeof(text),
-                       "%" PRIu64 " live series become one: %s (one of them %s)", e->n_series,
+        (void)snprintf(text, sizeof(text), "%" PRIu64 " live series %s: %s (one of them %s)",
+                       e->n_series, e->is_new ? "become one" : "are one, as they were before",
                        e->mapped, e->later);
-        tg_rules_report_add(report, false, text);
+        tg_rules_report_add(report, e->is_new ? TG_RULES_WARNING : TG_RULES_NOTE, text);
     }
     if (t->merges.n_forms > t->merges.n_examples) {
         (void)snprintf(text, sizeof(text),
                        "%" PRIu64 " live series in all become %" PRIu64
-                       ", each with others (rules.on_merge)",
-                       t->merges.n_series, t->merges.n_forms);
-        tg_rules_report_add(report, false, text);
+                       ", each with others; of these %" PRIu64
+                       " are not so by the rules in force (rules.on_merge)",
+                       t->merges.n_series, t->merges.n_forms, t->merges.n_new);
+        tg_rules_report_add(report, t->merges.n_new ? TG_RULES_WARNING : TG_RULES_NOTE, text);
     }
     if (t->is_merges_off)
-        tg_rules_report_add(report, false,
+        tg_rules_report_add(report, TG_RULES_WARNING,
                             "out of memory while counting series that become one (limits.memory)");
 }
 
@@ -104,27 +131,32 @@ static void report_groups(const struct trial *t, struct tg_rules_report *report)
         (void)snprintf(text, sizeof(text),
                        "%s (%" PRIu64 " live series that the rules in force decide%s: %s)", g->why,
                        g->n, g->n == 1 ? "" : ", such as", g->example);
-        tg_rules_report_add(report, true, text);
+        tg_rules_report_add(report, TG_RULES_ERROR, text);
     }
     if (t->n_other) {
         (void)snprintf(text, sizeof(text), "%" PRIu64 " more live series fail for other reasons",
                        t->n_other);
-        tg_rules_report_add(report, true, text);
+        tg_rules_report_add(report, TG_RULES_ERROR, text);
     }
     if (report->n_decided >= report->n_live) return;
-    (void)snprintf(text, sizeof(text),
-                   "decided %" PRIu64 " of %" PRIu64
-                   " live series in rules.trial_time; whether the others fail is not known",
-                   report->n_decided, report->n_live);
-    tg_rules_report_add(report, false, text);
+    (void)snprintf(
+        text, sizeof(text),
+        "decided %" PRIu64 " of %" PRIu64
+        " live series in rules.trial_time; whether the others fail is not known, and one "
+        "that does keeps the decision that it had last, which may be of rules before "
+        "those in force (more time: rules.trial_time)",
+        report->n_decided, report->n_live);
+    tg_rules_report_add(report, TG_RULES_WARNING, text);
 }
 
-enum tg_code tg_trial_run(struct tg_table *table, struct tg_rules_candidate *c,
+enum tg_code tg_trial_run(struct tg_decider *in_force, struct tg_rules_candidate *c,
                           struct tg_rules_report *report)
 {
     struct trial *t = tg_calloc(1, sizeof(*t));
     if (!t) return TG_ERR_NOMEM;
-    t->table = table;
+    struct tg_table *const table = in_force->table;
+    t->in_force = in_force;
+    t->has_tags_rule = in_force->merges && in_force->merges->has_tags_rule;
     t->candidate = c;
     tg_arena_init(&t->arena, 16 << 20);
     tg_buf_init(&t->text, 1 << 20);

@@ -109,28 +109,36 @@ static enum tg_code generation_load(struct tg_rules *r, uint64_t number, struct 
     return TG_OK;
 }
 
-void tg_rules_report_add(struct tg_rules_report *report, bool is_error, const char *text)
+void tg_rules_report_add(struct tg_rules_report *report, enum tg_rules_finding kind,
+                         const char *text)
 {
-    if (is_error)
+    if (kind == TG_RULES_ERROR)
         report->n_errors++;
     else
         report->n_warnings++;
+    if (kind == TG_RULES_NOTE) report->n_notes++;
     if (report->n_items == TG_RULES_MAX_FINDINGS) return;
-    report->items[report->n_items].is_error = is_error;
+    report->items[report->n_items].kind = kind;
     (void)snprintf(report->items[report->n_items].text, sizeof(report->items[0].text), "%s", text);
     report->n_items++;
 }
 
+bool tg_rules_may_force(const struct tg_rules_report *report, enum tg_code code)
+{
+    return code == TG_ERR_INVALID && report->n_live > 0 && report->n_errors > 0;
+}
+
 static void add_finding(void *arg, bool is_error, const char *text)
 {
-    tg_rules_report_add(arg, is_error, text);
+    tg_rules_report_add(arg, is_error ? TG_RULES_ERROR : TG_RULES_WARNING, text);
 }
 
 /* TG_ERR_INVALID with the first finding of a kind. */
-static enum tg_code refuse(const struct tg_rules_report *report, bool for_error, struct tg_err *err)
+static enum tg_code refuse(const struct tg_rules_report *report, enum tg_rules_finding kind,
+                           struct tg_err *err)
 {
     for (uint32_t i = 0; i < report->n_items; i++)
-        if (report->items[i].is_error == for_error)
+        if (report->items[i].kind == kind)
             return tg_fail(err, TG_ERR_INVALID, "%s", report->items[i].text);
     return tg_fail(err, TG_ERR_INVALID, "too many mistakes to name this one");
 }
@@ -144,7 +152,7 @@ static enum tg_code check_names(struct tg_vm *vm, const struct generation *g,
     for (unsigned i = 0; i < TG_RULES; i++)
         if (tg_names_check(vm, (enum tg_rule_no)i, &g->texts[i], add_finding, report) != TG_OK)
             return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    return report->n_errors == n_before ? TG_OK : refuse(report, true, err);
+    return report->n_errors == n_before ? TG_OK : refuse(report, TG_RULES_ERROR, err);
 }
 
 struct tg_rules_candidate {
@@ -198,10 +206,11 @@ static enum tg_code try_candidate(struct tg_rules *r, struct tg_rules_candidate 
             return tg_fail(err, TG_ERR_NOMEM, "out of memory while the new rules were tried");
         TG_TRY(allow(r, LOAD_NS, err));
     }
-    if (c->vm && c->vm->stray[0]) tg_rules_report_add(report, false, c->vm->stray);
+    if (c->vm && c->vm->stray[0]) tg_rules_report_add(report, TG_RULES_WARNING, c->vm->stray);
     if (how->is_forced) return TG_OK;
-    if (report->n_errors) return refuse(report, true, err);
-    return how->is_strict && report->n_warnings ? refuse(report, false, err) : TG_OK;
+    if (report->n_errors) return refuse(report, TG_RULES_ERROR, err);
+    const bool has_warnings = report->n_warnings > report->n_notes;
+    return how->is_strict && has_warnings ? refuse(report, TG_RULES_WARNING, err) : TG_OK;
 }
 
 /* Makes the VM of every slot. `made` has room for them; on failure those made are still the
@@ -421,11 +430,11 @@ enum tg_code tg_rules_reload_tried(struct tg_rules *r, const struct tg_rules_rel
     }
     atomic_fetch_add(&r->n_reload_failures, 1);
     note_error(r, e->msg);
-    /* When all errors are the trial's, it is the operator's choice. */
-    const bool may_force = code == TG_ERR_INVALID && report->n_live > 0 && report->n_errors > 0;
     tg_error("rules", "%s; generation %llu stays in force%s", e->msg,
              (unsigned long long)atomic_load(&r->generation),
-             may_force ? " (POST /-/reload?force=1 puts the new rules in force all the same)" : "");
+             tg_rules_may_force(report, code)
+                 ? " (POST /-/reload?force=1 puts the new rules in force all the same)"
+                 : "");
     return code;
 }
 

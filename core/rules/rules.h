@@ -42,18 +42,27 @@ struct tg_rules_config {
 };
 
 /* What a look at the scripts found. */
+enum tg_rules_finding {
+    TG_RULES_ERROR,   /* refuses the rules */
+    TG_RULES_WARNING, /* refuses them where warnings do */
+    TG_RULES_NOTE,    /* a warning that refuses nothing, for it is so by the rules in force, too */
+};
 enum { TG_RULES_MAX_FINDINGS = 32 };
 struct tg_rules_report {
     uint32_t n_errors, n_warnings; /* all of them */
     uint32_t n_items;              /* those kept: the first TG_RULES_MAX_FINDINGS */
+    uint32_t n_notes;              /* among the warnings: they hold for the rules in force, too */
     struct {
-        bool is_error;
+        enum tg_rules_finding kind;
         char text[480]; /* "routing.lua:12: to(): no backend is called ..." */
     } items[TG_RULES_MAX_FINDINGS];
     uint64_t n_live, n_decided; /* by a trial: live series, and those of them that it decided */
 };
 /* Counts a finding and keeps its text while there is room. */
-void tg_rules_report_add(struct tg_rules_report *report, bool is_error, const char *text);
+void tg_rules_report_add(struct tg_rules_report *report, enum tg_rules_finding kind,
+                         const char *text);
+/* Whether all that is wrong was found by a trial: then the new rules can be forced. */
+bool tg_rules_may_force(const struct tg_rules_report *report, enum tg_code code);
 /* Loads each script by itself, so that all that are broken are named, and looks at the names in it
  * (see names.h). Nothing of it is put in force. TG_ERR_INVALID when there is an error in `report`;
  * TG_ERR_NOMEM. */

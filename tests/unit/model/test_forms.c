@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -297,14 +299,14 @@ static void a_census_counts_what_would_be_one(void **state)
         struct tg_series_desc got = desc_of("requests", tags, 2);
         struct tg_series_desc mapped = got;
         if (i < 5) mapped.n_tags = 1; /* five lose their pod, three keep it */
-        assert_int_equal(tg_merge_census_add(&c, &got, &mapped), TG_OK);
+        assert_int_equal(tg_merge_census_add(&c, &got, &mapped, 0), TG_OK);
         got.kind = mapped.kind = TG_KIND_GAUGE; /* the same to its sender */
-        if (i > 5) assert_int_equal(tg_merge_census_add(&c, &got, &mapped), TG_OK);
+        if (i > 5) assert_int_equal(tg_merge_census_add(&c, &got, &mapped, 0), TG_OK);
     }
     const struct tg_series_desc a = desc_of("a", NULL, 0);
     const struct tg_series_desc b = desc_of("b", NULL, 0);
-    assert_int_equal(tg_merge_census_add(&c, &a, &b), TG_OK);
-    assert_int_equal(tg_merge_census_add(&c, &b, &b), TG_OK);
+    assert_int_equal(tg_merge_census_add(&c, &a, &b, 0), TG_OK);
+    assert_int_equal(tg_merge_census_add(&c, &b, &b, 0), TG_OK);
     tg_merge_census_end(&c);
     assert_int_equal(c.n_forms, 2);
     assert_int_equal(c.n_series, 7);
@@ -324,7 +326,7 @@ static void a_census_counts_what_would_be_one(void **state)
             name[1] = (char)('0' + i % 64);
             name[2] = (char)('0' + i / 64);
             const struct tg_series_desc d = desc_of(name, NULL, 0);
-            refused |= tg_merge_census_add(&c, &d, &d) == TG_ERR_NOMEM;
+            refused |= tg_merge_census_add(&c, &d, &d, 0) == TG_ERR_NOMEM;
         }
         const bool fired = tg_mem_fail_fired();
         tg_mem_fail_at(0);
@@ -332,6 +334,49 @@ static void a_census_counts_what_would_be_one(void **state)
         tg_merge_census_deinit(&c);
         if (!fired) break;
     }
+}
+
+/* Forms that series have by the rules in force, too, are not new; a new one is among the examples
+ * however many others there are. */
+static void a_census_tells_new_from_old(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t now[4]; /* of series that get one form; 1 = none more */
+        bool is_new;
+    } cases[] = {{{7, 7, 7, 1}, false}, {{7, 7, 8, 1}, true},  {{0, 0, 1}, true},
+                 {{0, 7, 1}, true},     {{7, 0, 1}, true},     {{7, 7, 7, 0}, true},
+                 {{9, 9, 1}, false},    {{5, 5, 5, 5}, false}, {{4, 4, 1}, false},
+                 {{3, 3, 1}, false},    {{2, 2, 1}, false},    {{2, 3, 1}, true}};
+    enum { N = sizeof(cases) / sizeof(cases[0]) };
+    struct tg_merge_census c;
+    tg_merge_census_init(&c);
+    for (int i = 0; i < N; i++) {
+        for (int k = 0; k < 4 && cases[i].now[k] != 1; k++) {
+            char got[32], mapped[32];
+            (void)snprintf(got, sizeof(got), "s%d.%d", i, k);
+            (void)snprintf(mapped, sizeof(mapped), "form%d", i);
+            const struct tg_series_desc g = desc_of(got, NULL, 0), m = desc_of(mapped, NULL, 0);
+            assert_int_equal(tg_merge_census_add(&c, &g, &m, cases[i].now[k]), TG_OK);
+        }
+        /* one that is the same as received, of another kind, changes nothing */
+        char got[32], mapped[32];
+        (void)snprintf(got, sizeof(got), "s%d.0", i);
+        (void)snprintf(mapped, sizeof(mapped), "form%d", i);
+        const struct tg_series_desc g = desc_of(got, NULL, 0), m = desc_of(mapped, NULL, 0);
+        const uint64_t now = cases[i].now[0];
+        assert_int_equal(tg_merge_census_add(&c, &g, &m, now), TG_OK);
+    }
+    tg_merge_census_end(&c);
+    assert_int_equal(c.n_forms, N);
+    assert_int_equal(c.n_new, 6);
+    assert_int_equal(c.n_examples, TG_MERGE_CENSUS_EXAMPLES);
+    for (unsigned i = 0; i < c.n_examples; i++) {
+        const int k = atoi(c.examples[i].mapped + 4);
+        assert_true(c.examples[i].is_new);
+        assert_true(cases[k].is_new);
+    }
+    tg_merge_census_deinit(&c);
 }
 
 int main(void)
@@ -346,6 +391,7 @@ int main(void)
         cmocka_unit_test(without_memory_nothing_is_claimed),
         cmocka_unit_test(a_kept_plan_keeps_its_claims),
         cmocka_unit_test(a_census_counts_what_would_be_one),
+        cmocka_unit_test(a_census_tells_new_from_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

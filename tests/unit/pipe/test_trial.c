@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 
 #include "core/pipe/trial.h"
-#include "core/pipe/decide.h"
+#include "core/pipe/merge.h"
 #include "tests/unit/rules/rules_fixture.h"
 
 #define R(body) "return function(series) " body " end"
@@ -13,26 +13,38 @@ static struct tg_rules_report report;
 struct rig {
     struct fixture f;
     struct tg_table *table;
-    struct tg_decider decider;
+    struct tg_merges merges;
+    struct tg_decider decider, reload; /* of the threads that take points, and that reloads */
 };
 
-static void rig_init(struct rig *r, const char *routing, uint32_t trial_ms)
+static void rig_init_with(struct rig *r, const char *const texts[FX_SCRIPTS], uint32_t trial_ms)
 {
-    fx_init(&r->f, (const char *const[]){NULL, routing, NULL, NULL});
+    fx_init(&r->f, texts);
     r->f.config.trial_ms = trial_ms;
+    r->f.config.n_slots = 2;
     fx_load(&r->f);
     r->table = tg_table_new(&(struct tg_table_config){.idle_s = 10});
     assert_non_null(r->table);
     tg_decider_init(&r->decider, r->f.rules, r->table, NULL, 0, 0);
+    tg_decider_init(&r->reload, r->f.rules, r->table, NULL, 0, 1);
+    tg_merges_init(&r->merges, r->table, fx_backends, texts[FX_TAGS] != NULL, false);
+    r->decider.merges = r->reload.merges = &r->merges;
+}
+
+static void rig_init(struct rig *r, const char *routing, uint32_t trial_ms)
+{
+    rig_init_with(r, (const char *const[]){NULL, routing, NULL, NULL}, trial_ms);
 }
 
 static void rig_deinit(struct rig *r)
 {
     tg_decider_deinit(&r->decider);
+    tg_decider_deinit(&r->reload);
     assert_true(tg_table_validate(r->table));
     /* No reference is left behind: all of them can leave. */
     for (int i = 0; i < 4; i++) (void)tg_table_sweep(r->table, tg_clock_coarse_s() + 100);
     assert_int_equal(tg_table_stats(r->table).n_series, 0);
+    tg_merges_deinit(&r->merges);
     tg_table_free(r->table);
     fx_deinit(&r->f);
 }
@@ -52,15 +64,16 @@ static void make_series(struct rig *r, const char *prefix, int n)
     tg_guard_exit(tg_table_guard(r->table), ticket);
 }
 
-static enum tg_code run_trial(void *table, struct tg_rules_candidate *c, struct tg_rules_report *to)
+static enum tg_code run_trial(void *in_force, struct tg_rules_candidate *c,
+                              struct tg_rules_report *to)
 {
-    return tg_trial_run(table, c, to);
+    return tg_trial_run(in_force, c, to);
 }
 
 static enum tg_code reload(struct rig *r, const char *routing, bool is_forced, bool is_strict)
 {
     const struct tg_rules_reload_how how = {
-        .is_forced = is_forced, .is_strict = is_strict, .trial = run_trial, .arg = r->table};
+        .is_forced = is_forced, .is_strict = is_strict, .trial = run_trial, .arg = &r->reload};
     fx_write(&r->f, FX_ROUTING, routing, strlen(routing));
     return tg_rules_reload_tried(r->f.rules, &how, &report, &r->f.err);
 }
@@ -144,6 +157,7 @@ static void test_a_trial_has_its_time(void **state)
     assert_true(report.n_decided < 5000);
     assert_int_equal(report.n_warnings, 1);
     assert_non_null(strstr(report.items[0].text, "of 5000 live series in rules.trial_time"));
+    assert_non_null(strstr(report.items[0].text, "keeps the decision that it had last"));
     assert_int_equal(reload(&r, slow, false, true), TG_ERR_INVALID);
     rig_deinit(&r);
     rig_init(&r, R("return to('influx')"), 0); /* none at all */
@@ -275,12 +289,7 @@ static void test_what_becomes_one_is_a_warning(void **state)
     (void)state;
     static const char rename[] = R("if series.name:find('^a') then series.name = 'all' end");
     struct rig r;
-    fx_init(&r.f, (const char *const[]){R(""), R(""), NULL, NULL});
-    r.f.config.trial_ms = 60000;
-    fx_load(&r.f);
-    r.table = tg_table_new(&(struct tg_table_config){.idle_s = 10});
-    assert_non_null(r.table);
-    tg_decider_init(&r.decider, r.f.rules, r.table, NULL, 0, 0);
+    rig_init_with(&r, (const char *const[]){R(""), R(""), NULL, NULL}, 60000);
     make_series(&r, "a.", 5);
     make_series(&r, "b.", 3);
     fx_write(&r.f, FX_TAGS, rename, strlen(rename));
@@ -295,10 +304,106 @@ static void test_what_becomes_one_is_a_warning(void **state)
     rig_deinit(&r);
 }
 
+/* What is one by the rules in force is said, and refuses nothing. */
+static void test_what_is_one_already(void **state)
+{
+    (void)state;
+    static const char same[] =
+        R("if series.name:find('^a') then series.name = 'all' end local _ = 1");
+    static const char more[] = R("if series.name:find('^[ac]') then series.name = 'all' end");
+    static const char other[] = R("if series.name:find('^[ab]') then series.name = 'both' end");
+    struct rig r;
+    rig_init_with(&r,
+                  (const char *const[]){R("if series.name:find('^a') then series.name = 'all' end"),
+                                        R(""), NULL, NULL},
+                  60000);
+    make_series(&r, "a.", 5);
+    make_series(&r, "b.", 3);
+    for (int i = 0; i < 3; i++) { /* the second time no series has been decided since */
+        fx_write(&r.f, FX_TAGS, same, strlen(same));
+        assert_int_equal(reload(&r, R(""), false, true), TG_OK);
+        assert_int_equal(report.n_warnings, 1);
+        assert_int_equal(report.n_notes, 1);
+        assert_memory_equal(report.items[0].text,
+                            "5 live series are one, as they were before: all ", 48);
+    }
+    make_series(&r, "c.", 1);
+    fx_write(&r.f, FX_TAGS, more, strlen(more)); /* one more joins them */
+    assert_int_equal(reload(&r, R(""), false, true), TG_ERR_INVALID);
+    assert_non_null(strstr(r.f.err.msg, "6 live series become one: all"));
+    fx_write(&r.f, FX_TAGS, other,
+             strlen(other)); /* another form, of some that were one and others */
+    assert_int_equal(reload(&r, R(""), false, true), TG_ERR_INVALID);
+    assert_non_null(strstr(r.f.err.msg, "8 live series become one: both"));
+    rig_deinit(&r);
+}
+
+/* Which plan a series has at its next point. */
+static const struct tg_plan *plan_of(struct rig *r, const char *name)
+{
+    struct tg_series_desc d = {.name = name, .name_len = (uint32_t)strlen(name), .unit = ""};
+    struct tg_series *s;
+    const int ticket = tg_guard_enter(tg_table_guard(r->table));
+    assert_int_equal(tg_table_intern(r->table, &d, &s, NULL), TG_OK);
+    const struct tg_plan *p = tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules));
+    assert_non_null(p);
+    assert_int_equal(p->generation, tg_rules_generation(r->f.rules));
+    tg_guard_exit(tg_table_guard(r->table), ticket); /* nothing is swept here */
+    return p;
+}
+
+/* A series without points for several reloads, whose rules then fail, keeps what the rules decide
+ * that were in force until then, not what was computed last. */
+static void test_keeps_the_decision_in_force(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('archive', 'timescale', 'influx')"), 60000);
+    make_series(&r, "secret.", 3);
+    assert_int_equal(plan_of(&r, "secret.0")->targets, 7);
+    /* No longer everywhere; no point comes. */
+    assert_int_equal(reload(&r, R("return to('influx')"), false, false), TG_OK);
+    static const char fails[] = R("error('no')");
+    assert_int_equal(reload(&r, fails, false, false), TG_ERR_INVALID);
+    assert_non_null(strstr(r.f.err.msg, "(3 live series that the rules in force decide"));
+    assert_int_equal(reload(&r, fails, true, false), TG_OK);
+    const struct tg_plan *p = plan_of(&r, "secret.0");
+    assert_true(p->failed && p->kept);
+    assert_int_equal(p->targets, 4);
+    /* Again and again, and without a point between. */
+    for (int i = 0; i < 3; i++) assert_int_equal(reload(&r, fails, false, false), TG_OK);
+    assert_int_equal(plan_of(&r, "secret.1")->targets, 4);
+    assert_int_equal(plan_of(&r, "secret.0")->targets, 4);
+    /* Rules that decide it, and others that do, and none of them asked. */
+    assert_int_equal(reload(&r, R("return to('archive')"), false, false), TG_OK);
+    assert_int_equal(reload(&r, R("return to('timescale')"), false, false), TG_OK);
+    assert_int_equal(reload(&r, fails, true, false), TG_OK);
+    assert_int_equal(plan_of(&r, "secret.2")->targets, 2);
+    rig_deinit(&r);
+}
+
+/* One that fails with the rules in force is no news, whatever older rules made of it. */
+static void test_what_fails_now_is_no_news(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_init(&r, R("return to('influx')"), 60000);
+    make_series(&r, "a.", 2);
+    assert_int_equal(reload(&r, R("error('x')"), true, false), TG_OK);
+    assert_int_equal(reload(&r, R("error('y')"), false, false), TG_OK);
+    assert_int_equal(report.n_errors, 0);
+    assert_int_equal(reload(&r, R("return to('archive')"), false, false), TG_OK);
+    assert_int_equal(reload(&r, R("error('z')"), false, false), TG_ERR_INVALID);
+    rig_deinit(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_becomes_one_is_a_warning),
+        cmocka_unit_test(test_what_is_one_already),
+        cmocka_unit_test(test_keeps_the_decision_in_force),
+        cmocka_unit_test(test_what_fails_now_is_no_news),
         cmocka_unit_test(test_what_newly_fails_refuses_the_reload),
         cmocka_unit_test(test_fine_rules_are_not_held_up),
         cmocka_unit_test(test_strict_takes_warnings_for_errors),

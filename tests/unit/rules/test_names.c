@@ -18,9 +18,11 @@ static void expect(int script, const char *text, const char *const *want)
         for (uint32_t i = 0; i < report.n_items && i < n; i++) {
             const bool is_warning = strncmp(want[i], "warning: ", 9) == 0;
             const char *says = want[i] + (is_warning ? 9 : 0);
-            if (report.items[i].is_error == is_warning || !strstr(report.items[i].text, says))
+            if ((report.items[i].kind == TG_RULES_ERROR) == is_warning ||
+                !strstr(report.items[i].text, says))
                 fail_msg("%s\nwant %s\ngot %s%s", text, want[i],
-                         report.items[i].is_error ? "" : "warning: ", report.items[i].text);
+                         report.items[i].kind == TG_RULES_ERROR ? "" : "warning: ",
+                         report.items[i].text);
         }
         if (report.n_items != n)
             fail_msg("%s\nwant %u findings, got %u; the last: %s", text, n, report.n_items,
