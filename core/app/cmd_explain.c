@@ -344,7 +344,7 @@ static enum tg_code put_breaker(struct tg_buf *o, const json_t *rules)
                             "decision, new ones\n             take the on_error route. Mend the "
                             "script, then reload: tidegate check, POST /-/reload\n"));
     if (!why || !*why) return TG_OK;
-    TG_TRY(tg_buf_printf(o, "             "));
+    TG_TRY(tg_buf_printf(o, "             last error: "));
     TG_TRY(tg_cmd_put_text(o, why, false));
     return tg_buf_append(o, "\n", 1);
 }

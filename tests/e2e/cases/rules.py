@@ -335,7 +335,7 @@ end"""
         force = self.explain("dropped_v", *admin).split("in force at")[1]
         self.assertIn("not run    for ", force)
         self.assertIn("then reload", force)
-        self.assertIn("routing.lua:1: stopped after", force)
+        self.assertIn("last error: routing.lua:1: stopped after", force)
         self.assertIn("goes to    no backend: dropped by rule; so decided generation 1; decided again once the scripts "
                       "are run\n", force)
         force = self.explain("m_v{n='7'}", *admin, code=1).split("in force at")[1]
