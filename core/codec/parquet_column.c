@@ -6,6 +6,7 @@
 #include "core/base/mem.h"
 #include "core/codec/parquet_delta.h"
 #include "core/codec/parquet_json.h"
+#include "core/codec/parquet_levels.h"
 
 /* What is open while a chunk is written. */
 struct chunk_state {
@@ -115,42 +116,6 @@ static enum tg_code put_data_page(struct chunk_state *s, uint32_t next_row)
     return TG_OK;
 }
 
-/* Levels go straight into the body: begin leaves room for their length, end fills it in. */
-static enum tg_code levels_begin(struct tg_buf *body, struct tg_pq_rle *e, unsigned max, size_t *at)
-{
-    *at = body->len;
-    TG_TRY(tg_buf_reserve(body, 4));
-    tg_buf_put_u32(body, 0);
-    tg_pq_rle_init(e, body, tg_pq_bit_width(max));
-    return TG_OK;
-}
-
-static enum tg_code levels_end(struct tg_buf *body, struct tg_pq_rle *e, size_t at)
-{
-    TG_TRY(tg_pq_rle_finish(e));
-    const uint32_t len = (uint32_t)(body->len - at - 4);
-    memcpy(body->data + at, &len, 4);
-    return TG_OK;
-}
-
-/* n levels of one value. */
-static enum tg_code levels_run(struct tg_buf *body, unsigned max, uint32_t value, uint64_t n)
-{
-    struct tg_pq_rle e;
-    size_t at;
-    TG_TRY(levels_begin(body, &e, max, &at));
-    tg_pq_rle_run(&e, value, n);
-    return levels_end(body, &e, at);
-}
-
-static enum tg_code append_sized(struct tg_buf *body, const struct tg_buf *levels)
-{
-    TG_TRY(tg_buf_reserve(body, 4 + levels->len));
-    tg_buf_put_u32(body, (uint32_t)levels->len);
-    if (levels->len) tg_buf_put(body, levels->data, levels->len);
-    return TG_OK;
-}
-
 static uint32_t page_end(const struct chunk_state *s, uint32_t row, uint32_t end)
 {
     const uint32_t max = s->w->options->page_rows;
@@ -166,8 +131,8 @@ static enum tg_code write_nulls(struct chunk_state *s, uint32_t end)
     s->chunk->codec = TG_PQ_UNCOMPRESSED; /* some ten bytes */
     s->encoding = TG_PQ_PLAIN;
     s->n_entries = s->stats.n_null = end - s->page_row;
-    if (s->col->max_rep) TG_TRY(levels_run(&w->body, 1, 0, s->n_entries));
-    TG_TRY(levels_run(&w->body, s->col->max_def, 0, s->n_entries));
+    if (s->col->max_rep) TG_TRY(tg_pq_levels_run(&w->body, 1, 0, s->n_entries));
+    TG_TRY(tg_pq_levels_run(&w->body, s->col->max_def, 0, s->n_entries));
     return put_data_page(s, end);
 }
 
@@ -189,13 +154,13 @@ static enum tg_code write_times(struct chunk_state *s, const int64_t *ts, bool z
             size_t at;
             int64_t *to = (int64_t *)w->numbers;
             uint32_t n_set = 0;
-            TG_TRY(levels_begin(&w->body, &def, 1, &at));
+            TG_TRY(tg_pq_levels_begin(&w->body, &def, 1, &at));
             for (uint32_t i = 0; i < n; i++) {
                 tg_pq_rle_run(&def, from[i] != 0, 1);
                 to[n_set] = from[i];
                 n_set += from[i] != 0;
             }
-            TG_TRY(levels_end(&w->body, &def, at));
+            TG_TRY(tg_pq_levels_end(&w->body, &def, at));
             s->stats.n_null = n - n_set;
             from = to;
             n = n_set;
@@ -219,7 +184,7 @@ static enum tg_code series_page(struct chunk_state *s, enum tg_pq_dict_id id, ui
     size_t at = 0;
     tg_buf_reset(&w->body);
     tg_buf_reset(&w->values);
-    if (nullable) TG_TRY(levels_begin(&w->body, &def, 1, &at));
+    if (nullable) TG_TRY(tg_pq_levels_begin(&w->body, &def, 1, &at));
     const unsigned width = tg_pq_bit_width(d->n ? d->n - 1 : 0);
     tg_pq_rle_init(&index, &w->values, width);
     uint32_t last = TG_PQ_NULL;
@@ -247,7 +212,7 @@ static enum tg_code series_page(struct chunk_state *s, enum tg_pq_dict_id id, ui
         }
     }
     s->n_entries = next - s->page_row;
-    if (nullable) TG_TRY(levels_end(&w->body, &def, at));
+    if (nullable) TG_TRY(tg_pq_levels_end(&w->body, &def, at));
     if (dict) {
         TG_TRY(tg_pq_rle_finish(&index));
         const uint8_t w8 = (uint8_t)width;
@@ -394,7 +359,7 @@ static enum tg_code tags_page_flush(struct chunk_state *s, struct bit_run *rep,
     const uint32_t rep_len = (uint32_t)(w->body.len - 4);
     memcpy(w->body.data, &rep_len, 4);
     TG_TRY(tg_pq_rle_finish(def));
-    TG_TRY(append_sized(&w->body, &w->def));
+    TG_TRY(tg_pq_levels_append(&w->body, &w->def));
     if (width) {
         const uint8_t bits = (uint8_t)(width * 8);
         TG_TRY(tg_buf_append(&w->body, &bits, 1));
@@ -565,19 +530,19 @@ static enum tg_code write_scalars(struct chunk_state *s, enum tg_pq_column_id co
         s->n_entries = next - s->page_row;
         tg_buf_reset(&w->body);
         if (all) {
-            TG_TRY(levels_run(&w->body, 1, 1, s->n_entries));
+            TG_TRY(tg_pq_levels_run(&w->body, 1, 1, s->n_entries));
             TG_TRY(put_numbers(s, r->value + s->page_row, next - s->page_row));
         } else {
             struct tg_pq_rle def;
             size_t at;
             uint32_t n = 0;
-            TG_TRY(levels_begin(&w->body, &def, 1, &at));
+            TG_TRY(tg_pq_levels_begin(&w->body, &def, 1, &at));
             for (uint32_t row = s->page_row; row < next; row++) {
                 const bool has = scalar(r, column, row, &w->numbers[n]);
                 tg_pq_rle_run(&def, has, 1);
                 n += has;
             }
-            TG_TRY(levels_end(&w->body, &def, at));
+            TG_TRY(tg_pq_levels_end(&w->body, &def, at));
             s->stats.n_null = s->n_entries - n;
             TG_TRY(put_numbers(s, w->numbers, n));
         }
@@ -649,7 +614,7 @@ static enum tg_code write_lists(struct chunk_state *s, enum tg_pq_column_id colu
         tg_buf_reset(&w->body);
         tg_buf_reset(&w->def);
         tg_buf_reset(&w->values);
-        TG_TRY(levels_begin(&w->body, &rep, 1, &rep_at));
+        TG_TRY(tg_pq_levels_begin(&w->body, &rep, 1, &rep_at));
         tg_pq_rle_init(&def, &w->def, 2);
         for (; row < most && w->values.len < w->options->page_bytes; row++) {
             const uint8_t *at = NULL;
@@ -668,9 +633,9 @@ static enum tg_code write_lists(struct chunk_state *s, enum tg_pq_column_id colu
                 for (uint32_t i = 0; i < n; i++) tg_buf_put(&w->values, at + i * stride, 8);
             }
         }
-        TG_TRY(levels_end(&w->body, &rep, rep_at));
+        TG_TRY(tg_pq_levels_end(&w->body, &rep, rep_at));
         TG_TRY(tg_pq_rle_finish(&def));
-        TG_TRY(append_sized(&w->body, &w->def));
+        TG_TRY(tg_pq_levels_append(&w->body, &w->def));
         TG_TRY(tg_buf_append(&w->body, w->values.data, w->values.len));
         s->stats.n_null = s->n_entries - n_values;
         TG_TRY(put_data_page(s, row));
@@ -709,7 +674,7 @@ static enum tg_code write_point_strings(struct chunk_state *s, enum tg_pq_column
         uint32_t row = s->page_row;
         tg_buf_reset(&w->body);
         tg_buf_reset(&w->values);
-        TG_TRY(levels_begin(&w->body, &def, 1, &at));
+        TG_TRY(tg_pq_levels_begin(&w->body, &def, 1, &at));
         tg_pq_rle_init(&index, &w->values, width);
         for (; row < most && w->values.len < w->options->page_bytes; row++) {
             const struct tg_exemplars *e = r->sorted[row]->exemplars;
@@ -732,7 +697,7 @@ static enum tg_code write_point_strings(struct chunk_state *s, enum tg_pq_column
             }
         }
         s->n_entries = row - s->page_row;
-        TG_TRY(levels_end(&w->body, &def, at));
+        TG_TRY(tg_pq_levels_end(&w->body, &def, at));
         if (dict) {
             TG_TRY(tg_pq_rle_finish(&index));
             const uint8_t w8 = (uint8_t)width;
