@@ -31,7 +31,7 @@ static enum tg_code read_accept_partial(const struct tg_http_request *req, bool 
 /* The start of the line at `offset`, for the answer. */
 static void note_line(struct tg_ingest *in, const uint8_t *body, size_t len, uint64_t offset)
 {
-    if (offset >= len) return;
+    if (offset > len) return;
     size_t begin = (size_t)offset;
     while (begin > 0 && body[begin - 1] != '\n') begin--;
     size_t n = 0;

@@ -19,6 +19,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/receive/receive.h"
+#include "tests/support/wire_bytes.h"
 
 /* Rows of the tables below leave out what is zero. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -39,6 +40,7 @@ struct fixture {
 static void sink(void *arg, struct tg_ingest *in)
 {
     struct fixture *f = arg;
+    if (in->batch.n_points == 0) fail_msg("a request without points came to the sink");
     for (uint32_t i = 0; i < in->batch.n_points; i++) {
         if (f->n_points < MAX_TIMES) f->ts_ns[f->n_points] = in->batch.points[i].ts_ns;
         f->n_points++;
@@ -203,6 +205,10 @@ static const struct row errors[] = {
      "proto=\"io.prometheus.write.v2.Request\" is not supported here; send"},
     {"remote write: an unknown message", "POST", "/api/v1/write",
      "Content-Type: application/x-protobuf; proto=\"a.B\"\r\n", "\x00", 415, "not supported"},
+    {"remote write: not snappy", "POST", "/api/v1/write", PROTOBUF "Content-Encoding: gzip\r\n", "",
+     415, "text/plain~Content-Encoding \"gzip\": remote write 1.0 bodies are snappy"},
+    {"influx 2: another encoding", "POST", "/api/v2/write", "Content-Encoding: br\r\n", "m f=1\n",
+     415, "\"code\":\"unsupported media type\""},
     {"influx 1: method", "GET", "/write", NULL, NULL, 405, "{\"error\":\"this path takes POST\"}"},
     {"influx 2: method", "PUT", "/api/v2/write", NULL, NULL, 405,
      "\"code\":\"method not allowed\"~\"message\":\"this path takes POST\""},
@@ -319,7 +325,12 @@ static const struct row guests[] = {
           "Access-Control-Request-Headers: content-type,x-tenant\r\n",
      NULL, 204,
      "Access-Control-Allow-Origin: https://app.example.com\r\n~Access-Control-Allow-Methods: "
-     "POST\r\n~Access-Control-Allow-Headers: content-type,x-tenant\r\n~Vary: Origin\r\n"},
+     "POST\r\n~Access-Control-Allow-Headers: content-type,x-tenant\r\n~Vary: Origin\r\n~"
+     "Access-Control-Max-Age: 86400\r\n~Allow: POST\r\n"},
+    {"its preflight without headers", "OPTIONS", "/write",
+     PAGE "Access-Control-Request-Method: POST\r\n", NULL, 204, "Access-Control-Max-Age: 86400\r\n",
+     "Access-Control-Allow-Headers"},
+    {"a program beside it", "POST", "/write", NULL, "m f=1\n", 204, NULL, "Access-Control", 1},
     {"the second of the list", "POST", "/write", "Origin: http://localhost:3000\r\n", "m f=1\n",
      204, "Access-Control-Allow-Origin: http://localhost:3000\r\n", NULL, 1},
     {"another port", "POST", "/write", "Origin: http://localhost:3001\r\n", "m f=1\n", 403},
@@ -349,6 +360,8 @@ static void test_web_pages(void **state)
 
 /* --- Influx clients --- */
 
+#define TEN "abcdefghij"
+
 static const struct row influx[] = {
     {"1: partial", "POST", "/write", NULL, "m f=1\nbad\nm f=2\n", 400,
      "{\"error\":\"partial write: line 2: ~dropped=1\"}", NULL, 2},
@@ -373,6 +386,13 @@ static const struct row influx[] = {
      204, NULL, NULL, 1},
     {"3: whole", "POST", "/api/v3/write_lp?db=x&accept_partial=false", NULL, "m f=1\nm f=2\n", 204,
      NULL, NULL, 2},
+    {"3: the last line has no end", "POST", "/api/v3/write_lp", NULL, "m f=1\nlast", 400,
+     "\"original_line\":\"last\",\"line_number\":2", NULL, 1},
+    {"3: a long line is cut between characters", "POST", "/api/v3/write_lp", NULL,
+     TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "123456\xc3\xa4\n", 400,
+     "\"original_line\":\"" TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN "123456\""},
+    {"1: an empty precision is none", "POST", "/write?precision=", NULL, "m f=1\n", 204, NULL, NULL,
+     1},
     {"3: a line that is no UTF-8", "POST", "/api/v3/write_lp", NULL, "m\xff\n", 400,
      "\"original_line\":\"\",\"line_number\":1"},
     {"3: precision", "POST", "/api/v3/write_lp?precision=fortnight", NULL, "m f=1\n", 400,
@@ -404,6 +424,11 @@ static const struct row influx_not_ready[] = {
     {"ready", "GET", "/ready", NULL, NULL, 503, "\"code\":\"unavailable\",\"message\":\"closed\""},
     {"write", "POST", "/api/v3/write_lp", NULL, "m f=1\n", 503,
      "Retry-After: 5~{\"error\":\"closed"},
+    {"write to 2", "POST", "/api/v2/write", NULL, "m f=1\n", 503,
+     "Retry-After: 5~\"code\":\"unavailable\",\"message\":\"closed\""},
+    {"remote write", "POST", "/api/v1/write", PROTOBUF, "", 503, "Retry-After: 5~closed"},
+    {"otlp", "POST", "/v1/metrics", PROTOBUF, "", 503,
+     "Retry-After: 5~Content-Type: application/x-protobuf~\x08\x0e\x12"},
 };
 
 static void test_influx_clients(void **state)
@@ -414,6 +439,131 @@ static void test_influx_clients(void **state)
     RUN_ALL(&f, influx);
     f.not_ready = "closed";
     RUN_ALL(&f, influx_not_ready);
+    end(&f);
+}
+
+/* --- what is counted --- */
+
+/* Posts these bytes; the answer. */
+static const char *post(struct fixture *f, const char *target, const char *headers,
+                        const struct bytes *body)
+{
+    char bytes[2048];
+    const int n = snprintf(bytes, sizeof(bytes),
+                           "POST %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n%sContent-Length: "
+                           "%zu\r\n\r\n",
+                           target, headers, body->n);
+    assert_true((size_t)n + body->n <= sizeof(bytes));
+    memcpy(bytes + n, body->d, body->n);
+    return exchange(f, bytes, (size_t)n + body->n);
+}
+
+/* As a block of snappy: one literal of up to 256 bytes. */
+static struct bytes snappy(struct bytes b)
+{
+    struct bytes out = {.n = 0};
+    assert_true(b.n > 60 && b.n <= 256);
+    if (b.n >= 0x80) out.d[out.n++] = (uint8_t)(b.n | 0x80);
+    out.d[out.n++] = (uint8_t)(b.n >= 0x80 ? b.n >> 7 : b.n);
+    out.d[out.n++] = 60 << 2;
+    out.d[out.n++] = (uint8_t)(b.n - 1);
+    memcpy(out.d + out.n, b.d, b.n);
+    out.n += b.n;
+    return out;
+}
+
+struct counts {
+    uint64_t requests, points, rejected, bytes, exemplars, taken, not_taken, attributes;
+};
+
+static struct counts counts_of(int protocol)
+{
+    const struct tg_receive_metrics *m = &tg_receive_metrics;
+    return (struct counts){
+        .requests = tg_metric_get(&m->requests[protocol]),
+        .points = tg_metric_get(&m->points[protocol]),
+        .rejected = tg_metric_get(&m->rejected[protocol]),
+        .bytes = tg_metric_get(&m->bytes[protocol]),
+        .exemplars = tg_metric_get(&m->exemplars_invalid[protocol]),
+        .taken = tg_metric_get(&m->metadata[protocol][TG_HELP_NOTED]),
+        .not_taken = tg_metric_get(&m->metadata[protocol][TG_HELP_INVALID]),
+        .attributes = tg_metric_get(&m->attributes_twice),
+    };
+}
+
+static void assert_counts(int protocol, struct counts before, struct counts want)
+{
+    const struct counts now = counts_of(protocol);
+    assert_int_equal(now.requests - before.requests, want.requests);
+    assert_int_equal(now.points - before.points, want.points);
+    assert_int_equal(now.rejected - before.rejected, want.rejected);
+    assert_int_equal(now.bytes - before.bytes, want.bytes);
+    assert_int_equal(now.exemplars - before.exemplars, want.exemplars);
+    assert_int_equal(now.taken - before.taken, want.taken);
+    assert_int_equal(now.not_taken - before.not_taken, want.not_taken);
+    assert_int_equal(now.attributes - before.attributes, want.attributes);
+}
+
+static struct bytes label(const char *name, const char *value)
+{
+    return field(1, JOIN(text(1, name), text(2, value)));
+}
+
+static void test_counts_of_remote_write(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    start(&f, NULL);
+    const struct bytes sample = field(2, varint(2, 5));
+    const struct bytes exemplar = field(3, JOIN(label("a", "1"), label("a", "2")));
+    const struct bytes body =
+        snappy(JOIN(field(1, JOIN(label("__name__", "m"), sample, sample, exemplar)),
+                    field(1, JOIN(label("no", "name"), sample)),
+                    field(3, JOIN(text(2, "m"), text(4, "H"))), field(3, text(4, "Of what?"))));
+    const struct counts before = counts_of(1);
+    const char *answer = post(&f, "/api/v1/write", PROTOBUF, &body);
+    if (!strstr(answer, " 400 ") || !strstr(answer, "1 of 3 samples were refused"))
+        fail_msg("%s", answer);
+    assert_int_equal(f.n_points, 2);
+    assert_counts(1, before,
+                  (struct counts){.requests = 1,
+                                  .points = 2,
+                                  .rejected = 1,
+                                  .bytes = body.n,
+                                  .exemplars = 1,
+                                  .taken = 1,
+                                  .not_taken = 1});
+    end(&f);
+}
+
+static void test_counts_of_otlp(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    start(&f, NULL);
+    const struct bytes attribute = field(7, JOIN(text(1, "a"), field(2, text(1, "v"))));
+    const struct bytes good = field(1, JOIN(fixed(3, 9), fixed(4, 0), attribute, attribute));
+    const struct bytes bad = field(1, fixed(3, 9)); /* no value */
+    for (uint64_t n_bad = 1; n_bad <= 2; n_bad++) {
+        const struct bytes data = n_bad == 1 ? JOIN(good, bad) : JOIN(good, bad, bad);
+        const struct bytes body =
+            field(1, field(2, field(2, JOIN(text(1, "m"), text(2, "H"), field(5, data)))));
+        const struct counts before = counts_of(0);
+        const char *answer = post(&f, "/v1/metrics", PROTOBUF, &body);
+        if (!strstr(answer, " 200 ") || !strstr(answer, "neither as_double nor as_int"))
+            fail_msg("%s", answer);
+        /* partial_success { rejected_data_points } */
+        if (!strstr(answer, n_bad == 1 ? "\x08\x01\x12" : "\x08\x02\x12") ||
+            !strstr(answer, "(the first of ") != (n_bad == 1))
+            fail_msg("%s", answer);
+        assert_counts(0, before,
+                      (struct counts){.requests = 1,
+                                      .points = 1,
+                                      .rejected = n_bad,
+                                      .bytes = body.n,
+                                      .taken = n_bad == 1, /* the series is new */
+                                      .attributes = n_bad == 1});
+    }
     end(&f);
 }
 
@@ -461,7 +611,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors),         cmocka_unit_test(test_refusals_of_the_server),
         cmocka_unit_test(test_date),           cmocka_unit_test(test_web_pages),
-        cmocka_unit_test(test_influx_clients), cmocka_unit_test(test_times),
+        cmocka_unit_test(test_influx_clients), cmocka_unit_test(test_counts_of_remote_write),
+        cmocka_unit_test(test_counts_of_otlp), cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
