@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/base/utf8.h"
 #include "core/codec/number.h"
 #include "core/codec/parquet_json.h"
 
@@ -26,33 +27,6 @@ const char *tg_value_type_name(uint8_t type)
     return type < TG_VALUE_TYPES ? names[type] : "unknown";
 }
 
-/* Length of the valid UTF-8 sequence at p (RFC 3629: no overlong forms, no surrogates), 0 = none.
- */
-static size_t utf8_len(const uint8_t *p, size_t left)
-{
-    const uint8_t c = p[0];
-    if (c < 0x80) return 1;
-    size_t n;
-    uint8_t lo = 0x80, hi = 0xBF; /* of the second byte */
-    if (c >= 0xC2 && c <= 0xDF) {
-        n = 2;
-    } else if (c >= 0xE0 && c <= 0xEF) {
-        n = 3;
-        if (c == 0xE0) lo = 0xA0;
-        if (c == 0xED) hi = 0x9F;
-    } else if (c >= 0xF0 && c <= 0xF4) {
-        n = 4;
-        if (c == 0xF0) lo = 0x90;
-        if (c == 0xF4) hi = 0x8F;
-    } else {
-        return 0;
-    }
-    if (left < n || p[1] < lo || p[1] > hi) return 0;
-    for (size_t i = 2; i < n; i++)
-        if (p[i] < 0x80 || p[i] > 0xBF) return 0;
-    return n;
-}
-
 enum tg_code tg_json_string(struct tg_buf *out, const char *s, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
@@ -71,7 +45,7 @@ enum tg_code tg_json_string(struct tg_buf *out, const char *s, size_t len)
             tg_buf_put(out, esc, sizeof(esc));
             i++;
         } else {
-            const size_t n = utf8_len(p + i, len - i);
+            const size_t n = tg_utf8_len(p + i, len - i);
             if (n)
                 tg_buf_put(out, p + i, n);
             else

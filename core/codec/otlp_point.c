@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "core/base/utf8.h"
+
 #define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
 #define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
 #define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)

@@ -6,39 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- UTF-8 ---- */
+#include "core/base/utf8.h"
 
-/* Length of the character at p (1..4), or 0 when it is not one (RFC 3629). */
-static unsigned utf8_len(const uint8_t *p, size_t room)
-{
-    const uint8_t c = p[0];
-    unsigned n;
-    uint32_t v;
-    if (c < 0x80) return 1;
-    if (c >= 0xc2 && c <= 0xdf)
-        n = 2, v = c & 0x1fu;
-    else if (c >= 0xe0 && c <= 0xef)
-        n = 3, v = c & 0x0fu;
-    else if (c >= 0xf0 && c <= 0xf4)
-        n = 4, v = c & 0x07u;
-    else
-        return 0;
-    if (room < n) return 0;
-    for (unsigned i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0;
-        v = v << 6 | (p[i] & 0x3fu);
-    }
-    if (n == 3 && (v < 0x800 || (v >= 0xd800 && v <= 0xdfff))) return 0;
-    if (n == 4 && (v < 0x10000 || v > 0x10ffff)) return 0;
-    return n;
-}
+/* ---- UTF-8 ---- */
 
 enum tg_code tg_pq_utf8_fix(const char **p, uint32_t *len, struct tg_arena *arena)
 {
     const uint8_t *s = (const uint8_t *)*p;
     size_t i = 0, n_bad = 0;
     while (i < *len) {
-        const unsigned n = utf8_len(s + i, *len - i);
+        const unsigned n = tg_utf8_len(s + i, *len - i);
         if (!n) n_bad++;
         i += n ? n : 1;
     }
@@ -47,7 +24,7 @@ enum tg_code tg_pq_utf8_fix(const char **p, uint32_t *len, struct tg_arena *aren
     if (!copy) return TG_ERR_NOMEM;
     size_t at = 0;
     for (i = 0; i < *len;) {
-        const unsigned n = utf8_len(s + i, *len - i);
+        const unsigned n = tg_utf8_len(s + i, *len - i);
         if (n) {
             memcpy(copy + at, s + i, n);
             at += n;
@@ -72,7 +49,7 @@ static enum tg_code put_string(struct tg_buf *out, const char *p, size_t len)
     TG_TRY(tg_buf_reserve(out, 6 * len + 2)); /* the longest form of a byte: \u00xx */
     tg_buf_put_u8(out, '"');
     for (size_t i = 0; i < len;) {
-        const unsigned n = utf8_len(s + i, len - i);
+        const unsigned n = tg_utf8_len(s + i, len - i);
         if (n == 0) {
             tg_buf_put(out, "\xef\xbf\xbd", 3);
             i++;

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "core/base/utf8.h"
 #include "core/codec/otlp_attr.h"
 #include "core/codec/run.h"
 #include "core/codec/wire.h"

@@ -7,6 +7,7 @@
 #include "core/base/hash.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
+#include "core/base/utf8.h"
 #include "core/model/series.h"
 
 enum { MIN_CAP = 64, MAGIC_LEN = 8, RECORD_HEAD = 1 + 1 + 1 + 4 + 4, CRC_LEN = 4 };

@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/base/utf8.h"
+
 enum { CANONICAL_VERSION = 1, TAG_MIN_BYTES = 5 /* origin, two lengths, one byte each */ };
 
 const struct tg_series_limits tg_series_limits_default = {
@@ -20,55 +22,6 @@ const char *tg_kind_name(enum tg_kind k)
     case TG_KINDS: break;
     }
     return "unknown";
-}
-
-/* Well-formed UTF-8 (Unicode 15, table 3-7) without NUL. Eight bytes at a time while it is ASCII,
- * which nearly all names are. */
-bool tg_utf8_valid(const char *str, size_t len)
-{
-    static const uint64_t high = UINT64_C(0x8080808080808080);
-    static const uint64_t ones = UINT64_C(0x0101010101010101);
-    const uint8_t *s = (const uint8_t *)str;
-    size_t i = 0;
-    while (i < len) {
-        if (len - i >= 8) {
-            uint64_t w;
-            memcpy(&w, s + i, 8);
-            /* (w - ones) borrows into the top bit of a zero byte; w has no top bit set itself. */
-            if (((w | (w - ones)) & high) == 0) {
-                i += 8;
-                continue;
-            }
-        }
-        const uint8_t c = s[i];
-        if (c == 0) return false;
-        if (c < 0x80) {
-            i++;
-            continue;
-        }
-        const size_t rest = len - i;
-        unsigned lo = 0x80; /* range of the second byte */
-        unsigned hi = 0xbf;
-        size_t n;
-        if (c >= 0xc2 && c <= 0xdf) {
-            n = 2;
-        } else if (c >= 0xe0 && c <= 0xef) {
-            n = 3;
-            if (c == 0xe0) lo = 0xa0; /* overlong */
-            if (c == 0xed) hi = 0x9f; /* surrogates */
-        } else if (c >= 0xf0 && c <= 0xf4) {
-            n = 4;
-            if (c == 0xf0) lo = 0x90; /* overlong */
-            if (c == 0xf4) hi = 0x8f; /* over U+10FFFF */
-        } else {
-            return false;
-        }
-        if (rest < n || s[i + 1] < lo || s[i + 1] > hi) return false;
-        for (size_t k = 2; k < n; k++)
-            if ((s[i + k] & 0xc0) != 0x80) return false;
-        i += n;
-    }
-    return true;
 }
 
 static int key_cmp(const struct tg_tag *a, const struct tg_tag *b)

@@ -37,9 +37,6 @@ enum tg_kind {
     TG_KIND_SUMMARY = 5,
     TG_KINDS = 6
 };
-/* Well-formed UTF-8 without NUL. */
-bool tg_utf8_valid(const char *str, size_t len);
-
 /* "unknown", "gauge", "counter", "histogram", "exponential_histogram", "summary" */
 const char *tg_kind_name(enum tg_kind k);
 
