@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/text_code.h"
 #include "core/net/http_client.h"
 #include "core/net/loop.h"
 
@@ -79,29 +80,12 @@ const char *tg_answer_error(const struct tg_answer *a, char *scratch, size_t cap
     return scratch;
 }
 
-enum tg_code tg_url_encode(struct tg_buf *out, const char *text)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    TG_TRY(tg_buf_reserve(out, strlen(text) * 3));
-    for (const uint8_t *p = (const uint8_t *)text; *p; p++) {
-        if ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-            strchr("-._~", *p)) {
-            tg_buf_put_u8(out, *p);
-        } else {
-            tg_buf_put_u8(out, '%');
-            tg_buf_put_u8(out, (uint8_t)hex[*p >> 4]);
-            tg_buf_put_u8(out, (uint8_t)hex[*p & 15]);
-        }
-    }
-    return TG_OK;
-}
-
 enum tg_code tg_url_param(struct tg_buf *url, const char *name, const char *value)
 {
     if (!value) return TG_OK;
     const bool first = memchr(url->data, '?', url->len) == NULL;
     TG_TRY(tg_buf_printf(url, "%s%s=", first ? "?" : "&", name));
-    TG_TRY(tg_url_encode(url, value));
+    TG_TRY(tg_percent_encode(url, value, strlen(value)));
     TG_TRY(tg_buf_reserve(url, 1));
     url->data[url->len] = '\0';
     return TG_OK;

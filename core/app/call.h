@@ -23,8 +23,6 @@ void tg_answer_deinit(struct tg_answer *a);
  * body. */
 const char *tg_answer_error(const struct tg_answer *a, char *scratch, size_t cap);
 
-/* Appends `text` percent-encoded for a query string. */
-TG_MUST_CHECK enum tg_code tg_url_encode(struct tg_buf *out, const char *text);
 /* Appends "?name=value" or "&name=value" (the former when the buffer has no '?' yet), with a NUL
  * beyond len. NULL value = nothing. */
 TG_MUST_CHECK enum tg_code tg_url_param(struct tg_buf *url, const char *name, const char *value);

@@ -6,58 +6,29 @@
 #include <strings.h>
 
 #include "core/base/mem.h"
+#include "core/base/text_code.h"
 #include "core/net/http_url.h"
 
 enum { MAX_REASON_BYTES = 1 << 20, MAX_REASONS_BYTES = 16 << 20 };
 
 /* --- URLs and authentication --- */
 
-enum tg_code tg_backend_url_escape(struct tg_buf *out, const char *text, size_t len)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    if (len > SIZE_MAX / 4) return TG_ERR_TOO_LARGE;
-    TG_TRY(tg_buf_reserve(out, 3 * len + 1));
-    for (size_t i = 0; i < len; i++) {
-        const unsigned char c = (unsigned char)text[i];
-        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                           (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '~';
-        if (plain) {
-            tg_buf_put_u8(out, c);
-        } else {
-            tg_buf_put_u8(out, '%');
-            tg_buf_put_u8(out, (uint8_t)hex[c >> 4]);
-            tg_buf_put_u8(out, (uint8_t)hex[c & 15]);
-        }
-    }
-    return TG_OK;
-}
-
 enum tg_code tg_backend_url_param(struct tg_buf *out, const char *name, const char *value)
 {
     const char mark = memchr(out->data, '?', out->len) ? '&' : '?';
     TG_TRY(tg_buf_printf(out, "%c%s=", mark, name));
-    return tg_backend_url_escape(out, value, strlen(value));
+    return tg_percent_encode(out, value, strlen(value));
 }
 
+/* "Basic ", and so on, before the credentials. */
 static char *base64(const char *text, size_t len, const char *prefix)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const unsigned char *in = (const unsigned char *)text;
     const size_t prefix_len = strlen(prefix);
-    char *out = tg_malloc(prefix_len + (len + 2) / 3 * 4 + 1);
+    char *out = tg_malloc(prefix_len + tg_base64_len(len) + 1);
     if (!out) return NULL;
     memcpy(out, prefix, prefix_len);
-    char *o = out + prefix_len;
-    for (size_t i = 0; i < len; i += 3) {
-        const size_t left = len - i;
-        const unsigned v = (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) |
-                           (left > 2 ? in[i + 2] : 0U);
-        *o++ = digits[v >> 18];
-        *o++ = digits[v >> 12 & 63];
-        *o++ = left > 1 ? digits[v >> 6 & 63] : '=';
-        *o++ = left > 2 ? digits[v & 63] : '=';
-    }
-    *o = 0;
+    tg_base64(out + prefix_len, text, len);
+    out[prefix_len + tg_base64_len(len)] = '\0';
     return out;
 }
 

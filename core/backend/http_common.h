@@ -159,8 +159,6 @@ char *tg_backend_http_words(char *out, size_t cap, const struct tg_http_result *
 /* What a result that is not 2xx means for a query: a code and a message with the server's words. */
 enum tg_code tg_backend_http_failure(const struct tg_http_result *r, struct tg_err *err);
 
-/* Appends `text` percent-encoded for a query parameter. */
-TG_MUST_CHECK enum tg_code tg_backend_url_escape(struct tg_buf *out, const char *text, size_t len);
 /* Appends "&name=value" ("?" the first time). */
 TG_MUST_CHECK enum tg_code tg_backend_url_param(struct tg_buf *out, const char *name,
                                                 const char *value);

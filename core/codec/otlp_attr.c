@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/base/text_code.h"
 #include "core/codec/number.h"
 #include "core/codec/wire.h"
 #include "proto/otlp_common.pb-c.h"
@@ -184,14 +185,10 @@ static void text_put_c(struct text *t, const char *s)
 
 static void text_put_base64(struct text *t, const uint8_t *p, size_t n)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n && t->code == TG_OK; i += 3) {
-        const uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) |
-                           (i + 2 < n ? p[i + 2] : 0U);
-        const char out[4] = {digits[v >> 18], digits[v >> 12 & 63],
-                             i + 1 < n ? digits[v >> 6 & 63] : '=',
-                             i + 2 < n ? digits[v & 63] : '='};
-        text_put(t, out, 4);
+        char four[4];
+        tg_base64(four, p + i, n - i < 3 ? n - i : 3);
+        text_put(t, four, sizeof(four));
     }
 }
 
