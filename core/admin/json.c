@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/base/time_text.h"
 #include "core/base/utf8.h"
 #include "core/codec/number.h"
 #include "core/codec/parquet_json.h"
@@ -88,17 +88,9 @@ enum tg_code tg_json_double(struct tg_buf *out, double v)
 
 enum tg_code tg_json_time(struct tg_buf *out, int64_t ts_ns)
 {
-    int64_t s = ts_ns / 1000000000;
-    int64_t ns = ts_ns % 1000000000;
-    if (ns < 0) {
-        ns += 1000000000;
-        s--;
-    }
-    const time_t t = (time_t)s;
-    struct tm tm;
-    if (!gmtime_r(&t, &tm)) return put_text(out, "null");
-    return tg_buf_printf(out, "\"%04d-%02d-%02dT%02d:%02d:%02d.%09" PRId64 "Z\"", tm.tm_year + 1900,
-                         tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ns);
+    char text[TG_TIME_TEXT_MAX];
+    (void)tg_time_text(text, ts_ns, 9);
+    return tg_buf_printf(out, "\"%s\"", text);
 }
 
 static enum tg_code put_counts(struct tg_buf *out, const uint64_t *counts, uint32_t n)

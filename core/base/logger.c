@@ -4,10 +4,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/time_text.h"
 
 static _Atomic int min_level = TG_LOG_INFO;
 
@@ -30,14 +30,9 @@ void tg_log_emit(struct tg_log_site *site, enum tg_log_level level, const char *
     if (atomic_fetch_add(&site->n, 1) >= TG_LOG_BURST) return;
 
     static const char *const names[] = {"debug", "info", "warn", "error"};
-    const int64_t wall_ns = tg_clock_wall_ns();
-    const time_t sec = (time_t)(wall_ns / 1000000000);
-    struct tm tm;
-    (void)gmtime_r(&sec, &tm);
     char line[1024];
-    size_t n = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-    int w = snprintf(line + n, sizeof(line) - n, ".%03dZ %s %s: ", (int)(wall_ns / 1000000 % 1000),
-                     names[level], component);
+    size_t n = tg_time_text(line, tg_clock_wall_ns(), 3);
+    int w = snprintf(line + n, sizeof(line) - n, " %s %s: ", names[level], component);
     n += w > 0 ? (size_t)w : 0;
     va_list ap;
     va_start(ap, fmt);

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/base/time_text.h"
 #include "core/codec/parquet_json.h"
 
 enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7, SERIES_MEMBERS = 7 };
@@ -235,13 +235,8 @@ static json_t *series_json(const struct tg_series_desc *desc, struct tg_arena *a
 
 static json_t *now_json(void)
 {
-    const int64_t now_ns = tg_clock_wall_ns();
-    const time_t sec = (time_t)(now_ns / 1000000000);
-    struct tm tm;
-    (void)gmtime_r(&sec, &tm);
-    char text[48];
-    const size_t n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    (void)snprintf(text + n, sizeof(text) - n, ".%03dZ", (int)(now_ns / 1000000 % 1000));
+    char text[TG_TIME_TEXT_MAX];
+    (void)tg_time_text(text, tg_clock_wall_ns(), 3);
     return json_string(text);
 }
 

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "core/base/clock.h"
+#include "core/base/time_text.h"
 #include "core/receive/receive.h"
 
 enum { MAX_STATEMENTS = 64, MAX_QUERY_BYTES = 64 << 10 };
@@ -38,12 +38,9 @@ static void reply_error(struct tg_http_request *req, int status, const char *tex
 /* InfluxDB 2: {"status":"ready","started":"2026-01-31T12:00:00Z","up":"1h2m3s"}; 503 while not. */
 static void answer_ready(struct tg_http_request *req, const char *not_ready, int64_t start_ns)
 {
-    const time_t start_s = (time_t)(start_ns / 1000000000);
     const int64_t up_s = (tg_clock_wall_ns() - start_ns) / 1000000000;
-    struct tm tm;
-    char started[40] = "", up[48];
-    if (gmtime_r(&start_s, &tm))
-        (void)strftime(started, sizeof(started), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    char started[TG_TIME_TEXT_MAX], up[48];
+    (void)tg_time_text(started, start_ns, 0);
     (void)snprintf(up, sizeof(up), "%lldh%lldm%llds", (long long)(up_s / 3600),
                    (long long)(up_s / 60 % 60), (long long)(up_s % 60));
     if (not_ready)
