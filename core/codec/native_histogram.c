@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "core/base/double_bits.h"
 #include "core/codec/wire.h"
 
 #define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
@@ -18,20 +19,6 @@ enum {
     TIMESTAMP = 15,
     CUSTOM_VALUES = 16,
 };
-
-static double as_double(uint64_t bits)
-{
-    double v;
-    memcpy(&v, &bits, 8);
-    return v;
-}
-
-static uint64_t bits_of(double v)
-{
-    uint64_t bits;
-    memcpy(&bits, &v, 8);
-    return bits;
-}
 
 /* --- decoding: what is there --- */
 
@@ -234,8 +221,8 @@ static enum tg_code check_side(const struct reader *r, const struct scan *s, con
 
 static enum tg_code check_custom(const struct reader *r, const struct scan *s)
 {
-    const bool is_zero = s->is_zero_float ? as_double(s->zero_count) == 0 : s->zero_count == 0;
-    if (!is_zero || as_double(s->zero_threshold) != 0 || s->neg.n_spans || s->neg.n_in_spans)
+    const bool is_zero = s->is_zero_float ? tg_bits_double(s->zero_count) == 0 : s->zero_count == 0;
+    if (!is_zero || tg_bits_double(s->zero_threshold) != 0 || s->neg.n_spans || s->neg.n_in_spans)
         return tg_fail(r->err, TG_ERR_INVALID,
                        "a native histogram with custom buckets has a zero bucket or negative "
                        "buckets");
@@ -253,8 +240,9 @@ static enum tg_code check_custom(const struct reader *r, const struct scan *s)
 
 static enum tg_code check(const struct reader *r, const struct scan *s)
 {
-    const double threshold = as_double(s->zero_threshold);
-    const bool has_zero = s->is_zero_float ? as_double(s->zero_count) != 0 : s->zero_count != 0;
+    const double threshold = tg_bits_double(s->zero_threshold);
+    const bool has_zero =
+        s->is_zero_float ? tg_bits_double(s->zero_count) != 0 : s->zero_count != 0;
     if (has_zero && s->is_float != s->is_zero_float)
         return tg_fail(
             r->err, TG_ERR_INVALID, "a native histogram's count is %s, but its zero_count is %s",
@@ -279,8 +267,8 @@ static enum tg_code check(const struct reader *r, const struct scan *s)
 
 static enum tg_code check_float(const struct reader *r, const struct scan *s)
 {
-    const double count = as_double(s->count);
-    const double zero = s->is_zero_float ? as_double(s->zero_count) : 0;
+    const double count = tg_bits_double(s->count);
+    const double zero = s->is_zero_float ? tg_bits_double(s->zero_count) : 0;
     if (count < 0 || zero < 0)
         return tg_fail(r->err, TG_ERR_INVALID, "a native histogram's %s is %g",
                        count < 0 ? "count" : "zero_count", count < 0 ? count : zero);
@@ -296,7 +284,7 @@ static bool adds_up(uint64_t count, uint64_t in_buckets, double sum)
 static enum tg_code check_count(const struct reader *r, const struct scan *s, uint64_t in_buckets,
                                 bool over)
 {
-    if (!over && adds_up(s->count, in_buckets, as_double(s->sum))) return TG_OK;
+    if (!over && adds_up(s->count, in_buckets, tg_bits_double(s->sum))) return TG_OK;
     if (over)
         return tg_fail(r->err, TG_ERR_INVALID,
                        "a native histogram's buckets hold more than 2^64 - 1 observations");
@@ -374,7 +362,7 @@ static enum tg_code spread(const struct reader *r, const struct side *b, bool is
             uint64_t v;
             bool ok = next_element(&e, &v);
             if (ok && is_float) {
-                ok = !(as_double(v) < 0);
+                ok = !(tg_bits_double(v) < 0);
             } else if (ok) {
                 ok = !__builtin_add_overflow(count, tg_unzigzag(v), &count) && count >= 0;
                 v = (uint64_t)count;
@@ -398,7 +386,7 @@ static enum tg_code read_bounds(const struct reader *r, const struct scan *s, co
     struct elements e = elements_of(r, CUSTOM_VALUES, TG_WIRE_FIXED64);
     uint64_t bits;
     for (uint64_t i = 0; i < s->n_custom && next_element(&e, &bits); i++) {
-        bounds[i] = as_double(bits);
+        bounds[i] = tg_bits_double(bits);
         if (isnan(bounds[i]) || (i > 0 && bounds[i] <= bounds[i - 1]) ||
             (isinf(bounds[i]) && bounds[i] > 0))
             return tg_fail(r->err, TG_ERR_INVALID,
@@ -437,8 +425,8 @@ static enum tg_code make_exponential(const struct reader *r, const struct scan *
     *h = (struct tg_exp_histogram){
         .count = s->count,
         .zero_count = zero_count,
-        .sum = as_double(s->sum),
-        .zero_threshold = as_double(s->zero_threshold),
+        .sum = tg_bits_double(s->sum),
+        .zero_threshold = tg_bits_double(s->zero_threshold),
         .has_sum = true,
         .scale = s->schema,
         .pos_offset = offset_of(&s->pos),
@@ -464,7 +452,7 @@ static enum tg_code make_explicit(const struct reader *r, const struct scan *s)
     if (!h) return no_memory(r);
     *h = (struct tg_histogram){
         .count = s->count,
-        .sum = as_double(s->sum),
+        .sum = tg_bits_double(s->sum),
         .has_sum = true,
         .n_bounds = (uint32_t)s->n_custom,
         .n_buckets = pos.n,
@@ -491,10 +479,10 @@ static enum tg_code make_float(const struct reader *r, const struct scan *s)
     struct tg_float_histogram *h = tg_arena_alloc(r->arena, sizeof(*h));
     if (!h) return no_memory(r);
     *h = (struct tg_float_histogram){
-        .count = as_double(s->count),
-        .zero_count = s->is_zero_float ? as_double(s->zero_count) : 0,
-        .sum = as_double(s->sum),
-        .zero_threshold = as_double(s->zero_threshold),
+        .count = tg_bits_double(s->count),
+        .zero_count = s->is_zero_float ? tg_bits_double(s->zero_count) : 0,
+        .sum = tg_bits_double(s->sum),
+        .zero_threshold = tg_bits_double(s->zero_threshold),
         .scale = s->schema,
         .pos_offset = custom ? 0 : offset_of(&s->pos),
         .neg_offset = offset_of(&s->neg),
@@ -553,7 +541,7 @@ static bool next_bucket(struct buckets *b, int64_t *index, uint64_t *count)
         if (b->floats) {
             const double v = b->floats[b->at++];
             if (v == 0) continue;
-            sum = bits_of(v);
+            sum = tg_double_bits(v);
         } else {
             while (b->at < b->n && (b->offset + b->at) >> b->shift == merged)
                 if (__builtin_add_overflow(sum, b->counts[b->at++], &sum)) sum = UINT64_MAX;
@@ -635,13 +623,13 @@ static bool is_consistent(const struct tg_exp_histogram *h)
 
 static void put_sum(struct tg_buf *out, bool has, double sum)
 {
-    tg_wire_put_fixed64(out, 3, bits_of(has ? sum : (double)NAN));
+    tg_wire_put_fixed64(out, 3, tg_double_bits(has ? sum : (double)NAN));
 }
 
 static void put_scale(struct tg_buf *out, int32_t schema, double zero_threshold)
 {
     if (schema) tg_wire_put_varint(out, 4, (uint32_t)tg_zigzag(schema));
-    if (bits_of(zero_threshold)) tg_wire_put_double(out, 5, zero_threshold);
+    if (tg_double_bits(zero_threshold)) tg_wire_put_double(out, 5, zero_threshold);
 }
 
 static enum tg_code put_bounds(struct tg_buf *out, const double *bounds, uint32_t n)

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "core/base/double_bits.h"
 #include "core/base/utf8.h"
 
 #define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
@@ -31,13 +32,6 @@ static enum tg_code no_memory(struct tg_err *err)
 {
     return tg_fail(err, TG_ERR_NOMEM,
                    "out of memory: the batch's arena or the memory limit is used up");
-}
-
-static double as_double(uint64_t bits)
-{
-    double v;
-    memcpy(&v, &bits, 8);
-    return v;
 }
 
 /* Repeated 64-bit fields, packed or not. */
@@ -102,7 +96,7 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
         case FIXED64(3): out->ts_ns = f.num; break;
         case FIXED64(4): h.count = f.num; break;
         case FIXED64(5):
-            h.sum = as_double(f.num);
+            h.sum = tg_bits_double(f.num);
             h.has_sum = true;
             break;
         case FIXED64(6):
@@ -113,11 +107,11 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
         case BYTES(TG_OTLP_HISTOGRAM_ATTRIBUTES): tg_run_add(&out->attributes, f.start, w.p); break;
         case VARINT(10): out->flags = (uint32_t)f.num; break;
         case FIXED64(11):
-            h.min = as_double(f.num);
+            h.min = tg_bits_double(f.num);
             h.has_min = true;
             break;
         case FIXED64(12):
-            h.max = as_double(f.num);
+            h.max = tg_bits_double(f.num);
             h.has_max = true;
             break;
         default: TG_TRY(other_field(r, &f, 0x1ffc, what, err));
@@ -235,7 +229,7 @@ enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t
         case FIXED64(3): out->ts_ns = f.num; break;
         case FIXED64(4): h.count = f.num; break;
         case FIXED64(5):
-            h.sum = as_double(f.num);
+            h.sum = tg_bits_double(f.num);
             h.has_sum = true;
             break;
         case VARINT(6): h.scale = (int32_t)tg_unzigzag((uint32_t)f.num); break;
@@ -245,14 +239,14 @@ enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t
         case VARINT(10): out->flags = (uint32_t)f.num; break;
         case BYTES(TG_OTLP_EXP_HISTOGRAM_EXEMPLARS): out->n_exemplars++; break;
         case FIXED64(12):
-            h.min = as_double(f.num);
+            h.min = tg_bits_double(f.num);
             h.has_min = true;
             break;
         case FIXED64(13):
-            h.max = as_double(f.num);
+            h.max = tg_bits_double(f.num);
             h.has_max = true;
             break;
-        case FIXED64(14): h.zero_threshold = as_double(f.num); break;
+        case FIXED64(14): h.zero_threshold = tg_bits_double(f.num); break;
         default: TG_TRY(other_field(r, &f, 0x7ffe, what, err));
         }
     }
@@ -292,8 +286,8 @@ static enum tg_code read_quantile(struct tg_otlp_reader *r, const struct tg_wire
         struct tg_wire_field f;
         if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
-        case FIXED64(1): q->quantile = as_double(f.num); break;
-        case FIXED64(2): q->value = as_double(f.num); break;
+        case FIXED64(1): q->quantile = tg_bits_double(f.num); break;
+        case FIXED64(2): q->value = tg_bits_double(f.num); break;
         default: TG_TRY(other_field(r, &f, 0x6, what, err));
         }
     }
@@ -313,7 +307,7 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
         case FIXED64(2): out->start_ns = f.num; break;
         case FIXED64(3): out->ts_ns = f.num; break;
         case FIXED64(4): s.count = f.num; break;
-        case FIXED64(5): s.sum = as_double(f.num); break;
+        case FIXED64(5): s.sum = tg_bits_double(f.num); break;
         case BYTES(6): s.n_quantiles++; break;
         case BYTES(TG_OTLP_SUMMARY_ATTRIBUTES): tg_run_add(&out->attributes, f.start, w.p); break;
         case VARINT(8): out->flags = (uint32_t)f.num; break;
@@ -438,7 +432,7 @@ static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire
         switch (f.tag) {
         case FIXED64(2): ts = f.num; break;
         case FIXED64(3):
-            e->value = as_double(f.num);
+            e->value = tg_bits_double(f.num);
             e->is_int = false;
             has_value = true;
             break;

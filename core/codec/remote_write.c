@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "core/base/double_bits.h"
 #include "core/base/utf8.h"
 #include "core/codec/otlp_attr.h"
 #include "core/codec/run.h"
@@ -92,13 +93,6 @@ static enum tg_code other_field(const struct walk *w, const struct tg_wire_field
     char why[80];
     (void)snprintf(why, sizeof(why), "%s: field %u has wire type %u", what, number, f->tag & 7);
     return malformed_at(w, f->start, why, err);
-}
-
-static double as_double(uint64_t bits)
-{
-    double v;
-    memcpy(&v, &bits, 8);
-    return v;
 }
 
 /* --- labels --- */
@@ -487,7 +481,7 @@ static enum tg_code read_exemplar(struct walk *w, const struct tg_wire_field *ms
         struct tg_wire_field f;
         if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
         if (f.tag == FIXED64(2))
-            e->value = as_double(f.num);
+            e->value = tg_bits_double(f.num);
         else if (f.tag == VARINT(3))
             ms = f.num;
         else if (f.tag != BYTES(1)) /* labels, below */

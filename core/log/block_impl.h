@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/base/double_bits.h"
 #include "core/codec/delta.h"
 #include "core/codec/gorilla.h"
 #include "core/log/block.h"
@@ -54,18 +55,6 @@ struct tg_block_scratch {
 
 extern const double tg_block_pow10[TG_SCALE_MAX + 1];
 
-static inline uint64_t tg_double_bits(double v)
-{
-    uint64_t b;
-    memcpy(&b, &v, 8);
-    return b;
-}
-static inline double tg_bits_double(uint64_t b)
-{
-    double v;
-    memcpy(&v, &b, 8);
-    return v;
-}
 /* The double that the scaled integer stands for. IEEE division rounds the same everywhere. */
 static inline double tg_unscale(uint64_t m, unsigned scale)
 {
