@@ -11,7 +11,7 @@
 #define TG_BACKEND_HTTP_COMMON_H
 
 #include "core/backend/backend.h"
-#include "core/backend/pieces.h"
+#include "core/codec/pieces.h"
 #include "core/base/arena.h"
 #include "core/base/buf.h"
 #include "core/net/http_client.h"

@@ -16,7 +16,7 @@
 
 #include "core/backend/backend.h"
 #include "core/backend/parquet_dir.h"
-#include "core/backend/pieces.h"
+#include "core/codec/pieces.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/codec/parquet_reader.h"

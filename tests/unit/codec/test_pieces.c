@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "core/backend/pieces.h"
+#include "core/codec/pieces.h"
 #include "core/base/mem.h"
 
 /* A piece ends after a comma. */

@@ -12,8 +12,8 @@
  *
  * Threading: pack from any thread (one lock, cold path); unpack from any thread without a lock.
  */
-#ifndef TG_BACKEND_PIECES_H
-#define TG_BACKEND_PIECES_H
+#ifndef TG_CODEC_PIECES_H
+#define TG_CODEC_PIECES_H
 
 #include "core/base/buf.h"
 

@@ -1,4 +1,4 @@
-#include "core/backend/pieces.h"
+#include "core/codec/pieces.h"
 
 #include <assert.h>
 #include <pthread.h>
