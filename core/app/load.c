@@ -98,7 +98,7 @@ static enum tg_code make_series(struct tg_load *l, uint32_t i, struct tg_buf *sc
     tg_buf_reset(scratch);
     TG_TRY(l->protocol == TG_SEND_INFLUX
                ? tg_influx_prepare(&s->desc, scratch, err)
-               : tg_rw_prepare(&s->desc, &tg_prom_names_default, scratch, err));
+               : tg_rw_prepare(&s->desc, &tg_prom_names_default, NULL, scratch, err));
     uint8_t *bytes = tg_arena_alloc(&l->arena, scratch->len);
     if (!bytes) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     memcpy(bytes, scratch->data, scratch->len);

@@ -221,6 +221,12 @@ static void mark(struct tg_buf *bitmap, uint32_t i)
     bitmap->data[i / 8] = (uint8_t)(bitmap->data[i / 8] | 1U << (i % 8));
 }
 
+void tg_backend_http_leave_out(struct tg_backend_http *h, uint32_t i)
+{
+    mark(&h->inexpressible, i);
+    h->n_inexpressible++;
+}
+
 void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason)
 {
     mark(&h->skipped, i);
@@ -261,6 +267,17 @@ enum tg_code tg_backend_http_pack(struct tg_backend_http *h, const struct tg_buf
     return code == TG_OK ? TG_OK : tg_fail(err, code, "no memory for a series");
 }
 
+void tg_backend_http_end_unencoded(struct tg_backend_http *h, uint32_t n_points, enum tg_code code)
+{
+    struct tg_err err = {.msg = "no memory for the request"};
+    if (code == TG_ERR_TOO_LARGE)
+        (void)tg_fail(&err, code,
+                      "%u points need a request of more than %zu bytes (max_request_bytes)",
+                      n_points, h->max_request_bytes);
+    tg_backend_http_end_later(h, code == TG_ERR_TOO_LARGE ? TG_WRITE_TOO_LARGE : TG_WRITE_RETRY,
+                              err.msg);
+}
+
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
                             tg_backend_append_fn append, void *arg, struct tg_buf *out)
 {
@@ -282,22 +299,14 @@ bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery 
         if (code == TG_OK) code = append(arg, &p, out, &err);
         if (code == TG_OK) continue;
         if (code == TG_ERR_UNSUPPORTED) {
-            mark(&h->inexpressible, i);
-            h->n_inexpressible++;
+            tg_backend_http_leave_out(h, i);
             continue;
         }
         if (code == TG_ERR_CORRUPT || code == TG_ERR_INVALID) {
             tg_backend_http_skip(h, i, err.msg);
             continue;
         }
-        if (code == TG_ERR_TOO_LARGE) {
-            (void)snprintf(err.msg, sizeof(err.msg),
-                           "%u points need a request of more than %zu bytes (max_request_bytes)",
-                           d->n_points, h->max_request_bytes);
-            tg_backend_http_end_later(h, TG_WRITE_TOO_LARGE, err.msg);
-        } else {
-            tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
-        }
+        tg_backend_http_end_unencoded(h, d->n_points, code);
         return false;
     }
     if (out->len > 0) return true;

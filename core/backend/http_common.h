@@ -110,9 +110,13 @@ typedef enum tg_code (*tg_backend_append_fn)(void *arg, const struct tg_delivery
 TG_MUST_CHECK enum tg_code tg_backend_http_pack(struct tg_backend_http *h,
                                                 const struct tg_buf *plain, tg_piece_len next,
                                                 struct tg_buf *out, struct tg_err *err);
-/* Encodes all points into `out` (reset first; its maximum is the request's), leaving out those
- * without a form and those at fault. false: the write has ended already (too large, no memory,
- * nothing to send). */
+/* Marks point i as one that the backend has no form for. */
+void tg_backend_http_leave_out(struct tg_backend_http *h, uint32_t i);
+/* Ends a write whose n points could not be encoded: TG_ERR_TOO_LARGE, or no memory. */
+void tg_backend_http_end_unencoded(struct tg_backend_http *h, uint32_t n_points, enum tg_code code);
+/* Encodes all points, one by one, into `out` (reset first; its maximum is the request's), leaving
+ * out those without a form and those at fault. false: the write has ended already (too large, no
+ * memory, nothing to send). */
 bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
                             tg_backend_append_fn append, void *arg, struct tg_buf *out);
 /* Ends the write in progress at the next loop turn. */

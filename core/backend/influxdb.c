@@ -113,8 +113,9 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
 }
 
 /* The length in front, the measurement, then tag by tag. A comma in a value only cuts once more. */
-static size_t tag_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+static size_t tag_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
+    (void)head;
     enum { HEAD = 4 };
     const size_t left = (size_t)(end - at);
     if (at == begin) return left < HEAD ? left : HEAD;

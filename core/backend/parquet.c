@@ -135,8 +135,9 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
 }
 
 /* Canonical bytes (core/model/series.h): all before the tags, then tag by tag. */
-static size_t part_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+static size_t part_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
+    (void)head;
     const uint8_t *p = at;
     uint64_t len;
     bool ok = true;

@@ -2,6 +2,9 @@
  *
  * Source: "Prometheus Remote-Write 1.0 specification", section "Protocol".
  *
+ * A request holds its points series by series, oldest first, as the specification wants them, and
+ * is written as snappy at once (remote_write_body.h). One that is refused is bisected in log order.
+ *
  * Writing again (a retry after an answer that got lost): VictoriaMetrics keeps duplicates unless
  * told to drop them (-dedup.minScrapeInterval). Prometheus accepts the newest sample of a series a
  * second time, but older ones only with `storage.tsdb.out_of_order_time_window` set, and then
@@ -11,12 +14,12 @@
 #include <string.h>
 
 #include "core/backend/http_common.h"
+#include "core/backend/point_groups.h"
 #include "core/backend/prometheus_about.h"
 #include "core/backend/prometheus_query.h"
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/codec/compress.h"
 #include "core/codec/prom_name.h"
 #include "core/codec/prom_resource.h"
 #include "core/codec/remote_write.h"
@@ -36,9 +39,11 @@ struct tg_backend {
     void *arg;
     struct tg_write_result result;
     bool is_canceled;
-    struct tg_buf message, packed;
+    struct tg_point_groups groups;
+    struct tg_rw_body body;
+    struct tg_buf packed;      /* the body */
+    struct tg_buf is_left_out; /* bool: points of a group */
     struct tg_buf scratch;
-    struct tg_compress compress;
 };
 
 static const char write_path[] = "/api/v1/write";
@@ -107,10 +112,11 @@ static void close_it(struct tg_backend *b)
 {
     if (!b) return;
     tg_backend_http_deinit(&b->http);
-    tg_buf_deinit(&b->message);
     tg_buf_deinit(&b->packed);
+    tg_buf_deinit(&b->is_left_out);
+    tg_rw_body_deinit(&b->body);
+    tg_point_groups_deinit(&b->groups);
     tg_buf_deinit(&b->scratch);
-    tg_compress_deinit(&b->compress);
     tg_prom_about_deinit(&b->about);
     tg_free(b->query_base);
     tg_free(b->health_base);
@@ -170,8 +176,10 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     *out = NULL;
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
-    tg_compress_init(&b->compress);
-    tg_prom_about_init(&b->about, (size_t)tg_options_num(how->options, "max_request_bytes"));
+    tg_point_groups_init(&b->groups);
+    tg_rw_body_init(&b->body, NULL); /* its pieces come with http */
+    tg_buf_init(&b->packed, 0);      /* bounded by what it stands for, max_request_bytes */
+    tg_buf_init(&b->is_left_out, 0);
     b->resource = (struct tg_prom_resource){
         .as_labels = strcmp(tg_options_str(how->options, "resource_attributes"), "labels") == 0,
         .no_scope = tg_options_num(how->options, "scope_labels") == 0,
@@ -181,10 +189,9 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     enum tg_code code = tg_backend_http_init(&b->http, how, "Bearer", err);
     b->http.refused_words = refused_words;
     if (code == TG_OK) {
-        tg_buf_init(&b->message, b->http.max_request_bytes);
         tg_buf_init(&b->scratch, b->http.max_request_bytes);
-        /* snappy's worst case: 32 + len + len / 6 */
-        tg_buf_init(&b->packed, b->http.max_request_bytes / 6 * 7 + 4096);
+        b->body.pieces = b->http.pieces;
+        tg_prom_about_init(&b->about, b->http.pieces, b->http.max_request_bytes);
         code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
     }
     if (code == TG_OK) code = read_names(b, how->options, err);
@@ -200,71 +207,41 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     return TG_OK;
 }
 
-/* The form of the series, then label by label; what has histograms is not cut further. */
-static size_t form_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
-{
-    enum { COMPOSITE = 1, SUMMARY = 3 };
-    const unsigned form = *begin & 0x7f;
-    if (at == begin) return form == COMPOSITE || form == SUMMARY ? (size_t)(end - at) : 1;
-    const uint8_t *p = at + 1; /* the field's tag */
-    uint64_t len;
-    if (!tg_varint_get(&p, end, &len) || len > (uint64_t)(end - p)) return (size_t)(end - at);
-    return (size_t)(p - at) + (size_t)len;
-}
-
-/* Where prepared bytes may be cut: notes (prometheus_about.h) stand before the form. */
-static size_t piece_len(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
-{
-    const uint8_t *p = begin;
-    struct tg_prom_note note;
-    while (tg_prom_note_next(&p, end, &note)) {
-        if (at >= p) continue;
-        if (note.mark == TG_PROM_NOTE_METADATA) return (size_t)(p - at);
-        return at < note.bytes ? (size_t)(note.bytes - at) : form_len(note.bytes, at, p);
-    }
-    return form_len(p, at, end);
-}
-
 static enum tg_code put_notes(const struct tg_backend *b, const struct tg_prom_split *split,
                               struct tg_buf *scratch, struct tg_buf *out, struct tg_err *err)
 {
     if (split->has_target) {
         tg_buf_reset(scratch);
-        TG_TRY(tg_rw_prepare(&split->target, &b->names, scratch, err));
-        TG_TRY(tg_prom_note_put(out, TG_PROM_NOTE_TARGET, scratch->data, scratch->len));
+        TG_TRY(tg_rw_prepare(&split->target, &b->names, NULL, scratch, err));
+        TG_TRY(tg_prom_note_put(out, b->http.pieces, TG_PROM_NOTE_TARGET, scratch->data,
+                                scratch->len));
     }
     if (!b->has_metadata || !(tg_prom_is_otlp(&split->points) || split->points.has_family))
         return TG_OK;
     tg_buf_reset(scratch);
     TG_TRY(tg_prom_metadata_put(scratch, &split->points, &b->names, err));
-    return tg_prom_note_put(out, TG_PROM_NOTE_METADATA, scratch->data, scratch->len);
+    return tg_prom_note_put(out, b->http.pieces, TG_PROM_NOTE_METADATA, scratch->data,
+                            scratch->len);
 }
 
 static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, struct tg_buf *out,
                             struct tg_err *err)
 {
     struct tg_backend *b = backend;
-    struct tg_buf plain, form;
+    struct tg_buf scratch;
     struct tg_arena arena;
     struct tg_prom_split split;
-    tg_buf_init(&plain, out->max_bytes);
-    tg_buf_init(&form, out->max_bytes);
+    const size_t start = out->len;
+    tg_buf_init(&scratch, out->max_bytes);
     tg_arena_init(&arena, 0);
     enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
-    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, &form, err);
-    if (code == TG_OK) {
-        struct tg_buf scratch;
-        tg_buf_init(&scratch, out->max_bytes);
-        code = put_notes(b, &split, &scratch, &plain, err);
-        tg_buf_deinit(&scratch);
-    }
-    if (code == TG_OK) code = tg_buf_append(&plain, form.data, form.len);
-    if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, piece_len, out, err);
+    if (code == TG_OK) code = put_notes(b, &split, &scratch, out, err);
+    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, b->http.pieces, out, err);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
+    if (code != TG_OK) out->len = start;
     tg_arena_deinit(&arena);
-    tg_buf_deinit(&form);
-    tg_buf_deinit(&plain);
+    tg_buf_deinit(&scratch);
     return code;
 }
 
@@ -278,7 +255,7 @@ static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
     tg_buf_reset(scratch);
     tg_arena_init(&arena, 0);
     enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
-    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, scratch, NULL);
+    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, NULL, scratch, NULL);
     /* Who it is goes by the labels, too: what a restart changes in its resource and target_info
      * holds makes no other series of it. */
     if (code == TG_OK)
@@ -287,23 +264,50 @@ static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
     return code;
 }
 
-static enum tg_code append(void *backend, const struct tg_delivery_point *p, struct tg_buf *out,
-                           struct tg_err *err)
+/* The points of one series. */
+static enum tg_code add_group(struct tg_backend *b, const struct tg_delivery *d, uint32_t i)
 {
-    struct tg_backend *b = backend;
-    const uint8_t *at = p->prepared;
-    const uint8_t *const end = p->prepared + p->prepared_len;
+    struct tg_point_groups *g = &b->groups;
+    const struct tg_point_group *group = &g->groups[i];
+    const uint8_t *at = group->prepared;
+    const uint8_t *const end = at + group->prepared_len;
+    TG_TRY(tg_point_groups_take(g, d, i));
     struct tg_prom_note note;
-    while (tg_prom_note_next(&at, end, &note))
-        if (p->point->type != TG_VALUE_NONE) tg_prom_about_see(&b->about, &note, p->point->ts_ns);
-    const enum tg_code code = tg_rw_append_point(out, at, (uint32_t)(end - at), p->point);
-    if (code == TG_ERR_UNSUPPORTED)
-        return tg_fail(err, code,
-                       "remote write has no form for this value (text, or a value that does not "
-                       "fit the series' kind)");
-    if (code == TG_OK && p->point->exemplars)
-        return tg_rw_left_out(at, (uint32_t)(end - at), p->point, &b->scratch, &b->http.left_out);
-    return code;
+    while (tg_prom_note_next(b->http.pieces, &at, end, &note))
+        for (uint32_t k = 0; k < group->n; k++)
+            if (g->points[k]->type != TG_VALUE_NONE)
+                tg_prom_about_see(&b->about, &note, g->points[k]->ts_ns);
+    tg_buf_reset(&b->is_left_out);
+    TG_TRY(tg_buf_reserve(&b->is_left_out, group->n * sizeof(bool)));
+    bool *is_left_out = (bool *)b->is_left_out.data;
+    const uint32_t len = (uint32_t)(end - at);
+    TG_TRY(tg_rw_body_add(&b->body, at, len, g->points, group->n, is_left_out));
+    for (uint32_t k = 0; k < group->n; k++) {
+        if (is_left_out[k])
+            tg_backend_http_leave_out(&b->http, g->numbers[k]);
+        else if (g->points[k]->exemplars)
+            TG_TRY(tg_rw_left_out(at, len, g->points[k], &b->scratch, &b->http.left_out));
+    }
+    return TG_OK;
+}
+
+static enum tg_code encode(struct tg_backend *b, const struct tg_delivery *d)
+{
+    enum { AHEAD = 4, LINE = 64 };
+    struct tg_point_groups *g = &b->groups;
+    for (uint32_t i = 0; i < d->n_points; i++)
+        if (!d->points[i].prepared)
+            tg_backend_http_skip(&b->http, i, "the series was not prepared");
+    TG_TRY(tg_point_groups_make(g, d));
+    TG_TRY(tg_rw_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true));
+    for (uint32_t i = 0; i < g->n_groups; i++) {
+        if (i + AHEAD < g->n_groups) {
+            __builtin_prefetch(g->groups[i + AHEAD].prepared);
+            __builtin_prefetch(g->groups[i + AHEAD].prepared + LINE);
+        }
+        TG_TRY(add_group(b, d, i));
+    }
+    return TG_OK;
 }
 
 static bool has_form(struct tg_backend *b, const struct tg_point *p)
@@ -316,7 +320,7 @@ static bool has_form(struct tg_backend *b, const struct tg_point *p)
     struct tg_buf prepared, message;
     tg_buf_init(&prepared, 0);
     tg_buf_init(&message, b->http.max_request_bytes);
-    enum tg_code code = tg_rw_prepare(&like, &b->names, &prepared, NULL);
+    enum tg_code code = tg_rw_prepare(&like, &b->names, NULL, &prepared, NULL);
     if (code == TG_OK)
         code = tg_rw_append_point(&message, prepared.data, (uint32_t)prepared.len, p);
     tg_buf_deinit(&message);
@@ -386,22 +390,28 @@ static void on_told(void *backend, const struct tg_http_result *r)
     b->on_write(b->arg, &b->result);
 }
 
+/* What is sent of the body; borrows b->packed. */
+static struct tg_buf end_body(struct tg_backend *b)
+{
+    const size_t skip = tg_rw_body_end(&b->body);
+    return (struct tg_buf){.data = b->packed.data + skip, .len = b->packed.len - skip};
+}
+
 /* Sends what is due beside the points. false: nothing was sent. */
 static bool tell_the_rest(struct tg_backend *b)
 {
     struct tg_err err = {.msg = "no memory for the request"};
     say_too_large(b);
     if (b->about.n_due == 0 || b->is_canceled) return false;
-    tg_buf_reset(&b->message);
-    tg_buf_reset(&b->packed);
     const uint32_t timeout_ms =
         b->http.timeout_ms < TOLD_TIMEOUT_MS ? b->http.timeout_ms : TOLD_TIMEOUT_MS;
-    if (tg_prom_about_encode(&b->about, &b->message) == TG_OK &&
-        tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
-                           &b->packed, &err) == TG_OK &&
-        tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &b->packed, timeout_ms,
-                             on_told, b, &err) == TG_OK)
-        return true;
+    if (tg_rw_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true) == TG_OK &&
+        tg_prom_about_encode(&b->about, &b->body) == TG_OK) {
+        const struct tg_buf body = end_body(b);
+        if (tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &body, timeout_ms,
+                                 on_told, b, &err) == TG_OK)
+            return true;
+    }
     pause_telling(b, err.msg);
     return false;
 }
@@ -418,7 +428,6 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
                          void *arg)
 {
     struct tg_backend_http *h = &b->http;
-    struct tg_err err = {0};
     b->on_write = on_write;
     b->arg = arg;
     b->is_canceled = false;
@@ -427,14 +436,15 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
         tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;
     }
-    if (!tg_backend_http_encode(h, d, append, b, &b->message)) return;
-    tg_buf_reset(&b->packed);
-    if (tg_compress_encode(&b->compress, TG_ENCODING_SNAPPY, b->message.data, b->message.len,
-                           &b->packed, &err) != TG_OK) {
-        tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
-        return;
+    const enum tg_code code = encode(b, d);
+    if (code != TG_OK) {
+        tg_backend_http_end_unencoded(h, d->n_points, code);
+    } else if (tg_rw_body_is_empty(&b->body)) {
+        tg_backend_http_end_later(h, TG_WRITE_OK, "");
+    } else {
+        const struct tg_buf body = end_body(b);
+        tg_backend_http_post(h, h->base, headers, N_HEADERS, &body);
     }
-    tg_backend_http_post(h, h->base, headers, N_HEADERS, &b->packed);
 }
 
 static void cancel(struct tg_backend *b)

@@ -40,15 +40,87 @@ struct tg_prom_due {
 
 /* --- notes --- */
 
-enum tg_code tg_prom_note_put(struct tg_buf *out, uint8_t mark, const void *bytes, size_t len)
+/* Its head with what shows no labels; then label by label. */
+static size_t target_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end,
+                           size_t *head)
 {
-    if (len > UINT32_MAX) return TG_ERR_TOO_LARGE;
-    TG_TRY(tg_buf_reserve(out, TG_PROM_NOTE_HEAD + len));
+    (void)head;
+    const uint8_t *p = at + 1; /* of a label its tag, of a series its form */
+    uint64_t len;
+    if (at == begin) {
+        p += TG_PROM_NOTE_HEAD;
+        if (!tg_varint_get(&p, end, &len)) return (size_t)(end - at); /* of the labels, ... */
+        len = 0;                                                      /* ... and their token */
+    }
+    uint64_t n;
+    if (!tg_varint_get(&p, end, &n)) return (size_t)(end - at);
+    if (at != begin) len = n;
+    return len > (uint64_t)(end - p) ? (size_t)(end - at) : (size_t)(p - at) + (size_t)len;
+}
+
+static size_t metadata_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end,
+                             size_t *head)
+{
+    (void)begin;
+    (void)head;
+    return (size_t)(end - at);
+}
+
+static enum tg_code put_note(struct tg_buf *out, struct tg_pieces *pieces, uint8_t mark,
+                             const void *bytes, size_t len, struct tg_buf *plain,
+                             struct tg_buf *tokens)
+{
+    TG_TRY(tg_buf_reserve(plain, TG_PROM_NOTE_HEAD + len));
+    tg_buf_put_u32(plain, (uint32_t)len);
+    tg_buf_put_u64(plain, tg_hash64(bytes, len) | 1); /* 0 is no hash */
+    tg_buf_put(plain, bytes, len);
+    TG_TRY(tg_pieces_pack(pieces, plain->data, plain->len,
+                          mark == TG_PROM_NOTE_METADATA ? metadata_piece : target_piece, tokens));
+    TG_TRY(tg_buf_reserve(out, 1 + TG_VARINT_MAX + tokens->len));
     tg_buf_put_u8(out, mark);
-    tg_buf_put_u32(out, (uint32_t)len);
-    tg_buf_put_u64(out, tg_hash64(bytes, len) | 1); /* 0 is no hash */
-    tg_buf_put(out, bytes, len);
+    tg_buf_put_varint(out, tokens->len);
+    tg_buf_put(out, tokens->data, tokens->len);
     return TG_OK;
+}
+
+enum tg_code tg_prom_note_put(struct tg_buf *out, struct tg_pieces *pieces, uint8_t mark,
+                              const void *bytes, size_t len)
+{
+    struct tg_buf plain;
+    struct tg_buf tokens;
+    if (len > UINT32_MAX - TG_PROM_NOTE_HEAD) return TG_ERR_TOO_LARGE;
+    tg_buf_init(&plain, 0);
+    tg_buf_init(&tokens, out->max_bytes);
+    const enum tg_code code = put_note(out, pieces, mark, bytes, len, &plain, &tokens);
+    tg_buf_deinit(&plain);
+    tg_buf_deinit(&tokens);
+    return code;
+}
+
+bool tg_prom_note_next_slow(const struct tg_pieces *pieces, const uint8_t **at, const uint8_t *end,
+                            struct tg_prom_note *note)
+{
+    const uint8_t *p = *at + 1;
+    uint64_t len;
+    uint64_t token;
+    if (!tg_varint_get(&p, end, &len) || len > (uint64_t)(end - p)) return false;
+    note->mark = **at;
+    note->tokens = p;
+    note->tokens_len = (uint32_t)len;
+    end = p + len;
+    /* The head is in the first token: none is cut within it. */
+    if (!tg_varint_get(&p, end, &token)) return false;
+    if (token & 1) {
+        const struct tg_piece *piece = tg_pieces_at(pieces, (uint32_t)(token >> 1));
+        if (piece->len < TG_PROM_NOTE_HEAD) return false;
+        p = piece->bytes;
+    } else if (token >> 1 < TG_PROM_NOTE_HEAD || token >> 1 > (uint64_t)(end - p)) {
+        return false;
+    }
+    memcpy(&note->len, p, 4);
+    memcpy(&note->hash, p + 4, 8);
+    *at = end;
+    return true;
 }
 
 /* Values of prompb.MetricMetadata.MetricType. */
@@ -95,11 +167,13 @@ enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_des
 
 /* --- what is due --- */
 
-void tg_prom_about_init(struct tg_prom_about *a, size_t max_request_bytes)
+void tg_prom_about_init(struct tg_prom_about *a, struct tg_pieces *pieces, size_t max_request_bytes)
 {
-    *a = (struct tg_prom_about){.max_bytes =
-                                    max_request_bytes < MAX_BYTES ? max_request_bytes : MAX_BYTES};
-    tg_buf_init(&a->text, a->max_bytes);
+    *a = (struct tg_prom_about){
+        .pieces = pieces,
+        .max_bytes = max_request_bytes < MAX_BYTES ? max_request_bytes : MAX_BYTES,
+    };
+    tg_buf_init(&a->text, MAX_BYTES + 2 * TG_PIECES_MAX_LEN); /* more than what is used of it */
 }
 
 void tg_prom_about_deinit(struct tg_prom_about *a)
@@ -190,8 +264,13 @@ static bool gather(struct tg_prom_about *a, const struct tg_prom_note *note, int
         a->due = due;
         a->cap_due = cap;
     }
-    const uint32_t offset = (uint32_t)a->text.len; /* at most MAX_BYTES */
-    if (tg_buf_append(&a->text, note->bytes, note->len) != TG_OK) return false;
+    const size_t at = a->text.len;
+    if (tg_pieces_unpack(a->pieces, note->tokens, note->tokens_len, &a->text) != TG_OK ||
+        a->text.len - at != TG_PROM_NOTE_HEAD + (size_t)note->len) {
+        a->text.len = at;
+        return false;
+    }
+    const uint32_t offset = (uint32_t)at + TG_PROM_NOTE_HEAD; /* at most MAX_BYTES */
     a->n_bytes += size;
     a->due[a->n_due++] = (struct tg_prom_due){note->hash, ts_ns, offset, note->len, note->mark};
     return true;
@@ -214,18 +293,19 @@ void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note,
     if (ts_ns > due->ts_ns) due->ts_ns = ts_ns;
 }
 
-enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_buf *out)
+enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_rw_body *body)
 {
     for (uint32_t i = 0; i < a->n_due; i++) {
         const struct tg_prom_due *d = &a->due[i];
         const uint8_t *bytes = a->text.data + d->offset;
         if (d->mark == TG_PROM_NOTE_METADATA) {
-            TG_TRY(tg_buf_reserve(out, (size_t)d->len + 16));
-            tg_wire_put_bytes(out, METADATA, bytes, d->len);
+            TG_TRY(tg_rw_body_add_field(body, METADATA, bytes, d->len));
             continue;
         }
         const struct tg_point one = {.ts_ns = d->ts_ns, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
-        TG_TRY(tg_rw_append_point(out, bytes, d->len, &one));
+        const struct tg_point *const points[] = {&one};
+        bool is_left_out;
+        TG_TRY(tg_rw_body_add(body, bytes, d->len, points, 1, &is_left_out));
     }
     return TG_OK;
 }

@@ -4,9 +4,12 @@
  * Prepared bytes may begin with notes; those of a series that has none (remote write, Influx) are
  * as without them:
  *
- *   { u8 mark | u32 len | u64 hash | len bytes } ...  then what tg_rw_append_point takes
+ *   { u8 mark | len (varint) | tokens (pieces.h) of: u32 len | u64 hash | bytes } ...
+ *   then what tg_rw_body_add takes
  *     0x40 target_info   bytes: a series as tg_rw_prepare gives it
  *     0x41 metadata      bytes: a MetricMetadata message
+ *
+ * The first length is that of the tokens, the other that of the bytes.
  *
  * While points are encoded, notes that are due are gathered, each once:
  *   never sent so far
@@ -31,36 +34,32 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "core/base/buf.h"
+#include "core/codec/remote_write_body.h"
 #include "core/model/series.h"
 
-enum { TG_PROM_NOTE_TARGET = 0x40, TG_PROM_NOTE_METADATA = 0x41, TG_PROM_NOTE_HEAD = 1 + 4 + 8 };
+enum { TG_PROM_NOTE_TARGET = 0x40, TG_PROM_NOTE_METADATA = 0x41, TG_PROM_NOTE_HEAD = 4 + 8 };
 
 struct tg_prom_note {
     uint8_t mark;
     uint32_t len;
     uint64_t hash;
-    const uint8_t *bytes; /* borrowed from the prepared bytes */
+    const uint8_t *tokens; /* borrowed from the prepared bytes; of the head, too */
+    uint32_t tokens_len;
 };
 
-/* Appends a note; pure. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
-TG_MUST_CHECK enum tg_code tg_prom_note_put(struct tg_buf *out, uint8_t mark, const void *bytes,
-                                            size_t len);
-/* Takes the note at *at off and moves *at behind it; false when there is none. Pure. */
-static inline bool tg_prom_note_next(const uint8_t **at, const uint8_t *end,
-                                     struct tg_prom_note *note)
+/* Appends a note, with what many share in `pieces` (NULL: all in the bytes); pure but for that.
+ * TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_prom_note_put(struct tg_buf *out, struct tg_pieces *pieces,
+                                            uint8_t mark, const void *bytes, size_t len);
+/* Takes the note at *at off and moves *at behind it; false when there is none. `pieces`: those it
+ * was put with. Pure. */
+bool tg_prom_note_next_slow(const struct tg_pieces *pieces, const uint8_t **at, const uint8_t *end,
+                            struct tg_prom_note *note);
+static inline bool tg_prom_note_next(const struct tg_pieces *pieces, const uint8_t **at,
+                                     const uint8_t *end, struct tg_prom_note *note)
 {
-    const uint8_t *p = *at;
-    if (p >= end || (*p & 0xfe) != TG_PROM_NOTE_TARGET) return false;
-    if ((size_t)(end - p) < TG_PROM_NOTE_HEAD) return false;
-    note->mark = *p;
-    memcpy(&note->len, p + 1, 4);
-    memcpy(&note->hash, p + 5, 8);
-    p += TG_PROM_NOTE_HEAD;
-    if (note->len > (size_t)(end - p)) return false;
-    note->bytes = p;
-    *at = p + note->len;
-    return true;
+    if (*at >= end || (**at & 0xfe) != TG_PROM_NOTE_TARGET) return false;
+    return tg_prom_note_next_slow(pieces, at, end, note);
 }
 
 struct tg_prom_names;
@@ -75,7 +74,8 @@ struct tg_prom_about {
     uint32_t cap, n_known;
     struct tg_prom_due *due; /* gathered for the next request */
     uint32_t n_due, cap_due;
-    struct tg_buf text;        /* their bytes */
+    struct tg_pieces *pieces;  /* borrowed: of the notes */
+    struct tg_buf text;        /* the bytes of those due */
     size_t n_bytes, max_bytes; /* of the request: at most, now; limit */
     uint32_t too_large;        /* len of a note that does not fit alone; 0 = none so far */
     uint32_t now_s;            /* of `begin` */
@@ -86,14 +86,17 @@ struct tg_prom_about {
     uint32_t last_due[2]; /* of the note seen last of each kind; UINT32_MAX = not due */
 };
 
-void tg_prom_about_init(struct tg_prom_about *a, size_t max_request_bytes);
+void tg_prom_about_init(struct tg_prom_about *a, struct tg_pieces *pieces,
+                        size_t max_request_bytes);
 void tg_prom_about_deinit(struct tg_prom_about *a);
 /* Forgets what was gathered: the points come again, or are others. now_ms: monotonic clock. */
 void tg_prom_about_begin(struct tg_prom_about *a, uint64_t now_ms);
 /* A point whose series has this note was encoded. Without memory the note is left out. */
 void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns);
-/* Appends what was gathered as fields of a WriteRequest. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
-TG_MUST_CHECK enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_buf *out);
+/* Adds what was gathered to a body whose pieces are those of the notes. TG_ERR_NOMEM,
+ * TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_prom_about_encode(const struct tg_prom_about *a,
+                                                struct tg_rw_body *body);
 /* The receiver has it, or will not have it. */
 void tg_prom_about_sent(struct tg_prom_about *a);
 /* It was not taken, for no fault of its own: a minute's pause from now_ms (monotonic clock) on. */

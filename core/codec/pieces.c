@@ -15,12 +15,6 @@ enum {
     COPY = 32,        /* unpack copies pieces up to this length without a loop */
 };
 
-struct piece {
-    const uint8_t *bytes; /* COPY bytes may be read, whatever len is */
-    uint32_t len;
-    uint32_t hash;
-};
-
 struct candidate {
     uint32_t
         print; /* a colliding candidate replaces it, so a label seen once is never counted twice */
@@ -28,7 +22,7 @@ struct candidate {
 };
 
 struct tg_pieces {
-    _Atomic(struct piece *) chunks[TG_PIECES_MAX / CHUNK];
+    _Atomic(struct tg_piece *) chunks[TG_PIECES_MAX / CHUNK];
     pthread_mutex_t lock; /* guards all below */
     uint32_t n;
     size_t n_bytes;
@@ -48,7 +42,7 @@ void tg_pieces_free(struct tg_pieces *p)
 {
     if (!p) return;
     for (uint32_t i = 0; i < p->n; i++) {
-        const struct piece *chunk = atomic_load(&p->chunks[i / CHUNK]);
+        const struct tg_piece *chunk = atomic_load(&p->chunks[i / CHUNK]);
         tg_free((void *)(uintptr_t)chunk[i % CHUNK].bytes);
     }
     for (uint32_t i = 0; i < TG_PIECES_MAX / CHUNK; i++) tg_free(atomic_load(&p->chunks[i]));
@@ -57,9 +51,15 @@ void tg_pieces_free(struct tg_pieces *p)
     tg_free(p);
 }
 
-static inline const struct piece *get(const struct tg_pieces *p, uint32_t id)
+/* COPY bytes may be read of each, whatever its length is. */
+static inline const struct tg_piece *get(const struct tg_pieces *p, uint32_t id)
 {
     return &atomic_load_explicit(&p->chunks[id / CHUNK], memory_order_acquire)[id % CHUNK];
+}
+
+const struct tg_piece *tg_pieces_at(const struct tg_pieces *p, uint32_t id)
+{
+    return get(p, id);
 }
 
 /* The slot of these bytes, or the free one where they belong. */
@@ -68,7 +68,7 @@ static uint32_t find_slot(const struct tg_pieces *p, const uint8_t *bytes, size_
 {
     uint32_t i = hash & (p->n_slots - 1);
     for (; p->slots[i]; i = (i + 1) & (p->n_slots - 1)) {
-        const struct piece *have = get(p, p->slots[i] - 1);
+        const struct tg_piece *have = get(p, p->slots[i] - 1);
         if (have->hash == hash && have->len == len && memcmp(have->bytes, bytes, len) == 0) break;
     }
     return i;
@@ -110,7 +110,7 @@ static int64_t find_or_add(struct tg_pieces *p, const uint8_t *bytes, size_t len
     if (p->slots[slot]) return p->slots[slot] - 1;
     if (!is_frequent(p, hash64) || p->n == TG_PIECES_MAX || p->n_bytes + len > TG_PIECES_MAX_BYTES)
         return -1;
-    struct piece *chunk = atomic_load(&p->chunks[p->n / CHUNK]);
+    struct tg_piece *chunk = atomic_load(&p->chunks[p->n / CHUNK]);
     if (!chunk) {
         chunk = tg_calloc(CHUNK, sizeof(*chunk));
         if (!chunk) return -1;
@@ -118,7 +118,7 @@ static int64_t find_or_add(struct tg_pieces *p, const uint8_t *bytes, size_t len
     uint8_t *copy = tg_calloc(1, len > COPY ? len : COPY);
     if (copy) {
         memcpy(copy, bytes, len);
-        chunk[p->n % CHUNK] = (struct piece){copy, (uint32_t)len, hash};
+        chunk[p->n % CHUNK] = (struct tg_piece){copy, (uint32_t)len, hash};
     }
     /* published with the chunk, and the number by whoever reads the packed bytes */
     atomic_store_explicit(&p->chunks[p->n / CHUNK], chunk, memory_order_release);
@@ -143,14 +143,17 @@ static enum tg_code pack(struct tg_pieces *p, const uint8_t *at, const uint8_t *
     const uint8_t *const begin = at;
     const uint8_t *plain = at; /* not written yet */
     while (at < end) {
-        const size_t len = next(begin, at, end);
-        assert(len > 0 && len <= (size_t)(end - at));
-        const int64_t id = find_or_add(p, at, len);
+        size_t head = 0;
+        const size_t len = next(begin, at, end, &head);
+        assert(len > 0 && len <= (size_t)(end - at) && head <= len);
+        size_t shared = len;
+        int64_t id = find_or_add(p, at, len);
+        if (id < 0 && head > 0) id = find_or_add(p, at, shared = head);
         if (id >= 0) {
             TG_TRY(put_plain(out, plain, (size_t)(at - plain)));
             TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX));
             tg_buf_put_varint(out, (uint64_t)id << 1 | 1);
-            plain = at + len;
+            plain = at + shared;
         }
         at += len;
     }
@@ -161,6 +164,7 @@ enum tg_code tg_pieces_pack(struct tg_pieces *p, const uint8_t *bytes, size_t le
                             tg_piece_len next, struct tg_buf *out)
 {
     const size_t mark = out->len;
+    if (!p) return put_plain(out, bytes, len);
     (void)pthread_mutex_lock(&p->lock);
     const enum tg_code code = pack(p, bytes, bytes + len, next, out);
     (void)pthread_mutex_unlock(&p->lock);
@@ -179,7 +183,7 @@ enum tg_code tg_pieces_unpack(const struct tg_pieces *p, const uint8_t *packed, 
             if (!tg_varint_get(&packed, end, &v)) return TG_ERR_CORRUPT;
         }
         if (v & 1) {
-            const struct piece *piece = get(p, (uint32_t)(v >> 1));
+            const struct tg_piece *piece = get(p, (uint32_t)(v >> 1));
             TG_TRY(tg_buf_reserve(out, TG_PIECES_MAX_LEN + COPY));
             memcpy(out->data + out->len, piece->bytes, COPY);
             if (piece->len > COPY)

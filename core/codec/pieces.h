@@ -27,12 +27,22 @@ struct tg_pieces;
 struct tg_pieces *tg_pieces_new(void);    /* NULL when out of memory */
 void tg_pieces_free(struct tg_pieces *p); /* NULL accepted */
 
-/* Length of the piece that begins at `at` (1 <= length <= end - at): where the bytes may be cut.
- * `begin` is where all of them begin. */
-typedef size_t (*tg_piece_len)(const uint8_t *begin, const uint8_t *at, const uint8_t *end);
+struct tg_piece {
+    const uint8_t *bytes;
+    uint32_t len;
+    uint32_t hash;
+};
+/* Piece `id` of a token. Any thread that was given the packed bytes; lives as long as the table. */
+const struct tg_piece *tg_pieces_at(const struct tg_pieces *p, uint32_t id);
 
-/* Appends the packed form of `len` bytes. TG_ERR_NOMEM, TG_ERR_TOO_LARGE from `out`, which is then
- * as it was. */
+/* Length of the piece that begins at `at` (1 <= length <= end - at): where the bytes may be cut.
+ * `begin` is where all of them begin. *head is 0 before; a callback may set it to a part of the
+ * piece, from `at` on, that many share although the rest of it differs (a tag's key). */
+typedef size_t (*tg_piece_len)(const uint8_t *begin, const uint8_t *at, const uint8_t *end,
+                               size_t *head);
+
+/* Appends the packed form of `len` bytes; `p` NULL: all of them plain. TG_ERR_NOMEM,
+ * TG_ERR_TOO_LARGE from `out`, which is then as it was. */
 TG_MUST_CHECK enum tg_code tg_pieces_pack(struct tg_pieces *p, const uint8_t *bytes, size_t len,
                                           tg_piece_len next, struct tg_buf *out);
 /* Appends the plain form; `packed` must come from tg_pieces_pack of the same table. TG_ERR_NOMEM,

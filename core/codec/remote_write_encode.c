@@ -1,205 +1,25 @@
+#include "core/codec/remote_write_body.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/base/double_bits.h"
 #include "core/codec/number.h"
 #include "core/codec/prom_name.h"
 #include "core/codec/remote_write.h"
+#include "core/codec/rw_body.h"
 #include "core/codec/rw_prepared.h"
-#include "core/codec/wire.h"
 
 /* Field numbers of prompb. */
 enum { LABELS = 1, SAMPLES = 2, EXEMPLARS = 3, HISTOGRAMS = 4 };
 
 enum {
     NS_PER_MS = 1000000,
-    SAMPLE_MAX = 1 + 1 + 9 + 1 + TG_VARINT_MAX,
     EXEMPLAR_LABEL_CHARS = 128, /* OpenMetrics' limit, which Prometheus keeps to */
 };
 
 static const char name_label[] = "__name__";
-
-/* --- preparing --- */
-
-struct label {
-    const uint8_t *name; /* in the scratch buffer */
-    const struct tg_tag *tag;
-    uint32_t name_len;
-};
-
-static int cmp_bytes(const void *a, size_t a_len, const void *b, size_t b_len)
-{
-    const size_t n = a_len < b_len ? a_len : b_len;
-    const int c = n ? memcmp(a, b, n) : 0;
-    return c ? c : (a_len > b_len) - (a_len < b_len);
-}
-
-/* By name; of equal names by original key. */
-static int cmp_labels(const void *x, const void *y)
-{
-    const struct label *a = x;
-    const struct label *b = y;
-    const int c = cmp_bytes(a->name, a->name_len, b->name, b->name_len);
-    return c ? c : cmp_bytes(a->tag->key, a->tag->key_len, b->tag->key, b->tag->key_len);
-}
-
-static enum tg_code put_label(struct tg_buf *b, const void *name, size_t name_len,
-                              const void *value, size_t value_len)
-{
-    const size_t len =
-        1 + tg_varint_len(name_len) + name_len + 1 + tg_varint_len(value_len) + value_len;
-    TG_TRY(tg_buf_reserve(b, len + 1 + TG_VARINT_MAX));
-    tg_buf_put_u8(b, TG_WIRE_TAG(LABELS, TG_WIRE_BYTES));
-    tg_buf_put_varint(b, len);
-    tg_wire_put_bytes(b, 1, name, name_len);
-    tg_wire_put_bytes(b, 2, value, value_len);
-    return TG_OK;
-}
-
-/* One label from the n tags that share its name. */
-static enum tg_code put_joined(struct tg_buf *b, const struct label *l, uint32_t n,
-                               struct tg_buf *scratch)
-{
-    if (n == 1) return put_label(b, l->name, l->name_len, l->tag->value, l->tag->value_len);
-    tg_buf_reset(scratch);
-    for (uint32_t i = 0; i < n; i++) {
-        if (i) TG_TRY(tg_buf_append(scratch, ";", 1));
-        TG_TRY(tg_buf_append(scratch, l[i].tag->value, l[i].tag->value_len));
-    }
-    return put_label(b, l->name, l->name_len, scratch->data, scratch->len);
-}
-
-/* Appends the name of tag t as a label, out of the way of the labels that are ours. */
-static enum tg_code label_name(const struct tg_tag *t, const char *extra, bool keep,
-                               struct tg_buf *out)
-{
-    static const char exported[] = "exported_";
-    const size_t start = out->len;
-    TG_TRY(tg_prom_label_name(t->key, t->key_len, keep, out));
-    const size_t len = out->len - start;
-    const bool clashes =
-        cmp_bytes(out->data + start, len, name_label, sizeof(name_label) - 1) == 0 ||
-        (extra && cmp_bytes(out->data + start, len, extra, strlen(extra)) == 0);
-    if (!clashes) return TG_OK;
-    TG_TRY(tg_buf_reserve(out, sizeof(exported)));
-    memmove(out->data + start + sizeof(exported) - 1, out->data + start, len);
-    memcpy(out->data + start, exported, sizeof(exported) - 1);
-    out->len += sizeof(exported) - 1;
-    return TG_OK;
-}
-
-struct preparing {
-    struct label *labels;
-    uint32_t n;
-    struct tg_buf names; /* all label names */
-    struct tg_buf joined;
-    struct tg_buf metric;
-    bool keeps_names;
-};
-
-static enum tg_code collect_labels(struct preparing *p, const struct tg_series_desc *d,
-                                   const char *extra)
-{
-    for (uint32_t i = 0; i < d->n_tags; i++) {
-        const size_t start = p->names.len;
-        TG_TRY(label_name(&d->tags[i], extra, p->keeps_names, &p->names));
-        p->labels[i].tag = &d->tags[i];
-        p->labels[i].name_len = (uint32_t)(p->names.len - start);
-    }
-    p->n = d->n_tags;
-    /* the buffer has moved while it grew; now it stays */
-    const uint8_t *name = p->names.data;
-    for (uint32_t i = 0; i < p->n; i++) {
-        p->labels[i].name = name;
-        name += p->labels[i].name_len;
-    }
-    if (p->n > 1) qsort(p->labels, p->n, sizeof(*p->labels), cmp_labels);
-    return TG_OK;
-}
-
-/* Appends the labels from *at on that sort before `until` (NULL = all). */
-static enum tg_code put_labels(struct preparing *p, uint32_t *at, const char *until,
-                               struct tg_buf *out)
-{
-    while (*at < p->n) {
-        const struct label *l = &p->labels[*at];
-        if (until && cmp_bytes(l->name, l->name_len, until, strlen(until)) > 0) break;
-        uint32_t n = 1;
-        while (*at + n < p->n && cmp_bytes(l[n].name, l[n].name_len, l->name, l->name_len) == 0)
-            n++;
-        TG_TRY(put_joined(out, l, n, &p->joined));
-        *at += n;
-    }
-    return TG_OK;
-}
-
-static enum tg_code put_plain(struct preparing *p, uint8_t form, struct tg_buf *out)
-{
-    uint32_t at = 0;
-    TG_TRY(tg_buf_append(out, &form, 1));
-    TG_TRY(put_labels(p, &at, name_label, out));
-    TG_TRY(put_label(out, name_label, sizeof(name_label) - 1, p->metric.data, p->metric.len));
-    return put_labels(p, &at, NULL, out);
-}
-
-static enum tg_code put_composite(struct preparing *p, const char *extra, struct tg_buf *out)
-{
-    const size_t head = out->len;
-    uint32_t lens[4];
-    uint32_t at = 0;
-    TG_TRY(tg_buf_reserve(out, TG_RW_COMPOSITE_HEAD));
-    tg_buf_put_u8(out, (uint8_t)((*extra == 'q' ? TG_RW_SUMMARY : TG_RW_COMPOSITE) |
-                                 (p->keeps_names ? TG_RW_KEEPS_NAMES : 0)));
-    out->len = head + TG_RW_COMPOSITE_HEAD;
-    size_t from = out->len;
-    TG_TRY(put_labels(p, &at, name_label, out));
-    lens[0] = (uint32_t)(out->len - from);
-    TG_TRY(tg_buf_append(out, p->metric.data, p->metric.len));
-    lens[1] = (uint32_t)p->metric.len;
-    from = out->len;
-    TG_TRY(put_labels(p, &at, extra, out));
-    lens[2] = (uint32_t)(out->len - from);
-    from = out->len;
-    TG_TRY(put_labels(p, &at, NULL, out));
-    lens[3] = (uint32_t)(out->len - from);
-    memcpy(out->data + head + 1, lens, sizeof(lens));
-    return TG_OK;
-}
-
-enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, const struct tg_prom_names *names,
-                           struct tg_buf *out, struct tg_err *err)
-{
-    const struct tg_series_desc *d = mapped;
-    if (d->temporality == TG_TEMPORALITY_DELTA)
-        return tg_fail(err, TG_ERR_UNSUPPORTED,
-                       "Prometheus has no form for delta temporality; set the sender's "
-                       "temporality preference to cumulative, or route the series elsewhere");
-    const char *extra = d->kind == TG_KIND_HISTOGRAM ? "le"
-                        : d->kind == TG_KIND_SUMMARY ? "quantile"
-                                                     : NULL;
-    const size_t start = out->len;
-    struct tg_arena arena;
-    struct preparing p = {.keeps_names = tg_prom_keeps_names(names, d)};
-    tg_arena_init(&arena, 0);
-    tg_buf_init(&p.names, 0);
-    tg_buf_init(&p.joined, 0);
-    tg_buf_init(&p.metric, 0);
-    p.labels = tg_arena_alloc(&arena, d->n_tags * sizeof(*p.labels));
-    enum tg_code code = p.labels ? TG_OK : TG_ERR_NOMEM;
-    if (code == TG_OK) code = tg_prom_metric_name(d, names, &p.metric, err);
-    if (code == TG_OK) code = collect_labels(&p, d, extra);
-    const uint8_t form = (uint8_t)((d->kind == TG_KIND_EXP_HISTOGRAM ? TG_RW_NATIVE : TG_RW_PLAIN) |
-                                   (p.keeps_names ? TG_RW_KEEPS_NAMES : 0));
-    if (code == TG_OK) code = extra ? put_composite(&p, extra, out) : put_plain(&p, form, out);
-    if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
-        (void)tg_fail(err, code, "no room for the labels of a series");
-    if (code != TG_OK) out->len = start;
-    tg_buf_deinit(&p.names);
-    tg_buf_deinit(&p.joined);
-    tg_buf_deinit(&p.metric);
-    tg_arena_deinit(&arena);
-    return code;
-}
 
 /* --- points --- */
 
@@ -207,24 +27,6 @@ static int64_t floor_ms(int64_t ns)
 {
     const int64_t ms = ns / NS_PER_MS;
     return ms - (ns % NS_PER_MS < 0);
-}
-
-static uint64_t bits_of(double v)
-{
-    uint64_t bits;
-    memcpy(&bits, &v, 8);
-    return bits;
-}
-
-/* The caller reserved SAMPLE_MAX. */
-static inline void put_sample(struct tg_buf *out, uint64_t bits, uint64_t ms)
-{
-    tg_buf_put_u8(out, TG_WIRE_TAG(SAMPLES, TG_WIRE_BYTES));
-    tg_buf_put_u8(out, (uint8_t)(10 + tg_varint_len(ms)));
-    tg_buf_put_u8(out, TG_WIRE_TAG(1, TG_WIRE_FIXED64));
-    tg_buf_put_u64(out, bits);
-    tg_buf_put_u8(out, TG_WIRE_TAG(2, TG_WIRE_VARINT));
-    tg_buf_put_varint(out, ms);
 }
 
 /* --- exemplars --- */
@@ -254,7 +56,7 @@ static bool has_label(const uint8_t *from, const uint8_t *to, const void *name, 
         struct tg_wire label = tg_wire_of(f.data, f.len);
         struct tg_wire_field n;
         if (tg_wire_next(&label, &n) && n.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES) &&
-            cmp_bytes(n.data, n.len, name, name_len) == 0)
+            n.len == name_len && memcmp(n.data, name, name_len) == 0)
             return true;
     }
     return false;
@@ -274,11 +76,11 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
         memcpy(&span, e->span_id, 8);
         if (span) {
             hex_of(text, e->span_id, sizeof(e->span_id));
-            TG_TRY(put_label(out, "span_id", 7, text, 16));
+            TG_TRY(tg_rw_put_label(out, "span_id", 7, text, 16));
             chars += 7 + 16;
         }
         hex_of(text, e->trace_id, sizeof(e->trace_id));
-        TG_TRY(put_label(out, "trace_id", 8, text, 32));
+        TG_TRY(tg_rw_put_label(out, "trace_id", 8, text, 32));
         chars += 8 + 32;
     }
     for (uint32_t i = 0; i < e->n_labels; i++) {
@@ -331,93 +133,178 @@ static enum tg_code put_all_exemplars(struct tg_buf *out, const struct tg_exempl
     return TG_OK;
 }
 
-/* --- plain: numbers and native histograms; `labels` come right after the form's byte --- */
+/* --- numbers and native histograms --- */
 
-static enum tg_code append_number(struct tg_buf *out, const uint8_t *labels, uint32_t len,
-                                  const struct tg_point *p, uint64_t bits)
+static inline size_t n_elements_of(const struct tg_rw_prepared *s)
+{
+    return (size_t)(s->end - s->tokens); /* a token has at least one byte */
+}
+
+/* The value of a number; false: it is none. A point without a value is a stale marker. */
+static inline bool number_of(const struct tg_point *p, uint64_t *bits)
+{
+    double v;
+    if (p->type == TG_VALUE_NONE) {
+        *bits = TG_RW_STALE_NAN;
+        return true;
+    }
+    if (!tg_point_as_double(p, &v)) return false;
+    *bits = tg_double_bits(v);
+    return true;
+}
+
+static inline enum tg_code add_number(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+                                      const struct tg_point *p, uint64_t bits)
 {
     const uint64_t ms = (uint64_t)floor_ms(p->ts_ns);
-    if (__builtin_expect(p->exemplars == NULL, 1)) {
-        const size_t total = (size_t)len + 12 + tg_varint_len(ms);
-        TG_TRY(tg_buf_reserve(out, total + 1 + TG_VARINT_MAX + SAMPLE_MAX));
-        tg_buf_put_u8(out, TG_WIRE_TAG(1, TG_WIRE_BYTES));
-        tg_buf_put_varint(out, total);
-        tg_buf_put(out, labels, len);
-        put_sample(out, bits, ms);
-        return TG_OK;
+    const size_t len = s->len[TG_RW_LABELS];
+    TG_TRY(tg_rw_open_series(b, len + TG_RW_SAMPLE_BYTES + tg_varint_len(ms),
+                             n_elements_of(s) + TG_RW_SAMPLE_ELEMENTS));
+    (void)tg_rw_put_section(b, s->tokens, s->end, len);
+    tg_rw_put_sample(b, 0, bits, ms);
+    return TG_OK;
+}
+
+/* Numbers, and exemplars that came alone. */
+static enum tg_code add_numbers(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+                                const struct tg_point *const *points, uint32_t n)
+{
+    size_t total = s->len[TG_RW_LABELS];
+    uint32_t n_samples = 0;
+    tg_buf_reset(&b->tail);
+    tg_buf_reset(&b->sums);
+    TG_TRY(tg_buf_reserve(&b->sums, 2 * (size_t)n * sizeof(uint64_t)));
+    uint64_t *bits = (uint64_t *)(void *)b->sums.data;
+    uint64_t *ms = bits + n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (number_of(points[i], &bits[n_samples])) {
+            ms[n_samples] = (uint64_t)floor_ms(points[i]->ts_ns);
+            total += TG_RW_SAMPLE_BYTES + tg_varint_len(ms[n_samples++]);
+        }
+        if (points[i]->exemplars)
+            TG_TRY(put_all_exemplars(&b->tail, points[i]->exemplars, s->keeps_names));
     }
-    size_t body;
-    TG_TRY(tg_wire_open(out, 1, &body));
-    TG_TRY(tg_buf_reserve(out, (size_t)len + SAMPLE_MAX));
-    tg_buf_put(out, labels, len);
-    put_sample(out, bits, ms);
-    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & TG_RW_KEEPS_NAMES));
-    return tg_wire_close(out, body);
+    TG_TRY(tg_rw_open_series(b, total + b->tail.len,
+                             n_elements_of(s) + (size_t)n_samples * TG_RW_SAMPLE_ELEMENTS + 1));
+    (void)tg_rw_put_section(b, s->tokens, s->end, s->len[TG_RW_LABELS]);
+    for (uint32_t j = 0; j < n_samples; j++) tg_rw_put_sample(b, j, bits[j], ms[j]);
+    tg_rw_put(b, b->tail.data, b->tail.len);
+    return TG_OK;
 }
 
-static enum tg_code append_exemplars(struct tg_buf *out, const uint8_t *labels, uint32_t len,
-                                     const struct tg_point *p)
+/* One native histogram, or the stale marker of one, with its exemplars. */
+static enum tg_code put_native(struct tg_buf *out, const struct tg_point *p, bool keep)
 {
-    size_t body;
-    TG_TRY(tg_wire_open(out, 1, &body));
-    TG_TRY(tg_buf_append(out, labels, len));
-    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & TG_RW_KEEPS_NAMES));
-    return tg_wire_close(out, body);
-}
-
-/* A native histogram, or the stale marker of one. */
-static enum tg_code append_native(struct tg_buf *out, const uint8_t *labels, uint32_t len,
-                                  const struct tg_point *p)
-{
-    size_t body;
     size_t histogram;
-    TG_TRY(tg_wire_open(out, 1, &body));
-    TG_TRY(tg_buf_append(out, labels, len));
-    TG_TRY(put_all_exemplars(out, p->exemplars, labels[-1] & TG_RW_KEEPS_NAMES));
+    TG_TRY(put_all_exemplars(out, p->exemplars, keep));
+    if (p->type == TG_VALUE_EXEMPLARS) return TG_OK;
     TG_TRY(tg_wire_open(out, HISTOGRAMS, &histogram));
     TG_TRY(tg_native_encode(out, p, floor_ms(p->ts_ns)));
-    TG_TRY(tg_wire_close(out, histogram));
-    return tg_wire_close(out, body);
+    return tg_wire_close(out, histogram);
 }
 
-/* --- composite: histograms and summaries --- */
+static enum tg_code add_natives(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+                                const struct tg_point *const *points, uint32_t n, bool *is_left_out)
+{
+    tg_buf_reset(&b->tail);
+    for (uint32_t i = 0; i < n; i++) {
+        const size_t before = b->tail.len;
+        const enum tg_code code = put_native(&b->tail, points[i], s->keeps_names);
+        if (code == TG_OK) continue;
+        if (code != TG_ERR_UNSUPPORTED) return code;
+        b->tail.len = before;
+        is_left_out[i] = true;
+    }
+    if (b->tail.len == 0) return TG_OK;
+    TG_TRY(tg_rw_open_series(b, s->len[TG_RW_LABELS] + b->tail.len, n_elements_of(s) + 1));
+    (void)tg_rw_put_section(b, s->tokens, s->end, s->len[TG_RW_LABELS]);
+    tg_rw_put(b, b->tail.data, b->tail.len);
+    return TG_OK;
+}
 
-struct composite {
-    struct tg_rw_parts parts;
+/* --- composites: histograms and summaries, of which one point makes several series --- */
+
+struct parts {
+    const struct tg_rw_prepared *s;
+    const struct tg_point *const *points; /* of the same bounds or quantiles */
+    uint32_t n;
+    uint64_t *sums;    /* n: counts of the buckets so far */
+    uint64_t *values;  /* n: the bits of one part */
     const char *extra; /* "le", "quantile" */
-    bool keeps_names;
-    uint64_t ms;
+    /* Where the sections stand in the body, once the first part is written; and that from BEFORE
+     * to BETWEEN, with the suffix. */
+    bool is_written;
+    size_t at[TG_RW_SECTIONS];
+    const char *suffix;
+    size_t prefix_at, prefix_len;
+    const uint8_t *tokens; /* of the next section of the first part */
 };
 
-/* One series of the group: name + suffix, with the extra label unless value is NULL. */
-static enum tg_code put_part(struct tg_buf *out, const struct composite *s, const char *suffix,
-                             const char *value, size_t value_len, uint64_t bits,
-                             const struct tg_exemplars *ex, double above, double to)
+static void put_part_section(struct tg_rw_body *b, struct parts *p, enum tg_rw_section i)
 {
-    const struct tg_rw_parts *const p = &s->parts;
-    const size_t suffix_len = strlen(suffix);
-    const size_t name_len = p->name_len + suffix_len;
+    const size_t at = b->block.n_plain;
+    if (p->is_written)
+        tg_rw_put_again(b, p->at[i], p->s->len[i]);
+    else
+        p->tokens = tg_rw_put_section(b, p->tokens, p->s->end, p->s->len[i]);
+    p->at[i] = at;
+}
+
+/* Labels < __name__, __name__ and those up to the extra label. */
+static void put_prefix(struct tg_rw_body *b, struct parts *p, const char *suffix, size_t label_len,
+                       size_t name_len)
+{
+    const size_t at = b->block.n_plain;
+    if (p->suffix && strcmp(suffix, p->suffix) == 0) {
+        tg_rw_put_again(b, p->prefix_at, p->prefix_len);
+    } else {
+        uint8_t bytes[sizeof(name_label) + 4 * TG_VARINT_MAX];
+        struct tg_buf head = {.data = bytes, .cap = sizeof(bytes)};
+        put_part_section(b, p, TG_RW_BEFORE);
+        tg_buf_put_u8(&head, TG_WIRE_TAG(LABELS, TG_WIRE_BYTES));
+        tg_buf_put_varint(&head, label_len);
+        tg_wire_put_bytes(&head, 1, name_label, sizeof(name_label) - 1);
+        tg_buf_put_u8(&head, TG_WIRE_TAG(2, TG_WIRE_BYTES));
+        tg_buf_put_varint(&head, name_len);
+        tg_rw_put(b, bytes, head.len);
+        put_part_section(b, p, TG_RW_NAME);
+        tg_rw_put(b, suffix, strlen(suffix));
+        put_part_section(b, p, TG_RW_BETWEEN);
+        p->suffix = suffix;
+        p->prefix_len = b->block.n_plain - at;
+    }
+    p->prefix_at = at;
+}
+
+/* One series of the group: name + suffix, with the extra label unless `value` is NULL; with
+ * p->values, and the exemplars in (above, to], or none with `to` below `above`. */
+static enum tg_code put_part(struct tg_rw_body *b, struct parts *p, const char *suffix,
+                             const char *value, size_t value_len, double above, double to)
+{
+    const uint32_t *const len = p->s->len;
+    const size_t name_len = len[TG_RW_NAME] + strlen(suffix);
     const size_t label_len =
         1 + sizeof(name_label) + 1 + tg_varint_len(name_len) + name_len; /* NUL = length byte */
-    size_t body;
-    TG_TRY(tg_wire_open(out, 1, &body));
-    TG_TRY(
-        tg_buf_reserve(out, (size_t)p->a_len + p->b_len + p->c_len + label_len + 32 + SAMPLE_MAX));
-    tg_buf_put(out, p->a, p->a_len);
-    tg_buf_put_u8(out, TG_WIRE_TAG(LABELS, TG_WIRE_BYTES));
-    tg_buf_put_varint(out, label_len);
-    tg_wire_put_bytes(out, 1, name_label, sizeof(name_label) - 1);
-    tg_buf_put_u8(out, TG_WIRE_TAG(2, TG_WIRE_BYTES));
-    tg_buf_put_varint(out, name_len);
-    tg_buf_put(out, p->name, p->name_len);
-    tg_buf_put(out, suffix, suffix_len);
-    tg_buf_put(out, p->b, p->b_len);
-    if (value) TG_TRY(put_label(out, s->extra, strlen(s->extra), value, value_len));
-    TG_TRY(tg_buf_reserve(out, (size_t)p->c_len + SAMPLE_MAX));
-    tg_buf_put(out, p->c, p->c_len);
-    put_sample(out, bits, s->ms);
-    TG_TRY(put_exemplars(out, ex, s->keeps_names, above, to));
-    return tg_wire_close(out, body);
+    size_t total = (size_t)len[TG_RW_BEFORE] + 1 + tg_varint_len(label_len) + label_len +
+                   len[TG_RW_BETWEEN] + len[TG_RW_AFTER];
+    tg_buf_reset(&b->label);
+    if (value) TG_TRY(tg_rw_put_label(&b->label, p->extra, strlen(p->extra), value, value_len));
+    tg_buf_reset(&b->tail);
+    for (uint32_t i = 0; i < p->n; i++) {
+        total += TG_RW_SAMPLE_BYTES + tg_varint_len((uint64_t)floor_ms(p->points[i]->ts_ns));
+        if (!(to < above))
+            TG_TRY(put_exemplars(&b->tail, p->points[i]->exemplars, p->s->keeps_names, above, to));
+    }
+    TG_TRY(tg_rw_open_series(b, total + b->label.len + b->tail.len,
+                             n_elements_of(p->s) + (size_t)p->n * TG_RW_SAMPLE_ELEMENTS + 6));
+    put_prefix(b, p, suffix, label_len, name_len);
+    tg_rw_put(b, b->label.data, b->label.len);
+    put_part_section(b, p, TG_RW_AFTER);
+    p->is_written = true;
+    for (uint32_t i = 0; i < p->n; i++)
+        tg_rw_put_sample(b, i, p->values[i], (uint64_t)floor_ms(p->points[i]->ts_ns));
+    tg_rw_put(b, b->tail.data, b->tail.len);
+    return TG_OK;
 }
 
 /* A bound as label value: the digits of the shortest text, never with an exponent, as Prometheus
@@ -463,102 +350,224 @@ static size_t bound_text(char *out, double v)
     return o;
 }
 
-static enum tg_code put_value(struct tg_buf *out, const struct composite *s, const char *suffix,
-                              uint64_t bits)
-{
-    return put_part(out, s, suffix, NULL, 0, bits, NULL, 0, 0);
-}
-
 /* A point without a value ends every series of its group: of the buckets and quantiles those that
  * it names; the last bucket and the totals are always there. */
 static uint64_t value_or_stale(const struct tg_point *p, double v)
 {
-    return p->flags & TG_POINT_NO_VALUE ? TG_RW_STALE_NAN : bits_of(v);
+    return p->flags & TG_POINT_NO_VALUE ? TG_RW_STALE_NAN : tg_double_bits(v);
 }
 
-static enum tg_code append_histogram(struct tg_buf *out, const struct composite *s,
-                                     const struct tg_point *p)
+/* The totals have no exemplars. */
+static enum tg_code put_total(struct tg_rw_body *b, struct parts *p, const char *suffix)
+{
+    return put_part(b, p, suffix, NULL, 0, 1, 0);
+}
+
+static const struct tg_histogram *histogram_of(const struct tg_point *p)
 {
     static const struct tg_histogram none = {.has_sum = true};
-    const struct tg_histogram *h = p->type == TG_VALUE_HISTOGRAM ? p->value.histogram : &none;
-    const bool has_sum = h->has_sum || (p->flags & TG_POINT_NO_VALUE);
-    uint64_t cumulative = 0;
-    double above = NAN;
-    for (uint32_t i = 0; i < h->n_bounds && i < h->n_buckets; i++) {
-        char text[BOUND_MAX];
-        cumulative += h->buckets[i];
-        if (isinf(h->bounds[i]) && h->bounds[i] > 0) break; /* le="+Inf" follows anyway */
-        TG_TRY(put_part(out, s, "_bucket", text, bound_text(text, h->bounds[i]),
-                        value_or_stale(p, (double)cumulative), p->exemplars, above, h->bounds[i]));
-        above = h->bounds[i];
-    }
-    TG_TRY(put_part(out, s, "_bucket", "+Inf", 4, value_or_stale(p, (double)h->count), p->exemplars,
-                    above, INFINITY));
-    if (has_sum) TG_TRY(put_value(out, s, "_sum", value_or_stale(p, h->sum)));
-    return put_value(out, s, "_count", value_or_stale(p, (double)h->count));
+    return p->type == TG_VALUE_HISTOGRAM ? p->value.histogram : &none;
 }
 
-static enum tg_code append_summary(struct tg_buf *out, const struct composite *s,
-                                   const struct tg_point *p)
+static bool has_sum(const struct tg_point *p)
+{
+    return histogram_of(p)->has_sum || (p->flags & TG_POINT_NO_VALUE);
+}
+
+static uint32_t n_bounds_of(const struct tg_histogram *h)
+{
+    return h->n_bounds < h->n_buckets ? h->n_bounds : h->n_buckets;
+}
+
+static enum tg_code add_histograms(struct tg_rw_body *b, struct parts *p)
+{
+    const struct tg_histogram *first = histogram_of(p->points[0]);
+    const uint32_t n_bounds = n_bounds_of(first);
+    double above = NAN;
+    memset(p->sums, 0, p->n * sizeof(*p->sums));
+    for (uint32_t k = 0; k < n_bounds; k++) {
+        char text[BOUND_MAX];
+        for (uint32_t i = 0; i < p->n; i++) {
+            p->sums[i] += histogram_of(p->points[i])->buckets[k];
+            p->values[i] = value_or_stale(p->points[i], (double)p->sums[i]);
+        }
+        if (isinf(first->bounds[k]) && first->bounds[k] > 0) break; /* le="+Inf" follows anyway */
+        TG_TRY(put_part(b, p, "_bucket", text, bound_text(text, first->bounds[k]), above,
+                        first->bounds[k]));
+        above = first->bounds[k];
+    }
+    for (uint32_t i = 0; i < p->n; i++)
+        p->sums[i] = value_or_stale(p->points[i], (double)histogram_of(p->points[i])->count);
+    memcpy(p->values, p->sums, p->n * sizeof(*p->values));
+    TG_TRY(put_part(b, p, "_bucket", "+Inf", 4, above, INFINITY));
+    if (has_sum(p->points[0])) {
+        for (uint32_t i = 0; i < p->n; i++)
+            p->values[i] = value_or_stale(p->points[i], histogram_of(p->points[i])->sum);
+        TG_TRY(put_total(b, p, "_sum"));
+    }
+    memcpy(p->values, p->sums, p->n * sizeof(*p->values));
+    return put_total(b, p, "_count");
+}
+
+static const struct tg_summary *summary_of(const struct tg_point *p)
 {
     static const struct tg_summary none = {.count = 0};
-    const struct tg_summary *m = p->type == TG_VALUE_SUMMARY ? p->value.summary : &none;
-    for (uint32_t i = 0; i < m->n_quantiles; i++) {
-        char text[BOUND_MAX];
-        TG_TRY(put_part(out, s, "", text, bound_text(text, m->quantiles[i].quantile),
-                        value_or_stale(p, m->quantiles[i].value), NULL, 0, 0));
-    }
-    TG_TRY(put_value(out, s, "_sum", value_or_stale(p, m->sum)));
-    return put_value(out, s, "_count", value_or_stale(p, (double)m->count));
+    return p->type == TG_VALUE_SUMMARY ? p->value.summary : &none;
 }
 
-static enum tg_code append_composite(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
-                                     const struct tg_point *p)
+static enum tg_code add_summaries(struct tg_rw_body *b, struct parts *p)
 {
-    struct composite s;
-    if (!tg_rw_read_parts(prepared, len, &s.parts)) return TG_ERR_UNSUPPORTED;
-    const bool is_summary = (prepared[0] & TG_RW_FORM_MASK) == TG_RW_SUMMARY;
-    s.keeps_names = prepared[0] & TG_RW_KEEPS_NAMES;
-    s.extra = is_summary ? "quantile" : "le";
-    s.ms = (uint64_t)floor_ms(p->ts_ns);
-    if (p->type != TG_VALUE_NONE && p->type != (is_summary ? TG_VALUE_SUMMARY : TG_VALUE_HISTOGRAM))
-        return TG_ERR_UNSUPPORTED;
-    return is_summary ? append_summary(out, &s, p) : append_histogram(out, &s, p);
+    const struct tg_summary *first = summary_of(p->points[0]);
+    for (uint32_t k = 0; k < first->n_quantiles; k++) {
+        char text[BOUND_MAX];
+        for (uint32_t i = 0; i < p->n; i++)
+            p->values[i] =
+                value_or_stale(p->points[i], summary_of(p->points[i])->quantiles[k].value);
+        TG_TRY(put_part(b, p, "", text, bound_text(text, first->quantiles[k].quantile), 1, 0));
+    }
+    for (uint32_t i = 0; i < p->n; i++)
+        p->values[i] = value_or_stale(p->points[i], summary_of(p->points[i])->sum);
+    TG_TRY(put_total(b, p, "_sum"));
+    for (uint32_t i = 0; i < p->n; i++)
+        p->values[i] = value_or_stale(p->points[i], (double)summary_of(p->points[i])->count);
+    return put_total(b, p, "_count");
 }
 
-static enum tg_code append_plain(struct tg_buf *out, const uint8_t *labels, uint32_t len,
-                                 const struct tg_point *p)
+/* Whether the two make the same series. */
+static bool has_same_parts(const struct tg_point *x, const struct tg_point *y, bool is_summary)
+{
+    if (is_summary) {
+        const struct tg_summary *m = summary_of(x);
+        const struct tg_summary *n = summary_of(y);
+        if (m->n_quantiles != n->n_quantiles) return false;
+        for (uint32_t k = 0; k < m->n_quantiles; k++)
+            if (tg_double_bits(m->quantiles[k].quantile) !=
+                tg_double_bits(n->quantiles[k].quantile))
+                return false;
+        return true;
+    }
+    const struct tg_histogram *m = histogram_of(x);
+    const struct tg_histogram *n = histogram_of(y);
+    return has_sum(x) == has_sum(y) && n_bounds_of(m) == n_bounds_of(n) &&
+           (n_bounds_of(m) == 0 || memcmp(m->bounds, n->bounds, 8 * (size_t)n_bounds_of(m)) == 0);
+}
+
+static enum tg_code add_composites(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+                                   const struct tg_point *const *points, uint32_t n)
+{
+    const bool is_summary = s->form == TG_RW_SUMMARY;
+    tg_buf_reset(&b->sums);
+    TG_TRY(tg_buf_reserve(&b->sums, 2 * (size_t)n * sizeof(uint64_t)));
+    uint64_t *sums = (uint64_t *)(void *)b->sums.data;
+    struct parts p = {
+        .s = s,
+        .points = points,
+        .n = n,
+        .sums = sums,
+        .values = sums + n,
+        .extra = is_summary ? "quantile" : "le",
+        .tokens = s->tokens,
+    };
+    return is_summary ? add_summaries(b, &p) : add_histograms(b, &p);
+}
+
+/* --- any points of a series --- */
+
+enum form { NO_FORM, NUMBER, NATIVE, EXEMPLARS_ALONE, COMPOSITE };
+
+static enum form form_of(const struct tg_rw_prepared *s, const struct tg_point *p)
 {
     double v;
-    if (p->type == TG_VALUE_NONE) return append_number(out, labels, len, p, TG_RW_STALE_NAN);
-    if (p->type == TG_VALUE_EXP_HISTOGRAM || p->type == TG_VALUE_FLOAT_HISTOGRAM)
-        return append_native(out, labels, len, p);
-    if (p->type == TG_VALUE_EXEMPLARS) return append_exemplars(out, labels, len, p);
-    if (!tg_point_as_double(p, &v)) return TG_ERR_UNSUPPORTED;
-    return append_number(out, labels, len, p, bits_of(v));
+    switch (s->form) {
+    case TG_RW_COMPOSITE:
+        return p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM ? COMPOSITE : NO_FORM;
+    case TG_RW_SUMMARY:
+        return p->type == TG_VALUE_NONE || p->type == TG_VALUE_SUMMARY ? COMPOSITE : NO_FORM;
+    case TG_RW_NATIVE: /* explicit buckets are custom ones there */
+        if (p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM) return NATIVE;
+        break;
+    default:
+        if (p->type == TG_VALUE_NONE) return NUMBER;
+        break;
+    }
+    if (p->type == TG_VALUE_EXP_HISTOGRAM || p->type == TG_VALUE_FLOAT_HISTOGRAM) return NATIVE;
+    if (p->type == TG_VALUE_EXEMPLARS) return EXEMPLARS_ALONE;
+    return tg_point_as_double(p, &v) ? NUMBER : NO_FORM;
 }
 
-static enum tg_code append_any(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
-                               const struct tg_point *p)
+/* How many of the points, from the first on, are one TimeSeries (or one group of them), and the
+ * form of it. Exemplars go with whatever is there. */
+static uint32_t run_of(const struct tg_rw_prepared *s, const struct tg_point *const *points,
+                       uint32_t n, enum form *form)
 {
-    switch (len ? prepared[0] & TG_RW_FORM_MASK : 0xff) {
-    case TG_RW_PLAIN: return append_plain(out, prepared + 1, len - 1, p);
-    case TG_RW_NATIVE: /* explicit buckets are custom ones there */
-        return p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM
-                   ? append_native(out, prepared + 1, len - 1, p)
-                   : append_plain(out, prepared + 1, len - 1, p);
-    case TG_RW_COMPOSITE:
-    case TG_RW_SUMMARY: return append_composite(out, prepared, len, p);
-    default: return TG_ERR_UNSUPPORTED;
+    *form = form_of(s, points[0]);
+    uint32_t i = 1;
+    for (; i < n; i++) {
+        const enum form next = form_of(s, points[i]);
+        if (next != *form) {
+            if (next == NO_FORM || *form == NO_FORM) break;
+            if (*form == EXEMPLARS_ALONE)
+                *form = next;
+            else if (next != EXEMPLARS_ALONE)
+                break;
+        } else if (next == COMPOSITE &&
+                   !has_same_parts(points[0], points[i], s->form == TG_RW_SUMMARY)) {
+            break;
+        }
     }
+    return i;
+}
+
+static enum tg_code add_run(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+                            const struct tg_point *const *points, uint32_t n, enum form form,
+                            bool *is_left_out)
+{
+    switch (form) {
+    case NUMBER:
+    case EXEMPLARS_ALONE: return add_numbers(b, s, points, n);
+    case NATIVE: return add_natives(b, s, points, n, is_left_out);
+    case COMPOSITE: return add_composites(b, s, points, n);
+    case NO_FORM: break;
+    }
+    memset(is_left_out, true, n * sizeof(*is_left_out));
+    return TG_OK;
+}
+
+enum tg_code tg_rw_body_add(struct tg_rw_body *b, const uint8_t *prepared, uint32_t len,
+                            const struct tg_point *const *points, uint32_t n, bool *is_left_out)
+{
+    struct tg_rw_prepared s;
+    memset(is_left_out, false, n * sizeof(*is_left_out));
+    if (!tg_rw_read_prepared(prepared, len, &s)) {
+        memset(is_left_out, true, n * sizeof(*is_left_out));
+        return TG_OK;
+    }
+    uint64_t bits;
+    if (n == 1 && s.form == TG_RW_PLAIN && !points[0]->exemplars && number_of(points[0], &bits))
+        return add_number(b, &s, points[0], bits);
+    while (n > 0) {
+        enum form form;
+        const uint32_t n_run = run_of(&s, points, n, &form);
+        TG_TRY(add_run(b, &s, points, n_run, form, is_left_out));
+        points += n_run;
+        is_left_out += n_run;
+        n -= n_run;
+    }
+    return TG_OK;
 }
 
 enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
                                 const struct tg_point *p)
 {
     const size_t start = out->len;
-    const enum tg_code code = append_any(out, prepared, len, p);
+    bool is_left_out;
+    struct tg_rw_body b;
+    tg_rw_body_init(&b, NULL);
+    enum tg_code code = tg_rw_body_begin(&b, out, TG_RW_BODY_MAX, false);
+    if (code == TG_OK) code = tg_rw_body_add(&b, prepared, len, &p, 1, &is_left_out);
+    if (code == TG_OK && is_left_out) code = TG_ERR_UNSUPPORTED;
     if (code != TG_OK) out->len = start;
+    tg_rw_body_deinit(&b);
     return code;
 }
 

@@ -74,6 +74,20 @@ static uint64_t plain_form(const uint8_t *labels, size_t len)
     return add_all(0, labels, len, without);
 }
 
+/* The bytes of a section that shares none. NULL: it does, or is damaged. */
+static const uint8_t *plain_section(const struct tg_rw_prepared *s, const uint8_t **at, uint32_t i)
+{
+    static const uint8_t none;
+    uint64_t token;
+    if (s->len[i] == 0) return &none;
+    if (!tg_varint_get(at, s->end, &token) || token != (uint64_t)s->len[i] << 1 ||
+        s->len[i] > (size_t)(s->end - *at))
+        return NULL;
+    const uint8_t *bytes = *at;
+    *at += s->len[i];
+    return bytes;
+}
+
 enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *prepared, uint32_t len,
                          struct tg_form *forms, unsigned *n)
 {
@@ -81,11 +95,16 @@ enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *pre
     static const char *const of_histogram[] = {"_bucket", "_sum", "_count"};
     static const char *const of_summary[] = {"", "_sum", "_count"};
     const uint64_t who = tg_forms_who(mapped, without);
-    struct tg_rw_parts c;
+    struct tg_rw_prepared s;
+    const uint8_t *parts[TG_RW_SECTIONS];
     *n = 0;
-    if (len == 0) return TG_ERR_CORRUPT;
-    if (!tg_rw_read_parts(prepared, len, &c)) {
-        forms[(*n)++] = (struct tg_form){plain_form(prepared + 1, len - 1), who};
+    if (!tg_rw_read_prepared(prepared, len, &s)) return TG_ERR_CORRUPT;
+    const uint8_t *at = s.tokens;
+    for (unsigned i = 0; i < (s.is_composite ? TG_RW_SECTIONS : 1U); i++)
+        if (!(parts[i] = plain_section(&s, &at, i))) return TG_ERR_CORRUPT;
+    if (!s.is_composite) {
+        const uint64_t form = plain_form(parts[TG_RW_LABELS], s.len[TG_RW_LABELS]);
+        forms[(*n)++] = (struct tg_form){form, who};
         return TG_OK;
     }
     struct tg_buf name;
@@ -94,13 +113,14 @@ enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *pre
     for (unsigned i = 0; i < 3 && code == TG_OK; i++) {
         const char *suffix = mapped->kind == TG_KIND_SUMMARY ? of_summary[i] : of_histogram[i];
         tg_buf_reset(&name);
-        code = tg_buf_append(&name, c.name, c.name_len);
+        code = tg_buf_append(&name, parts[TG_RW_NAME], s.len[TG_RW_NAME]);
         if (code == TG_OK) code = tg_buf_append(&name, suffix, strlen(suffix));
         if (code != TG_OK) break;
         const struct label l = {(const uint8_t *)name_label, name.data, sizeof(name_label) - 1,
                                 (uint32_t)name.len};
-        uint64_t h = add(add_all(0, c.a, c.a_len, NULL), &l);
-        h = add_all(add_all(h, c.b, c.b_len, NULL), c.c, c.c_len, NULL);
+        uint64_t h = add(add_all(0, parts[TG_RW_BEFORE], s.len[TG_RW_BEFORE], NULL), &l);
+        h = add_all(h, parts[TG_RW_BETWEEN], s.len[TG_RW_BETWEEN], NULL);
+        h = add_all(h, parts[TG_RW_AFTER], s.len[TG_RW_AFTER], NULL);
         forms[(*n)++] = (struct tg_form){h, who};
     }
     tg_buf_deinit(&name);

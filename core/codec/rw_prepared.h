@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/codec/wire.h"
+
 enum {
     TG_RW_PLAIN = 0,
     TG_RW_COMPOSITE = 1,
@@ -17,31 +19,59 @@ enum {
     TG_RW_SUMMARY = 3, /* laid out as a composite */
     TG_RW_FORM_MASK = 0x7f,
     TG_RW_KEEPS_NAMES = 0x80, /* label names of exemplars, too, stay as they are */
-    TG_RW_COMPOSITE_HEAD = 1 + 4 * 4
 };
 
-struct tg_rw_parts { /* of a histogram or summary */
-    const uint8_t *a, *name, *b, *c;
-    uint32_t a_len, name_len, b_len, c_len;
+/* Sections of the tokens, in this order. */
+enum tg_rw_section {
+    TG_RW_LABELS = 0, /* of numbers and native histograms: all */
+    TG_RW_BEFORE = 0, /* of a composite: labels < __name__ */
+    TG_RW_NAME,
+    TG_RW_BETWEEN, /* labels < le (quantile) */
+    TG_RW_AFTER,   /* labels > le */
+    TG_RW_SECTIONS,
 };
 
-/* False when the bytes are no composite. */
-static inline bool tg_rw_read_parts(const uint8_t *prepared, uint32_t len, struct tg_rw_parts *s)
+struct tg_rw_prepared {
+    uint8_t form;
+    bool is_composite, keeps_names;
+    uint32_t len[TG_RW_SECTIONS]; /* plain bytes of each section */
+    const uint8_t *tokens, *end;
+};
+
+/* False when the bytes are none. */
+static inline bool tg_rw_read_prepared(const uint8_t *prepared, uint32_t len,
+                                       struct tg_rw_prepared *s)
 {
-    uint32_t lens[4];
-    const int form = len < TG_RW_COMPOSITE_HEAD ? -1 : prepared[0] & TG_RW_FORM_MASK;
-    if (form != TG_RW_COMPOSITE && form != TG_RW_SUMMARY) return false;
-    memcpy(lens, prepared + 1, sizeof(lens));
-    if ((uint64_t)lens[0] + lens[1] + lens[2] + lens[3] != len - TG_RW_COMPOSITE_HEAD) return false;
-    s->a = prepared + TG_RW_COMPOSITE_HEAD;
-    s->a_len = lens[0];
-    s->name = s->a + lens[0];
-    s->name_len = lens[1];
-    s->b = s->name + lens[1];
-    s->b_len = lens[2];
-    s->c = s->b + lens[2];
-    s->c_len = lens[3];
+    const uint8_t *p = prepared;
+    if (len == 0 || (*p & TG_RW_FORM_MASK) > TG_RW_SUMMARY) return false;
+    s->form = *p & TG_RW_FORM_MASK;
+    s->keeps_names = *p & TG_RW_KEEPS_NAMES;
+    s->is_composite = s->form == TG_RW_COMPOSITE || s->form == TG_RW_SUMMARY;
+    s->end = prepared + len;
+    p++;
+    const unsigned n = s->is_composite ? TG_RW_SECTIONS : 1;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t v;
+        if (!tg_varint_get(&p, s->end, &v) || v > UINT32_MAX) return false;
+        s->len[i] = (uint32_t)v;
+    }
+    s->tokens = p;
     return true;
+}
+
+/* Appends one label as field 1 of a TimeSeries or an exemplar. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK static inline enum tg_code tg_rw_put_label(struct tg_buf *b, const void *name,
+                                                         size_t name_len, const void *value,
+                                                         size_t value_len)
+{
+    const size_t len =
+        1 + tg_varint_len(name_len) + name_len + 1 + tg_varint_len(value_len) + value_len;
+    TG_TRY(tg_buf_reserve(b, len + 1 + TG_VARINT_MAX));
+    tg_buf_put_u8(b, TG_WIRE_TAG(1, TG_WIRE_BYTES));
+    tg_buf_put_varint(b, len);
+    tg_wire_put_bytes(b, 1, name, name_len);
+    tg_wire_put_bytes(b, 2, value, value_len);
+    return TG_OK;
 }
 
 #endif

@@ -126,7 +126,7 @@ static void check_round_trip(struct tg_decode_fixture *f)
         tg_buf_reset(&prepared);
         tg_buf_reset(&out);
         const enum tg_code code =
-            tg_rw_prepare(items[i].desc, &tg_prom_names_default, &prepared, &err);
+            tg_rw_prepare(items[i].desc, &tg_prom_names_default, NULL, &prepared, &err);
         check(code == TG_OK || (code == TG_ERR_INVALID && prepared.len == 0));
         if (code != TG_OK) continue;
         const enum tg_code written =

@@ -93,7 +93,7 @@ static void prepare(struct tg_workload *w)
         for (uint32_t i = 0; i < w->n_series; i++) {
             w->prepared_at[f][i] = (uint32_t)b->len;
             must((f ? tg_influx_prepare(&w->descs[i], b, &err)
-                    : tg_rw_prepare(&w->descs[i], &tg_prom_names_default, b, &err)) == TG_OK,
+                    : tg_rw_prepare(&w->descs[i], &tg_prom_names_default, NULL, b, &err)) == TG_OK,
                  err.msg);
         }
         w->prepared_at[f][w->n_series] = (uint32_t)b->len;

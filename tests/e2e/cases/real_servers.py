@@ -89,6 +89,40 @@ class ToVictoriaMetrics(unittest.TestCase):
                           [((NOW - 200 + i) * 1000, float(i)) for i in range(20)]})
 
 
+class LargeBodies(unittest.TestCase):
+    """What Tidegate writes as snappy by itself (a copy may lie far more than 64 KiB back), as real servers read it."""
+
+    N = 4000
+
+    def send(self, url):
+        g = Gateway(self, f'out = {{ type = "prometheus", url = "{url}", batch_points = 50000 }}').start()
+        series, want = [], {}
+        for i in range(self.N):
+            # `path` comes often enough to be shared, and seldom enough to lie far back
+            labels = {"__name__": "large_body", "s": f"series-{i}", "path": f"/a/path/{i % 600}", "zone": f"zone-{i % 3}",
+                      "job": "e2e"}
+            samples = [((NOW - 60 + k) * 1000, i + k / 4) for k in (2, 0, 1)]  # in one body they are put in order
+            series.append((labels, samples))
+            want[frozenset(labels.items())] = sorted(samples)
+        r = g.post("/api/v1/write", write_request(series), RW_HEADERS)
+        self.assertEqual(r.status, 204, r.text)
+        g.wait_delivered("out", 3 * self.N)
+        self.assertEqual(g.dead_letters("out"), [])
+        return want
+
+    def test_large_bodies_at_victoria_metrics(self):
+        vm = victoria_metrics(self)
+        want = self.send(f"http://127.0.0.1:{vm.port}/api/v1/write")
+        self.assertEqual(vm_export(vm, '{__name__="large_body"}'), want)
+
+    def test_large_bodies_at_prometheus(self):
+        p = prometheus(self, out_of_order="0s")
+        want = self.send(f"http://127.0.0.1:{p.port}/api/v1/write")
+        got = {k: [(round(t * 1000), float(v)) for t, v in samples]
+               for k, samples in prom_samples(p, "large_body", NOW + 1, 3600).items()}
+        self.assertEqual(got, want)
+
+
 class PrometheusAsSenderAndTarget(unittest.TestCase):
     def test_prometheus_scrapes_sends_and_both_sides_agree(self):
         vm = victoria_metrics(self)

@@ -1,6 +1,6 @@
 /* The prometheus backend against a scripted server. */
 #include "core/backend/prometheus_query.h"
-#include "core/codec/remote_write.h"
+#include "core/codec/remote_write_body.h"
 #include "tests/unit/backend/fake_server.h"
 
 static const struct tg_backend_ops *const ops = &tg_backend_prometheus;
@@ -66,15 +66,18 @@ static void test_write(void **state)
     struct tg_delivery_point d[4];
     struct tg_buf want;
     tg_buf_init(&want, 0);
-    const uint8_t *plain = prepared.data; /* one token of plain bytes */
-    uint64_t token = 0;
-    assert_true(tg_varint_get(&plain, prepared.data + prepared.len, &token));
-    for (size_t i = 0; i < 4; i++) {
+    /* One series, oldest first. */
+    const struct tg_point *const sorted[] = {&points[2], &points[3], &points[0]};
+    bool is_left_out[3];
+    struct tg_rw_body body;
+    tg_rw_body_init(&body, NULL);
+    assert_int_equal(tg_rw_body_begin(&body, &want, SIZE_MAX, false), TG_OK);
+    assert_int_equal(
+        tg_rw_body_add(&body, prepared.data, (uint32_t)prepared.len, sorted, 3, is_left_out),
+        TG_OK);
+    tg_rw_body_deinit(&body);
+    for (size_t i = 0; i < 4; i++)
         d[i] = (struct tg_delivery_point){&points[i], NULL, prepared.data, (uint32_t)prepared.len};
-        if (i != 1)
-            assert_int_equal(tg_rw_append_point(&want, plain, (uint32_t)(token >> 1), &points[i]),
-                             TG_OK);
-    }
     for (uint8_t t = TG_TEMPORALITY_NONE; t <= TG_TEMPORALITY_CUMULATIVE; t++) {
         const struct tg_series series = {.kind = TG_KIND_COUNTER, .temporality = t};
         for (size_t i = 0; i < 4; i++) { /* of a series without prepared bytes it says the same */
@@ -188,7 +191,7 @@ static void test_too_large(void **state)
     struct tg_buf prepared;
     fake_prepare(ops, "m", 0, TG_KIND_GAUGE, &prepared);
     const struct tg_point p = {.ts_ns = 1, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
-    enum { N = 5000 };
+    enum { N = 8000 };
     struct tg_delivery_point *d = tg_calloc(N, sizeof(*d));
     for (size_t i = 0; i < N; i++)
         d[i] = (struct tg_delivery_point){&p, NULL, prepared.data, (uint32_t)prepared.len};

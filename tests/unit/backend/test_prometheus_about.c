@@ -470,7 +470,7 @@ static struct tg_prom_note note_of(const struct tg_buf *b)
 {
     struct tg_prom_note note;
     const uint8_t *at = b->data;
-    assert_true(tg_prom_note_next(&at, b->data + b->len, &note));
+    assert_true(tg_prom_note_next(NULL, &at, b->data + b->len, &note));
     assert_ptr_equal(at, b->data + b->len);
     return note;
 }
@@ -481,7 +481,7 @@ static void test_bounds(void **state)
     (void)state;
     struct tg_prom_about a;
     struct tg_buf b;
-    tg_prom_about_init(&a, 32 << 20);
+    tg_prom_about_init(&a, NULL, 32 << 20);
     tg_buf_init(&b, 0);
     for (unsigned round = 0; round < 6; round++) {
         const bool is_minute_later = round % 2 == 0;
@@ -490,7 +490,8 @@ static void test_bounds(void **state)
             char text[64];
             const int n = snprintf(text, sizeof(text), "%u resource", i);
             tg_buf_reset(&b);
-            assert_int_equal(tg_prom_note_put(&b, TG_PROM_NOTE_METADATA, text, (size_t)n), TG_OK);
+            assert_int_equal(tg_prom_note_put(&b, NULL, TG_PROM_NOTE_METADATA, text, (size_t)n),
+                             TG_OK);
             const struct tg_prom_note note = note_of(&b);
             tg_prom_about_see(&a, &note, 5);
         }
@@ -511,16 +512,17 @@ static void test_notes_are_checked(void **state)
     struct tg_buf b;
     struct tg_prom_note note;
     tg_buf_init(&b, 0);
-    assert_int_equal(tg_prom_note_put(&b, TG_PROM_NOTE_TARGET, "abc", 3), TG_OK);
+    assert_int_equal(tg_prom_note_put(&b, NULL, TG_PROM_NOTE_TARGET, "abc", 3), TG_OK);
     for (size_t n = 0; n < b.len; n++) { /* no prefix is one */
         const uint8_t *at = b.data;
-        assert_false(tg_prom_note_next(&at, b.data + n, &note));
+        assert_false(tg_prom_note_next(NULL, &at, b.data + n, &note));
         assert_ptr_equal(at, b.data);
     }
-    for (unsigned form = 0; form < 256; form++) { /* and no form (remote_write_encode.c) */
-        const uint8_t byte[TG_PROM_NOTE_HEAD] = {(uint8_t)form};
+    for (unsigned form = 0; form < 256; form++) { /* and no form (rw_prepared.h) */
+        const uint8_t byte[3 + TG_PROM_NOTE_HEAD] = {(uint8_t)form, 1 + TG_PROM_NOTE_HEAD,
+                                                     TG_PROM_NOTE_HEAD << 1};
         const uint8_t *at = byte;
-        assert_int_equal(tg_prom_note_next(&at, byte + sizeof(byte), &note),
+        assert_int_equal(tg_prom_note_next(NULL, &at, byte + sizeof(byte), &note),
                          form == TG_PROM_NOTE_TARGET || form == TG_PROM_NOTE_METADATA);
     }
     tg_buf_deinit(&b);

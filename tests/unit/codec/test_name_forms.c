@@ -48,7 +48,7 @@ static enum tg_code forms_of(const struct series *s, const struct tg_prom_names 
     struct tg_buf b;
     tg_buf_init(&b, 0);
     enum tg_code code =
-        names ? tg_rw_prepare(&d, names, &b, NULL) : tg_influx_prepare(&d, &b, NULL);
+        names ? tg_rw_prepare(&d, names, NULL, &b, NULL) : tg_influx_prepare(&d, &b, NULL);
     if (code == TG_OK)
         code = names ? tg_rw_forms(&d, b.data, (uint32_t)b.len, forms, n)
                      : tg_influx_forms(&d, &b, forms, n);

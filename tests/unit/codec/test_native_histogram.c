@@ -146,7 +146,8 @@ static void are_what_they_say_and_go_out_as_they_came(void **state)
             if (run == 0) tg_decode_fixture_reset(&f);
         }
         const struct tg_otlp_item *item = tg_decode_items(&f);
-        assert_int_equal(tg_rw_prepare(item->desc, &tg_prom_names_default, &prepared, &err), TG_OK);
+        assert_int_equal(tg_rw_prepare(item->desc, &tg_prom_names_default, NULL, &prepared, &err),
+                         TG_OK);
         for (uint64_t n = 1, fired = true; fired; n++) { /* a failure leaves nothing behind */
             tg_buf_deinit(&out);
             tg_mem_fail_at(n);

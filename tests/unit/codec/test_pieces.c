@@ -10,9 +10,10 @@
 #include "core/base/mem.h"
 
 /* A piece ends after a comma. */
-static size_t at_comma(const uint8_t *begin, const uint8_t *at, const uint8_t *end)
+static size_t at_comma(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
     (void)begin;
+    (void)head;
     const uint8_t *comma = memchr(at, ',', (size_t)(end - at));
     return (size_t)((comma ? comma + 1 : end) - at);
 }
@@ -85,6 +86,49 @@ static void test_more_than_the_table_takes_stays_plain(void **state)
     tg_pieces_free(p);
 }
 
+/* As above, but that all up to "=" may be shared. */
+static size_t with_key(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
+{
+    const size_t len = at_comma(begin, at, end, head);
+    const uint8_t *equals = memchr(at, '=', len);
+    if (equals) *head = (size_t)(equals + 1 - at);
+    return len;
+}
+
+static void test_the_key_of_a_value_that_comes_once_is_shared(void **state)
+{
+    (void)state;
+    struct tg_pieces *p = tg_pieces_new();
+    struct tg_buf packed, plain;
+    char text[64];
+    tg_buf_init(&packed, 0);
+    tg_buf_init(&plain, 0);
+    for (int i = 0; i < 10; i++) {
+        const int n = snprintf(text, sizeof(text), "instance=number-%d,zone=a-zone,", i);
+        tg_buf_reset(&packed);
+        tg_buf_reset(&plain);
+        assert_int_equal(tg_pieces_pack(p, (const uint8_t *)text, (size_t)n, with_key, &packed),
+                         TG_OK);
+        assert_int_equal(tg_pieces_unpack(p, packed.data, packed.len, &plain), TG_OK);
+        assert_int_equal(plain.len, n);
+        assert_memory_equal(plain.data, text, (size_t)n);
+    }
+    assert_int_equal(packed.len, 1 + (1 + sizeof("number-9,") - 1) + 1);
+    const struct tg_piece *key = tg_pieces_at(p, packed.data[0] >> 1);
+    assert_int_equal(key->len, 9);
+    assert_memory_equal(key->bytes, "instance=", 9);
+    tg_buf_deinit(&packed);
+    tg_buf_deinit(&plain);
+    tg_pieces_free(p);
+}
+
+static void test_without_a_table_all_is_plain(void **state)
+{
+    (void)state;
+    assert_int_equal(round_trip(NULL, "a,b,"), 5);
+    assert_int_equal(round_trip(NULL, ""), 0);
+}
+
 static void test_without_memory(void **state)
 {
     (void)state;
@@ -113,6 +157,8 @@ int main(void)
         cmocka_unit_test(test_what_is_shared_shrinks),
         cmocka_unit_test(test_what_comes_once_takes_no_place),
         cmocka_unit_test(test_more_than_the_table_takes_stays_plain),
+        cmocka_unit_test(test_the_key_of_a_value_that_comes_once_is_shared),
+        cmocka_unit_test(test_without_a_table_all_is_plain),
         cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -329,7 +329,7 @@ static void what_is_native_goes_out_under_its_names(void **state)
             tg_buf_reset(&prepared);
             assert_int_equal(tg_table_describe(f.table, f.batch.points[k].series, &d, &arena),
                              TG_OK);
-            assert_int_equal(tg_rw_prepare(&d, &runs[i].names, &prepared, &err), TG_OK);
+            assert_int_equal(tg_rw_prepare(&d, &runs[i].names, NULL, &prepared, &err), TG_OK);
             assert_int_equal(
                 tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &f.batch.points[k]),
                 TG_OK);
@@ -751,7 +751,7 @@ static void kept_names_reach_the_message(void **state)
         tg_decode_fixture_init(&f, NULL);
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
-        assert_int_equal(tg_rw_prepare(&d, runs[i].names, &prepared, &err), runs[i].code);
+        assert_int_equal(tg_rw_prepare(&d, runs[i].names, NULL, &prepared, &err), runs[i].code);
         if (runs[i].want) {
             assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p),
                              TG_OK);
@@ -1113,7 +1113,7 @@ static void points_are_written(void **state)
         tg_decode_fixture_init(&f, NULL);
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
-        assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
+        assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
         for (int run = 0; run < 2; run++) {
             tg_buf_reset(&out);
             assert_int_equal(
@@ -1142,7 +1142,7 @@ static void points_are_written(void **state)
             tg_buf_deinit(&prepared);
             tg_buf_init(&prepared, 0);
             tg_mem_fail_at(n);
-            const enum tg_code code = tg_rw_prepare(&d, &escaped, &prepared, &err);
+            const enum tg_code code = tg_rw_prepare(&d, &escaped, NULL, &prepared, &err);
             const bool fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
@@ -1172,7 +1172,7 @@ static void the_scalar_form_is_exact(void **state)
         .ts_ns = INT64_C(1700000000123000000), .type = TG_VALUE_DOUBLE, .value.f64 = 1};
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
     assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
     const size_t len = tg_unhex("0a55"
                                 "0a0a0a0141120575707065"
@@ -1200,10 +1200,10 @@ static void what_prometheus_cannot_take_is_refused(void **state)
                                .kind = TG_KIND_COUNTER,
                                .temporality = TG_TEMPORALITY_DELTA};
     tg_buf_init(&b, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, &b, &err), TG_ERR_UNSUPPORTED);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &b, &err), TG_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "cumulative"));
     d = (struct tg_series_desc){.name = "??", .unit = "", .name_len = 2};
-    assert_int_equal(tg_rw_prepare(&d, &escaped, &b, &err), TG_ERR_INVALID);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &b, &err), TG_ERR_INVALID);
     assert_int_equal(b.len, 0);
     const struct tg_point p = {.type = TG_VALUE_DOUBLE};
     assert_int_equal(tg_rw_append_point(&b, NULL, 0, &p), TG_ERR_UNSUPPORTED);
@@ -1248,7 +1248,7 @@ static void exemplar_labels_that_are_left_out_are_counted(void **state)
     struct tg_buf prepared;
     struct tg_err err;
     tg_buf_init(&prepared, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
     uint64_t sum = 0;
     struct tg_exemplar all[6];
     for (size_t i = 0; i < 6; i++) {
@@ -1286,7 +1286,7 @@ static void long_exemplar_labels_are_left_out(void **state)
     tg_decode_fixture_init(&f, NULL);
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, &prepared, &err), TG_OK);
+    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
     assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
     assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
     assert_string_equal(tg_decode_text(&f),
