@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/utf8.h"
+
 static void fill(struct tg_err *err, enum tg_code code, uint64_t offset, const char *fmt,
                  va_list ap) __attribute__((format(printf, 4, 0)));
 
@@ -137,6 +139,17 @@ const char *tg_class_name(enum tg_class cls)
     return "fatal";
 }
 
+/* Length of a sequence that is shown as it is: not of controls (U+0080 to U+009F), nor of what
+ * breaks lines or turns the direction of the text around it. 0 = none. */
+static size_t shown_len(const unsigned char *p, size_t left)
+{
+    const size_t n = tg_utf8_len(p, left);
+    if (n == 2 && p[0] == 0xC2 && p[1] < 0xA0) return 0;
+    if (n == 3 && p[0] == 0xE2 && p[1] == 0x80 && (p[2] >= 0xA8 && p[2] <= 0xAE)) return 0;
+    if (n == 3 && p[0] == 0xE2 && p[1] == 0x81 && (p[2] >= 0xA6 && p[2] <= 0xA9)) return 0;
+    return n;
+}
+
 char *tg_quote(char *out, size_t out_cap, const void *bytes, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
@@ -153,6 +166,11 @@ char *tg_quote(char *out, size_t out_cap, const void *bytes, size_t len)
         } else if (c == '\n') {
             out[o++] = '\\';
             out[o++] = 'n';
+        } else if (c >= 0x80 && shown_len(in + i, len - i)) {
+            const size_t n = shown_len(in + i, len - i);
+            memcpy(out + o, in + i, n);
+            o += n;
+            i += n - 1;
         } else if (c < 0x20 || c >= 0x7f) {
             out[o++] = '\\';
             out[o++] = 'x';

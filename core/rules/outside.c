@@ -17,26 +17,12 @@ static const char vars_key = 0;    /* { function, index of its upvalue, ... } */
 static const char values_key = 0;  /* the value of the i-th of them; nil is absent */
 static const char touched_key = 0; /* { stand-in, its table as loaded, ... } */
 
-static void reg_get(lua_State *L, const char *key)
-{
-    lua_pushlightuserdata(L, (void *)(uintptr_t)key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-}
-
-/* Takes the value on top. */
-static void reg_set(lua_State *L, const char *key)
-{
-    lua_pushlightuserdata(L, (void *)(uintptr_t)key);
-    lua_insert(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX);
-}
-
 /* --- stand-ins --- */
 
 bool tgl_is_stand_in(lua_State *L, int index)
 {
     if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index)) return false;
-    reg_get(L, &meta_key);
+    tgl_reg_get(L, &meta_key);
     const bool is = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     return is;
@@ -78,7 +64,7 @@ static void make_own(lua_State *L, int index)
         lua_rawset(L, from + 1);
     }
     tgl_charge(L, vm, n);
-    reg_get(L, &touched_key);
+    tgl_reg_get(L, &touched_key);
     lua_pushvalue(L, index);
     lua_rawseti(L, -2, vm->n_touched * 2 + 1);
     lua_pushvalue(L, from);
@@ -135,9 +121,9 @@ void tgl_outside_register(lua_State *L)
     lua_setfield(L, -2, "__len");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
-    reg_set(L, &meta_key);
+    tgl_reg_set(L, &meta_key);
     lua_newtable(L);
-    reg_set(L, &touched_key);
+    tgl_reg_set(L, &touched_key);
 }
 
 /* --- sealing --- */
@@ -168,7 +154,7 @@ static void meet(lua_State *L, struct seal *s)
             in->is_own = false;
             lua_pushvalue(L, -2);
             lua_setfenv(L, -2);
-            reg_get(L, &meta_key);
+            tgl_reg_get(L, &meta_key);
             lua_setmetatable(L, -2);
         } else {
             lua_pushvalue(L, -1);
@@ -283,8 +269,8 @@ enum tg_code tgl_outside_seal(lua_State *L, struct tg_vm *vm)
         vm->vars_end[rule] = s.n_vars;
     }
     lua_settop(L, SEAL_SLOTS);
-    reg_set(L, &values_key);
-    reg_set(L, &vars_key);
+    tgl_reg_set(L, &values_key);
+    tgl_reg_set(L, &vars_key);
     lua_settop(L, 0);
     return TG_OK;
 }
@@ -312,8 +298,8 @@ static void restore_variables(lua_State *L, struct tg_vm *vm)
 {
     const int first = vm->rule > 0 ? vm->vars_end[vm->rule - 1] : 0;
     if (first == vm->vars_end[vm->rule]) return;
-    reg_get(L, &vars_key);
-    reg_get(L, &values_key);
+    tgl_reg_get(L, &vars_key);
+    tgl_reg_get(L, &values_key);
     const int vars = lua_gettop(L) - 1;
     const int values = vars + 1;
     for (int i = first; i < vm->vars_end[vm->rule]; i++) {
@@ -335,7 +321,7 @@ static void restore_variables(lua_State *L, struct tg_vm *vm)
 
 static void restore_tables(lua_State *L, struct tg_vm *vm)
 {
-    reg_get(L, &touched_key);
+    tgl_reg_get(L, &touched_key);
     const int touched = lua_gettop(L);
     for (; vm->n_touched > 0; vm->n_touched--) {
         const int at = vm->n_touched * 2 - 1;

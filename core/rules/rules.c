@@ -420,6 +420,8 @@ enum tg_code tg_rules_reload_tried(struct tg_rules *r, const struct tg_rules_rel
     struct tg_err *e = err ? err : &own;
     memset(report, 0, sizeof(*report));
     const enum tg_code code = load(r, how, report, e);
+    /* What kept the scripts from being looked at is an error like those found in them. */
+    if (code != TG_OK && !report->n_items) tg_rules_report_add(report, TG_RULES_ERROR, e->msg);
     say_findings(report, code == TG_OK ? NULL : e->msg);
     if (code == TG_OK) {
         atomic_fetch_add(&r->n_reloads, 1);

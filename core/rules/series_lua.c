@@ -27,20 +27,6 @@ static const char name_tag[] = "__name__";
 /* How an assignment to the name is noted among those to tags. */
 static const char name_line[] = "series.name";
 
-static void reg_get(lua_State *L, const char *key)
-{
-    lua_pushlightuserdata(L, (void *)(uintptr_t)key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-}
-
-/* Takes the value on top. */
-static void reg_set(lua_State *L, const char *key)
-{
-    lua_pushlightuserdata(L, (void *)(uintptr_t)key);
-    lua_insert(L, -2);
-    lua_rawset(L, LUA_REGISTRYINDEX);
-}
-
 static const char *key_text(lua_State *L, int index, char *buf, size_t cap)
 {
     if (lua_type(L, index) == LUA_TSTRING) {
@@ -117,7 +103,7 @@ static void assign_name(lua_State *L, const char *what)
     if (len > lim->max_name_bytes)
         tgl_error(L, "series.%s is set to %u bytes; a metric name has at most %u", what,
                   (unsigned)len, lim->max_name_bytes);
-    reg_get(L, &fields_key[0]);
+    tgl_reg_get(L, &fields_key[0]);
     const int fields = lua_gettop(L);
     size_t field_len = 0;
     lua_getfield(L, fields, "field");
@@ -146,7 +132,7 @@ static void assign_name(lua_State *L, const char *what)
     if (tg_series_desc_canonicalise(&named, lim, &err) != TG_OK) tgl_error(L, "%s", err.msg);
     lua_pushvalue(L, fields);
     set_names(L, text, len, field_len);
-    reg_get(L, &tags_meta_key);
+    tgl_reg_get(L, &tags_meta_key);
     lua_getfield(L, -1, "__index");
     lua_pushlstring(L, text, len);
     lua_setfield(L, -2, name_tag);
@@ -234,8 +220,8 @@ void tgl_push_table_behind(lua_State *L, int index)
         return;
     }
     if (lua_type(L, index) == LUA_TUSERDATA && lua_getmetatable(L, index)) {
-        reg_get(L, &view_meta_key);
-        reg_get(L, &trace_meta_key);
+        tgl_reg_get(L, &view_meta_key);
+        tgl_reg_get(L, &trace_meta_key);
         const bool is_tags = lua_rawequal(L, -3, -2) || lua_rawequal(L, -3, -1);
         lua_pop(L, 2);
         if (is_tags) {
@@ -269,15 +255,15 @@ void tgl_series_register(lua_State *L)
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "__metatable");
         lua_setmetatable(L, -2);
-        reg_set(L, &series_key[i]);
-        reg_set(L, &fields_key[i]);
+        tgl_reg_set(L, &series_key[i]);
+        tgl_reg_set(L, &fields_key[i]);
     }
     lua_createtable(L, 0, 2); /* of the tags being mapped */
     lua_createtable(L, 0, 1);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, tgl_tags_new);
     lua_setfield(L, -2, "__newindex");
-    reg_set(L, &tags_meta_key);
+    tgl_reg_set(L, &tags_meta_key);
     (void)lua_newuserdata(L, 1);
     lua_createtable(L, 0, 3);
     lua_pushcfunction(L, tgl_tags_assign);
@@ -285,9 +271,9 @@ void tgl_series_register(lua_State *L)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pushvalue(L, -1);
-    reg_set(L, &view_meta_key);
+    tgl_reg_set(L, &view_meta_key);
     lua_setmetatable(L, -2);
-    reg_set(L, &view_key);
+    tgl_reg_set(L, &view_key);
 }
 
 /* Replaces the table of tags on top by its tracing stand-in. */
@@ -303,7 +289,7 @@ static void push_stand_in(lua_State *L)
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pushvalue(L, -1);
-    reg_set(L, &trace_meta_key);
+    tgl_reg_set(L, &trace_meta_key);
     lua_setmetatable(L, -2);
     lua_remove(L, -2);
 }
@@ -320,10 +306,10 @@ void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable)
     const int which = mutable ? 0 : 1;
     lua_checkstack(L, 12);
     if (!mutable && vm->series_filled) { /* the rules after tags.lua share one */
-        reg_get(L, &series_key[which]);
+        tgl_reg_get(L, &series_key[which]);
         return;
     }
-    reg_get(L, &fields_key[which]);
+    tgl_reg_get(L, &fields_key[which]);
     set_names(L, d->name, d->name_len, d->field_len);
     set_text(L, "unit", d->unit ? d->unit : "", d->unit_len);
     lua_pushstring(L, tg_kind_name((enum tg_kind)d->kind));
@@ -335,26 +321,26 @@ void tgl_series_push(lua_State *L, struct tg_vm *vm, bool mutable)
         lua_rawset(L, -3);
     }
     if (mutable) {
-        reg_get(L, &tags_meta_key);
+        tgl_reg_get(L, &tags_meta_key);
         lua_getfield(L, -1, "__index");
         set_text(L, name_tag, d->name, d->name_len);
         lua_pop(L, 1);
         lua_setmetatable(L, -2);
         lua_pushvalue(L, -1);
-        reg_set(L, &tags_key);
+        tgl_reg_set(L, &tags_key);
         vm->n_tag_lines = 0;
         if (vm->tracing) push_stand_in(L);
     } else {
-        reg_get(L, &view_meta_key);
+        tgl_reg_get(L, &view_meta_key);
         lua_insert(L, -2);
         lua_setfield(L, -2, "__index");
         lua_pop(L, 1);
-        reg_get(L, &view_key);
+        tgl_reg_get(L, &view_key);
         vm->series_filled = true;
     }
     lua_setfield(L, -2, "tags");
     lua_pop(L, 1);
-    reg_get(L, &series_key[which]);
+    tgl_reg_get(L, &series_key[which]);
 }
 
 /* One entry of series.tags, key at -2 and value at -1, into *t. */
@@ -413,7 +399,7 @@ static bool read_name(lua_State *L, struct tg_arena *arena, struct tg_series_des
 {
     size_t len;
     size_t field_len = 0;
-    reg_get(L, &fields_key[0]);
+    tgl_reg_get(L, &fields_key[0]);
     lua_getfield(L, -1, "field");
     (void)lua_tolstring(L, -1, &field_len);
     lua_getfield(L, -2, "name");
@@ -439,7 +425,7 @@ bool tgl_series_read_tags(lua_State *L, struct tg_vm *vm, struct tg_arena *arena
         *nomem = true;
         goto done;
     }
-    reg_get(L, &tags_key);
+    tgl_reg_get(L, &tags_key);
     const int tags = lua_gettop(L);
     uint32_t n = 0;
     for (lua_pushnil(L); lua_next(L, tags); lua_pop(L, 1)) n++;

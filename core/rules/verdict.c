@@ -30,8 +30,7 @@ static struct tg_verdict *push_verdict(lua_State *L, enum tg_verdict_kind kind,
     v->note[0] = '\0';
     vm->made = function;
     vm->made_line = v->line;
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&meta_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
+    tgl_reg_get(L, &meta_key);
     lua_setmetatable(L, -2);
     return v;
 }
@@ -265,8 +264,7 @@ const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int ind
         return is_forgotten(vm, rule) ? NULL : none;
     }
     if (lua_type(L, -1) == LUA_TUSERDATA && lua_getmetatable(L, -1)) {
-        lua_pushlightuserdata(L, (void *)(uintptr_t)&meta_key);
-        lua_rawget(L, LUA_REGISTRYINDEX);
+        tgl_reg_get(L, &meta_key);
         if (lua_rawequal(L, -1, -2)) v = lua_touserdata(L, -3);
         lua_pop(L, 2);
     }
@@ -312,9 +310,8 @@ void tgl_verdict_register(lua_State *L)
         lua_pushcfunction(L, f->func);
         lua_setfield(L, -2, f->name);
     }
-    lua_pushlightuserdata(L, (void *)(uintptr_t)&meta_key);
     lua_createtable(L, 0, 1);
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
-    lua_rawset(L, LUA_REGISTRYINDEX);
+    tgl_reg_set(L, &meta_key);
 }

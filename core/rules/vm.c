@@ -30,6 +30,19 @@ struct tg_vm *tgl_vm(lua_State *L)
     return ud;
 }
 
+void tgl_reg_get(lua_State *L, const char *key)
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+}
+
+void tgl_reg_set(lua_State *L, const char *key)
+{
+    lua_pushlightuserdata(L, (void *)(uintptr_t)key);
+    lua_insert(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
 /* LuaJIT crashes when memory runs out inside lua_newstate (it closes a state that is half made), so
  * that takes its first blocks from one that is there beforehand and is freed with the VM. */
 static bool in_boot_block(const struct tg_vm *vm, const void *p)

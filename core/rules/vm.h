@@ -5,8 +5,8 @@
  * Private to core/rules. Three guards hold for every call into operator code:
  *   - instructions: a count hook every TG_VM_HOOK_EVERY of them. Library functions that work in
  *     proportion to their input (patterns, sort) and values over 4 KiB are charged to the same sum.
- *   - milliseconds of the thread's processor: looked at in the same hook. On a busy machine a
- * thread may stand still for longer than that, which is not the rule's doing.
+ *   - milliseconds of the thread's processor: looked at in the same hook. On a busy
+ *     machine a thread may stand still for longer than that, which is not the rule's doing.
  *   - bytes: the allocator refuses beyond max_bytes, and during a call any single object over
  *     TG_VM_MAX_OBJECT_BYTES, which bounds the time one C function can take.
  *
@@ -157,6 +157,9 @@ void tgl_charge(lua_State *L, struct tg_vm *vm, uint64_t steps);
 int tgl_call_back(lua_State *L, struct tg_vm *vm, int n_args, int n_results);
 /* The VM of a state. */
 struct tg_vm *tgl_vm(lua_State *L);
+/* Pushes what the registry has at the address `key`; puts the value on top there. */
+void tgl_reg_get(lua_State *L, const char *key);
+void tgl_reg_set(lua_State *L, const char *key);
 /* luaL_error with a printf-formatted text. */
 int tgl_error(lua_State *L, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* As tgl_error, and the call under way fails even when the rule catches it: what a rule says of

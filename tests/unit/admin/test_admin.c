@@ -507,6 +507,18 @@ static void test_reload(void **state)
         assert_int_equal(ask(f, "GET", "/api/explain?series=up", NULL), 200);
         assert_non_null(strstr(f->body, "\"seen\":\"yes\""));
     }
+    /* What is quoted stays UTF-8, in `errors`, too. */
+    write_tags(f, "to('gr\xc3\xb6\xc3\x9f"
+                  "e')");
+    assert_int_equal(ask(f, "POST", "/-/reload", NULL), 400);
+    assert_non_null(strstr(f->body, "no backend is called \\\"gr\xc3\xb6\xc3\x9f"
+                                    "e\\\""));
+    /* A script that cannot be read is among the errors, with file and reason. */
+    assert_int_equal(unlink(f->tags), 0);
+    assert_int_equal(ask(f, "POST", "/-/reload", NULL), 400);
+    assert_non_null(strstr(f->body, "\"errors\":[\""));
+    assert_non_null(
+        strstr(strstr(f->body, "\"errors\":"), "tags.lua: cannot be read: No such file"));
     write_tags(f, good);
     assert_int_equal(ask(f, "POST", "/-/reload", NULL), 200);
     assert_string_equal(f->body, "{\"generation\":2,\"errors\":[],\"warnings\":[],"
