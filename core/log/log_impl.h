@@ -42,7 +42,9 @@ enum {
     TG_LOG_EXTENT_MS = 5000,     /* what the log has is written down so often while points come */
     TG_LOG_ACCEPTED_MS = 200,    /* how exactly the log knows when its points came */
     TG_LOG_GROUP_SERIES = 64,    /* series in one record */
-    TG_LOG_GROUP_BYTES = 64 << 10
+    TG_LOG_GROUP_BYTES = 64 << 10,
+    TG_LOG_SMALL_POINTS = 64,   /* batches of up to so many share a block with their neighbours */
+    TG_LOG_SHARED_POINTS = 1024 /* ... of up to so many: what one damaged record may take */
 };
 _Static_assert((int)TG_LOG_CHAIN_MAX == (int)TG_BLOCK_CHAIN_MAX, "one limit, two names");
 
@@ -113,6 +115,7 @@ struct tg_log_writer {             /* under commit_mu */
     struct tg_series **fresh; /* got a reference in this commit */
     size_t n_fresh, cap_fresh;
     uint32_t refs[TG_BLOCK_MAX_POINTS];
+    struct tg_point *shared; /* [TG_LOG_SHARED_POINTS]: points of small batches, side by side */
     struct tg_arena arena;
 };
 

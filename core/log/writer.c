@@ -17,7 +17,9 @@ enum tg_code tg_log_writer_init(struct tg_log *log)
     tg_buf_init(&w->repeat, 0);
     tg_buf_init(&w->repeat_next, 0);
     tg_arena_init(&w->arena, 0);
-    return tg_block_encoder_init(&w->encoder);
+    w->shared = tg_reallocarray(NULL, TG_LOG_SHARED_POINTS, sizeof(*w->shared));
+    const enum tg_code code = tg_block_encoder_init(&w->encoder);
+    return w->shared ? code : TG_ERR_NOMEM;
 }
 
 void tg_log_writer_deinit(struct tg_log *log)
@@ -34,6 +36,7 @@ void tg_log_writer_deinit(struct tg_log *log)
     tg_buf_deinit(&w->repeat_next);
     tg_arena_deinit(&w->arena);
     tg_free(w->fresh);
+    tg_free(w->shared);
 }
 
 /* --- encoding --- */
@@ -150,14 +153,14 @@ static enum tg_code introduce(struct tg_log *log, struct tg_series *s, struct tg
     return TG_OK;
 }
 
-static enum tg_code encode_points(struct tg_log *log, const struct tg_batch *batch,
+static enum tg_code encode_points(struct tg_log *log, const struct tg_point *all, uint32_t n_all,
                                   uint64_t *point_no, struct tg_err *err)
 {
     struct tg_log_writer *w = &log->w;
     uint32_t at = 0;
-    while (at < batch->n_points) {
-        const struct tg_point *points = batch->points + at;
-        uint32_t n = batch->n_points - at;
+    while (at < n_all) {
+        const struct tg_point *points = all + at;
+        uint32_t n = n_all - at;
         if (n > TG_BLOCK_MAX_POINTS) n = TG_BLOCK_MAX_POINTS;
         for (uint32_t i = 0; i < n; i++) {
             if (i + 8 < n) __builtin_prefetch(&points[i + 8].series->log_segment);
@@ -184,7 +187,8 @@ static enum tg_code encode_item(struct tg_log *log, struct tg_log_item *item, ui
     struct tg_log_writer *w = &log->w;
     const struct mark m = mark_here(w, *point_no);
     item->err.msg[0] = 0;
-    const enum tg_code code = encode_points(log, item->batch, point_no, &item->err);
+    const enum tg_code code =
+        encode_points(log, item->batch->points, item->batch->n_points, point_no, &item->err);
     if (code != TG_OK) {
         undo(w, &m);
         *point_no = m.point_no;
@@ -195,6 +199,41 @@ static enum tg_code encode_item(struct tg_log *log, struct tg_log_item *item, ui
     item->code = code;
     item->end_pos = out_pos(w);
     return code;
+}
+
+/* Encodes the first batch, or the first few when they are small, to blocks that they share: a frame
+ * and a header for each point of a request of one would be most of the log. Gives how many. */
+static size_t encode_next(struct tg_log *log, struct tg_log_item *items, size_t n,
+                          uint64_t *point_no)
+{
+    struct tg_log_writer *w = &log->w;
+    uint32_t n_points = 0;
+    size_t k = 0;
+    for (; k < n; k++) {
+        const struct tg_batch *b = items[k].batch;
+        if (b->n_points > TG_LOG_SMALL_POINTS || n_points + b->n_points > TG_LOG_SHARED_POINTS)
+            break;
+        if (b->n_points) memcpy(w->shared + n_points, b->points, b->n_points * sizeof(*b->points));
+        n_points += b->n_points;
+    }
+    if (k < 2) {
+        (void)encode_item(log, &items[0], point_no);
+        return 1;
+    }
+    const struct mark m = mark_here(w, *point_no);
+    struct tg_err err;
+    if (encode_points(log, w->shared, n_points, point_no, &err) == TG_OK) {
+        for (size_t i = 0; i < k; i++) {
+            items[i].code = TG_OK;
+            items[i].err.msg[0] = 0;
+            items[i].end_pos = out_pos(w);
+        }
+        return k;
+    }
+    undo(w, &m); /* one of them cannot be encoded: each alone, so that it fails alone */
+    *point_no = m.point_no;
+    for (size_t i = 0; i < k; i++) (void)encode_item(log, &items[i], point_no);
+    return k;
 }
 
 /* What follows the blocks of a commit: series and targets records of the one before once more (so
@@ -581,7 +620,7 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
     const uint64_t enough =
         log->segment_bytes < TG_LOG_COMMIT_BYTES ? log->segment_bytes : TG_LOG_COMMIT_BYTES;
     while (taken < n && (taken == 0 || w->out.len < enough))
-        (void)encode_item(log, &items[taken++], &point_no);
+        taken += encode_next(log, items + taken, n - taken, &point_no);
 
     if (point_no == w->next_point_no) { /* empty batches, or all of them failed */
         for (size_t i = 0; i < taken; i++) items[i].end_pos = w->next_pos;

@@ -5,8 +5,8 @@
  * Workload: 10,000 series in requests of 1,000 points, each series every ten requests: a quarter
  * integer counters, a quarter counters in doubles, half gauges with two decimals that drift; one
  * time per request. A scrape is repeated until the points are sent. Beside it the same with random
- * doubles, which nothing compresses. The probe is a copy of the points (memcpy), the least that
- * could be done with them. */
+ * doubles, which nothing compresses, and requests of one point of any of the series each. The probe
+ * is a copy of the points (memcpy), the least that could be done with them. */
 #include <ftw.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -173,6 +173,50 @@ static void bench_log(struct lf *f, const char *dir, uint64_t n_points, unsigned
     tg_log_close(log);
 }
 
+/* Requests of one point each, `group` of them a commit: what many small senders make. */
+static void bench_small(struct lf *f, const char *dir, uint64_t n_points, unsigned group)
+{
+    struct tg_err err = {0};
+    struct tg_log *log;
+    const struct tg_log_config config = {.dir = dir, .table = f->table};
+    struct tg_batch *b = calloc(group, sizeof(*b)), **list = malloc(group * sizeof(*list));
+    uint64_t *pos = malloc(group * sizeof(*pos));
+    if (!b || !list || !pos) exit(1);
+    if (tg_log_open(&config, &log, &err) != TG_OK) die("open", &err);
+    for (unsigned i = 0; i < group; i++) {
+        tg_batch_init(&b[i], NULL, 0, 0);
+        list[i] = &b[i];
+    }
+    double wall = 0, cpu = 0;
+    uint64_t done = 0, bytes_before = 0, points_before = 0;
+    int64_t ts = INT64_C(1750000000000000000);
+    while (done < n_points) {
+        for (unsigned i = 0; i < group; i++) {
+            tg_batch_reset(&b[i]);
+            ts += 10000 + (int64_t)(lf_rnd(f) % 20000);
+            lf_scrape(f, &b[i], (uint32_t)(lf_rnd(f) % N_SERIES), 1, ts);
+        }
+        const double w = now_s(CLOCK_MONOTONIC), c = now_s(CLOCK_PROCESS_CPUTIME_ID);
+        if (tg_log_commit(log, list, group, pos, &err) != TG_OK) die("commit", &err);
+        wall += now_s(CLOCK_MONOTONIC) - w;
+        cpu += now_s(CLOCK_PROCESS_CPUTIME_ID) - c;
+        done += group;
+        if (points_before == 0 && done >= n_points / 2) { /* most series are written by then */
+            bytes_before = tg_log_stats(log).bytes;
+            points_before = done;
+        }
+    }
+    (void)printf("sync=always, %4u x 1 point a commit: %9.0f points/s  %6.1f ns CPU/point  %.2f "
+                 "bytes/point with frames\n",
+                 group, (double)done / wall, cpu * 1e9 / (double)done,
+                 (double)(tg_log_stats(log).bytes - bytes_before) / (double)(done - points_before));
+    tg_log_close(log);
+    for (unsigned i = 0; i < group; i++) tg_batch_deinit(&b[i]);
+    free(b);
+    free(list);
+    free(pos);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
 {
     (void)st;
@@ -197,6 +241,10 @@ int main(int argc, char **argv)
     bench_log(&f, dir, n_points / 4, 1);
     (void)snprintf(dir, sizeof(dir), "%s/group", base);
     bench_log(&f, dir, n_points, 16);
+    (void)snprintf(dir, sizeof(dir), "%s/small", base);
+    bench_small(&f, dir, n_points / 40, 64);
+    (void)snprintf(dir, sizeof(dir), "%s/smaller", base);
+    bench_small(&f, dir, n_points / 8, 1000);
     lf_deinit(&f);
     if (argc <= 2) (void)nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     return 0;
