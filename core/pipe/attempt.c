@@ -104,6 +104,20 @@ static uint32_t targets_of(const struct tg_delivery_loop *d, const struct tg_poi
     return d->routing == TG_ROUTED_WHEN_ACCEPTED ? p->targets : p->targets | plan->targets;
 }
 
+/* Of the points some way on: the series, and of those not so far on the plan, with the prepared bytes
+ * behind it. All are somewhere in memory, and of many series they are in no cache. */
+static inline void look_ahead(const struct tg_delivery_loop *d, uint32_t i)
+{
+    enum { SERIES_AHEAD = 16, PLAN_AHEAD = 8, LINE = 64 };
+    const struct tg_point *p = &d->batch.points[i];
+    if (i + SERIES_AHEAD >= d->range.hi) return;
+    __builtin_prefetch(&p[SERIES_AHEAD].series->plan);
+    const struct tg_plan *plan =
+        atomic_load_explicit(&p[PLAN_AHEAD].series->plan, memory_order_relaxed);
+    __builtin_prefetch(plan);
+    __builtin_prefetch((const char *)plan + LINE);
+}
+
 /* Picks this backend's points of d->range. Inside the guard. TG_ERR_FULL: deciding their series has
  * taken its share of the loop's time, TG_ERR_CANCELED: nothing is decided any more,
  * TG_ERR_UNAVAILABLE: the rules are not run now, and the form of a series needs them. */
@@ -124,6 +138,7 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
     d->n_unprepared = 0;
     d->formless = (struct tg_inexpressible){.n = {0}};
     for (uint32_t i = d->range.lo; i < d->range.hi; i++) {
+        look_ahead(d, i);
         if (settled && is_marked(settled, i)) continue;
         const struct tg_point *p = &d->batch.points[i];
         const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
