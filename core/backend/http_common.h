@@ -17,7 +17,7 @@
 #include "core/net/http_client.h"
 
 /* Options that every HTTP backend has; put first in its table. */
-#define TG_BACKEND_HTTP_OPTIONS(url_help)                                                          \
+#define TG_BACKEND_HTTP_OPTIONS(url_help, batch_points_def)                                        \
     {.name = "url", .type = TG_OPT_STRING, .required = true, .help = (url_help)},                  \
         {.name = "username", .type = TG_OPT_STRING, .help = "user for HTTP basic authentication"}, \
         {.name = "password",                                                                       \
@@ -34,7 +34,7 @@
          .help = "longest wait for the answer to one request"},                                    \
         {.name = "batch_points",                                                                   \
          .type = TG_OPT_INT,                                                                       \
-         .def = "10000",                                                                           \
+         .def = (batch_points_def),                                                                \
          .min = 1,                                                                                 \
          .max = 1000000,                                                                           \
          .help = "most points in one request"},                                                    \

@@ -21,7 +21,7 @@ struct tg_backend {
 };
 
 static const struct tg_option_spec options[] = {
-    TG_BACKEND_HTTP_OPTIONS("the server, e.g. http://127.0.0.1:8086"),
+    TG_BACKEND_HTTP_OPTIONS("the server, e.g. http://127.0.0.1:8086", "10000"),
     {.name = "bucket", .type = TG_OPT_STRING, .help = "InfluxDB 2: bucket to write to"},
     {.name = "org", .type = TG_OPT_STRING, .help = "InfluxDB 2: organisation of the bucket"},
     {.name = "database", .type = TG_OPT_STRING, .help = "InfluxDB 1: database to write to"},

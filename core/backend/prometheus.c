@@ -50,7 +50,7 @@ static const char write_path[] = "/api/v1/write";
 enum { TOLD_TIMEOUT_MS = 5000 };
 
 static const struct tg_option_spec options[] = {
-    TG_BACKEND_HTTP_OPTIONS("the write endpoint, e.g. http://127.0.0.1:9090/api/v1/write"),
+    TG_BACKEND_HTTP_OPTIONS("the write endpoint, e.g. http://127.0.0.1:9090/api/v1/write", "50000"),
     {.name = "query_url",
      .type = TG_OPT_STRING,
      .help = "what comes before /api/v1/query; default: url without /api/v1/write"},
@@ -479,7 +479,7 @@ static void query_range(struct tg_backend *b, const struct tg_query *q, tg_on_ro
 const struct tg_backend_ops tg_backend_prometheus = {
     .type = "prometheus",
     .options = options,
-    .max_points = 10000,
+    .max_points = 50000,
     .open = open_it,
     .prepare = prepare,
     .forms = forms,

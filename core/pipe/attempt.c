@@ -104,8 +104,8 @@ static uint32_t targets_of(const struct tg_delivery_loop *d, const struct tg_poi
     return d->routing == TG_ROUTED_WHEN_ACCEPTED ? p->targets : p->targets | plan->targets;
 }
 
-/* Of the points some way on: the series, and of those not so far on the plan, with the prepared bytes
- * behind it. All are somewhere in memory, and of many series they are in no cache. */
+/* Of the points some way on: the series, and of those not so far on the plan, with the prepared
+ * bytes behind it. All are somewhere in memory, and of many series they are in no cache. */
 static inline void look_ahead(const struct tg_delivery_loop *d, uint32_t i)
 {
     enum { SERIES_AHEAD = 16, PLAN_AHEAD = 8, LINE = 64 };
@@ -420,6 +420,22 @@ static void say_failure(struct tg_delivery_loop *d, const char *message)
     d->failure_said_ms = now_ms;
 }
 
+/* Of a whole batch that was too large, so that not each of those to come is made in vain first. One
+ * point that is too large by itself is met in a smaller range, which says nothing. */
+static void fit_less(struct tg_delivery_loop *d)
+{
+    if (d->range.lo == 0 && d->range.hi == d->batch.n_points && d->batch.n_points > 1)
+        d->fit_points = d->batch.n_points / 2;
+}
+
+static void fit_more(struct tg_delivery_loop *d)
+{
+    enum { STEP = 64 }; /* of which one in vain is the price */
+    if (d->fit_points == 0) return;
+    d->fit_points += d->fit_points / STEP + 1;
+    if (d->fit_points >= d->config->batch_points) d->fit_points = 0;
+}
+
 static void on_write(void *arg, const struct tg_write_result *r)
 {
     struct tg_delivery_loop *d = arg;
@@ -432,6 +448,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
                     d->n_failed_writes);
         d->n_failed_writes = 0;
         tg_delivery_note_well(d);
+        fit_more(d);
         complete_write(d, r);
         break;
     case TG_WRITE_RETRY:
@@ -447,6 +464,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
         break;
     case TG_WRITE_REFUSED:
     case TG_WRITE_TOO_LARGE:
+        if (r->outcome == TG_WRITE_TOO_LARGE) fit_less(d);
         d->part++;
         if (d->delivery.n_points == 1) {
             bury_point(d, r->message);

@@ -175,7 +175,7 @@ static uint64_t find_routing(struct tg_delivery_loop *d)
 /* Reads until the batch is full or the log's end is reached. */
 static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 {
-    uint32_t max = d->config->batch_points;
+    uint32_t max = d->fit_points ? d->fit_points : d->config->batch_points;
     struct tg_guard *guard = tg_table_guard(d->gateway->table);
     /* All points of a batch are routed one way: where another begins, so does a record. */
     const uint64_t until_no = find_routing(d);

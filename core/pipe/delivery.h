@@ -86,6 +86,9 @@ struct tg_delivery_loop {
         first_read_ms; /* when the batch got its first point: linger counts from here; 0 = none */
     int64_t first_accepted_ns; /* when that point was taken in, wall clock */
     bool end_reached;          /* the last read found nothing more */
+    /* Most points of a batch since one was too large for a write: half of that one, and a little
+     * more with each write that goes well; 0 = as many as configured. */
+    uint32_t fit_points;
 
     /* One attempt: the points of one range that are this backend's. */
     struct tg_range ranges[64]; /* a stack; halving never needs more than one entry a bit */

@@ -57,6 +57,7 @@ struct sink {
     _Atomic unsigned fail_every;
     _Atomic bool has_no_rows, fails_queries;
     unsigned max_points_per_write; /* more are too large; 0 = no bound */
+    _Atomic unsigned n_too_large;  /* writes that were */
     bool skips_negative;           /* instead of refusing them */
     /* Of the last rewind; as the Parquet backend, it refuses to go forward while data comes again.
      */
@@ -180,6 +181,7 @@ static inline void fake_write(struct tg_backend *b, const struct tg_delivery *d,
         (void)snprintf(b->result.message, sizeof(b->result.message), "down for now");
     } else if (s->max_points_per_write && d->n_points > s->max_points_per_write) {
         b->result.outcome = TG_WRITE_TOO_LARGE;
+        s->n_too_large++;
     } else if (refused && !s->skips_negative) {
         b->result.outcome = TG_WRITE_REFUSED;
         (void)snprintf(b->result.message, sizeof(b->result.message), "negative values are refused");

@@ -165,6 +165,28 @@ static void test_large_values_make_small_batches(void **state)
     assert_seen(0, 1, N, 1);
 }
 
+/* What is too large for the backend is not tried again and again: the batches get smaller, and grow
+ * with care. */
+static void test_batches_fit_what_the_backend_takes(void **state)
+{
+    enum { N = 2400, BATCH = 64, TAKES = 20 };
+    struct fixture *f = *state;
+    f->config.n_backends = 1;
+    f->config.rules.n_backends = 1;
+    f->backends[0].batch_points = BATCH;
+    sinks[0].max_points_per_write = TAKES;
+    atomic_store(&sinks[0].down, true);
+    start(f);
+    for (int i = 0; i < N; i += 5) post_range(f, i + 1, i + 5, ""); /* one record each */
+    stop(f); /* so that it all is read at once */
+    atomic_store(&sinks[0].down, false);
+    start(f);
+    wait_empty(f, 0);
+    assert_seen(0, 1, N, 1);
+    /* Three for each batch, if each were as large as configured. */
+    assert_true(atomic_load(&sinks[0].n_too_large) < N / BATCH);
+}
+
 static void test_start_fails_with_a_message_and_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
@@ -202,6 +224,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_everything_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_large_values_make_small_batches, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_batches_fit_what_the_backend_takes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_start_fails_with_a_message_and_leaves_nothing, setup,
                                         teardown),
     };
