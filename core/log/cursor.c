@@ -24,6 +24,7 @@ struct tg_log_cursor {
     char log_id[TG_LOG_ID_CHARS];          /* in its file; "": none, it is of a former version */
     char name_in_file[NAME_MAX_BYTES + 1]; /* "": none, it is of a former version */
     bool released;                         /* holds no segments until it is opened */
+    bool is_new_absence;                   /* and that is not noted yet; of the releasing thread */
     uint64_t n_dropped;                    /* points that went with segments since; under mu */
     pthread_mutex_t file_mu;
     /* under log->mu */
@@ -427,7 +428,10 @@ enum tg_code tg_log_cursor_open(struct tg_log *log, const char *name, bool from_
     }
     pthread_mutex_unlock(&log->mu);
     if (taken) return tg_fail(err, TG_ERR_INVALID, "the cursor %s is open already", name);
-    if (*out) return TG_OK;
+    if (*out) {
+        tg_log_absence_end(log, name, &c->state);
+        return TG_OK;
+    }
     struct tg_cursor_state s;
     memset(&s, 0, sizeof(s));
     if (from_start || c) TG_TRY(oldest(log, &s, err));
@@ -528,14 +532,20 @@ void tg_log_cursors_release(struct tg_log *log)
     pthread_mutex_lock(&log->mu);
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
         if (c->opened || c->released) continue;
-        c->released = true;
+        c->released = c->is_new_absence = true;
         tg_warn("log",
                 "backend %s is no longer configured; its position is kept (cursors/%s.cur), and so "
                 "are the %" PRIu64 " points that wait for it, until the log needs their room or "
                 "log.keep is over; configure it again, or delete that file",
                 c->name, c->name, log->end_point_no - c->state.point_no);
     }
+    const uint64_t end_point_no = log->end_point_no;
     pthread_mutex_unlock(&log->mu);
+    /* no file work under mu; cursors stay in the list */
+    for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
+        if (c->is_new_absence) tg_log_absence_note(log, c->name, end_point_no);
+        c->is_new_absence = false;
+    }
 }
 
 enum tg_code tg_log_cursor_forget(struct tg_log *log, const char *name, struct tg_err *err)

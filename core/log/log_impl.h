@@ -11,6 +11,7 @@
  *   dict.c     a reader's series of one segment; series records
  *   reader.c   reading, seeking, finding a time
  *   cursor.c   cursor files
+ *   absence.c  cursors whose backends are not configured
  *
  * Threading and locks, in the order in which they are taken:
  *   cursor->file_mu  one writer of a cursor file
@@ -274,6 +275,12 @@ void tg_log_cursors_say_dropped(struct tg_log *log, const struct tg_log_segment 
 bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);
 bool tg_log_reserve_give_up(struct tg_log *log);
+
+/* absence.c */
+/* Notes that the cursor's backend is not configured, unless that is noted already. */
+void tg_log_absence_note(struct tg_log *log, const char *cursor, uint64_t end_point_no);
+/* Its backend is back: where that was noted, says where it goes on and what came meanwhile. */
+void tg_log_absence_end(struct tg_log *log, const char *cursor, const struct tg_cursor_state *s);
 
 /* log.c */
 /* The folder is still the one that is locked: in another's place nothing is written or deleted.

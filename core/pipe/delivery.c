@@ -16,6 +16,7 @@ enum {
     MAX_BATCH_ARENA_BYTES = 256 << 20,
     MAX_RETRY_AFTER_MS = 10 * 60 * 1000,
     RETENTION_EVERY_MS = 60 * 1000,
+    LOST_SAY_EVERY_MS = 60 * 1000,
     TICK_MS = 1000,
     PAUSE_MS = 1,
     STALL_SAID_EVERY_MS = 60 * 1000,
@@ -221,6 +222,32 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
     return TG_OK;
 }
 
+/* The first loss is said at once, then a sum once a minute. */
+static void say_lost(struct tg_delivery_loop *d, uint64_t n)
+{
+    char text[256];
+    if (n == 0 && d->n_lost_unsaid == 0) return;
+    const uint64_t now_ms = tg_clock_mono_ms();
+    const uint64_t from = d->n_losses ? d->losses[0].from_pos : d->span.from_pos;
+    const uint64_t to = d->n_losses ? d->losses[d->n_losses - 1].to_pos : d->span.to_pos;
+    if (n && (d->n_lost_unsaid == 0 || from < d->lost_unsaid_from)) d->lost_unsaid_from = from;
+    if (n && (d->n_lost_unsaid == 0 || to > d->lost_unsaid_to)) d->lost_unsaid_to = to;
+    d->n_lost_unsaid += n;
+    if (d->lost_said_ms && now_ms - d->lost_said_ms < LOST_SAY_EVERY_MS) return;
+    (void)snprintf(text, sizeof(text),
+                   "%llu points are lost, between the positions %llu and %llu: files of the log "
+                   "are damaged or gone",
+                   (unsigned long long)d->n_lost_unsaid, (unsigned long long)d->lost_unsaid_from,
+                   (unsigned long long)d->lost_unsaid_to);
+    tg_delivery_note_error(d, text);
+    tg_error("delivery",
+             "%s: %s; earlier messages and log.dir/damaged tell more. To have them: put the "
+             "segments back (stop first) and rewind to position %llu, or have them sent again",
+             d->config->name, text, (unsigned long long)d->lost_unsaid_from);
+    d->n_lost_unsaid = 0;
+    d->lost_said_ms = now_ms;
+}
+
 /* Moves the cursor behind the batch and wakes the requests that wait for it. On failure the counts
  * are in the cursor already and only its file is behind: call it again. */
 static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
@@ -238,6 +265,8 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
     s.n_inexpressible += tg_inexpressible_sum(&d->done.inexpressible);
     tg_metric_add(d->delivered, d->done.delivered);
     tg_metric_add(d->dead, d->done.dead);
+    tg_metric_add(&d->lost, d->done.lost);
+    say_lost(d, d->done.lost);
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
         if (d->done.inexpressible.n[k])
             tg_metric_add(&d->inexpressible_metrics[k], d->done.inexpressible.n[k]);
@@ -432,6 +461,7 @@ static void on_tick(void *arg)
     tg_timer_start(d->tick, TICK_MS);
     if (d->stopping) return;
     save_cursor(d);
+    say_lost(d, 0); /* what was held back */
     if (now_ms >= d->next_health_ms && !d->health_pending &&
         tg_delivery_get_state(d) != TG_DELIVERY_WRITING) {
         d->next_health_ms = now_ms + d->config->health_every_ms;
@@ -476,6 +506,9 @@ static void register_metrics(struct tg_delivery_loop *d)
                        name);
     tg_metric_register(d->retries, TG_METRIC_COUNTER, "tidegate_backend_retries_total",
                        "Writes that failed and were retried.", "backend=\"%s\"", name);
+    tg_metric_register(&d->lost, TG_METRIC_COUNTER, "tidegate_backend_points_lost_total",
+                       "Points the log lost before the backend got them, since start.",
+                       "backend=\"%s\"", name);
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
         tg_metric_register(&d->inexpressible_metrics[k], TG_METRIC_COUNTER,
                            "tidegate_backend_points_inexpressible_total",
@@ -623,6 +656,7 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
         tg_metric_unregister(&d->inexpressible_metrics[k]);
     for (unsigned k = 0; k < TG_LEFT_OUT_PARTS; k++) tg_metric_unregister(&d->left_out_metrics[k]);
+    tg_metric_unregister(&d->lost);
     (void)pthread_mutex_destroy(&d->error_lock);
 }
 

@@ -117,7 +117,8 @@ struct tg_delivery_loop {
     uint64_t failure_said_ms, dead_said_ms, inexpressible_said_ms;
     uint64_t stall_said_ms; /* 0: not since the cursor moved */
     enum tg_code stall_said_code;
-    uint64_t n_dead_unsaid;
+    uint64_t n_dead_unsaid, n_lost_unsaid;
+    uint64_t lost_said_ms, lost_unsaid_from, lost_unsaid_to; /* from, to: positions */
     struct tg_inexpressible inexpressible_unsaid;
 
     struct tg_timer *timer; /* backoff and linger; which one, `state` says */
@@ -156,6 +157,7 @@ struct tg_delivery_loop {
     struct tg_metric metrics[8];
     struct tg_metric merged;
     struct tg_metric *delivered, *dead, *retries;
+    struct tg_metric lost;
     struct tg_metric inexpressible_metrics[TG_INEXPRESSIBLE_KINDS];
     struct tg_metric left_out_metrics[TG_LEFT_OUT_PARTS];
 };

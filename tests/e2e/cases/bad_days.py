@@ -309,6 +309,9 @@ class ChangedSegments(unittest.TestCase):
         g.start()
         self.assertIn("50 points at the end of the log are missing, 50 of them not taken", g.log_text())
         wait_for("the ledger", lambda: g.ledger("sink")["lost"] == 50)
+        self.assertIn("sink: 50 points are lost, between the positions", g.log_text())
+        self.assertIn("50 points are lost", g.backend("sink")["last_error"])
+        self.assertEqual(g.metrics()['tidegate_backend_points_lost_total{backend="sink"}'], 50)
 
     def test_no_start_without_a_segment_that_cannot_be_read(self):
         g = self.g

@@ -438,6 +438,8 @@ class Rewind(unittest.TestCase):
         post(11, 31)
         wait_for("the archive", lambda: g.ledger("archive")["waiting"] == 0)
         restart(whole)
+        self.assertIn("sink is configured again", g.log_text())
+        self.assertIn("20 points came meanwhile", g.log_text())
         wait_for("it to pass them", lambda: g.ledger("sink")["elsewhere"] == 20)
         r = g.cli("rewind", "sink", "--to", taken_out, "--admin", f"127.0.0.1:{g.admin}")
         self.assertEqual(r.returncode, 0, r.stderr)

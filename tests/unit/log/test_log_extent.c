@@ -310,6 +310,46 @@ static void test_dropped_for_room_is_said(void **state)
     rig_free(r);
 }
 
+/* A backend that was taken out and is put back: where it goes on, and what it has missed. */
+static void test_configured_again_is_said(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(100, 2000, 16000);
+    struct tg_log_cursor *out = cursor(r, "out"), *stays = cursor(r, "stays");
+    struct tg_log_reader *reader;
+    assert_int_equal(commit(r, 90, true, NULL), TG_OK);
+    tg_log_cursor_close(out);
+    assert_int_equal(tg_log_reader_open(r->log, 0, &reader, NULL), TG_OK);
+    for (unsigned n = 0; n < 11; n++) {
+        tg_log_cursors_release(r->log); /* of starts without it: the first one counts */
+        assert_int_equal(commit(r, 90, true, NULL), TG_OK);
+        advance(r, stays, reader);
+    }
+    tg_log_reader_close(reader);
+    tg_log_cursor_close(stays);
+    close_log(r);
+    open_log(r);
+    capture_begin();
+    out = cursor(r, "out");
+    stays = cursor(r, "stays"); /* never was out */
+    capture_end(said, sizeof(said));
+    must_say("warn log: backend out is configured again (it was not since 20");
+    must_say("it continues at position 0, 1080 points wait, of which ");
+    must_say(
+        " are not in the log any more (log.max_bytes, log.keep): they count as lost. 990 points "
+        "came meanwhile and were not routed to it; to have them as well: tidegate rewind out "
+        "--to 20");
+    assert_null(strstr(said, "backend stays"));
+    tg_log_cursor_close(out);
+    capture_begin();
+    out = cursor(r, "out"); /* said once */
+    capture_end(said, sizeof(said));
+    assert_null(strstr(said, "again"));
+    tg_log_cursor_close(out);
+    tg_log_cursor_close(stays);
+    rig_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +360,7 @@ int main(void)
         cmocka_unit_test_teardown(test_file_damaged, capture_give_back),
         cmocka_unit_test_teardown(test_cursor_of_another_backend, capture_give_back),
         cmocka_unit_test_teardown(test_dropped_for_room_is_said, capture_give_back),
+        cmocka_unit_test_teardown(test_configured_again_is_said, capture_give_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
