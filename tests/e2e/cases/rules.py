@@ -444,7 +444,7 @@ class Rewind(unittest.TestCase):
         r = g.cli("rewind", "sink", "--to", taken_out, "--admin", f"127.0.0.1:{g.admin}")
         self.assertEqual(r.returncode, 0, r.stderr)
         wait_for("all of them", lambda: set(times(sink)) == {(base + n) * SECOND for n in range(1, 31)})
-        self.assertEqual(g.ledger("sink")["waiting"], 0)
+        wait_for("the cursor", lambda: g.ledger("sink")["waiting"] == 0)
 
     def test_parquet_loses_nothing_when_a_rewind_is_taken_back(self):
         g = Gateway(self, 'archive = { type = "parquet", dir = "parquet", linger = "10ms", batch_points = 1 }').start()
