@@ -109,6 +109,12 @@ static void check_addresses(struct tg_config_loader *l, const struct tg_config *
                             c->http_address);
 }
 
+static bool is_inside(const char *path, const char *folder)
+{
+    const size_t len = strlen(folder);
+    return strncmp(path, folder, len) == 0 && path[len] == '/';
+}
+
 /* Two writers in one folder destroy each other's files. */
 static void check_folders(struct tg_config_loader *l, const struct tg_config *c)
 {
@@ -143,6 +149,12 @@ static void check_folders(struct tg_config_loader *l, const struct tg_config *c)
                                     "%s%s.%s and %s%s.%s are the same folder %s; give each its own",
                                     seen[j].prefix, seen[j].owner, seen[j].key, seen[i].prefix,
                                     seen[i].owner, seen[i].key, seen[i].path);
+    for (size_t i = 1; i < n; i++) /* the first is the log's, which deletes and sets aside in it */
+        if (is_inside(seen[i].path, c->log.dir))
+            tg_config_add_error(l, NULL,
+                                "%s%s.%s %s is inside log.dir, which is the log's alone; "
+                                "give it a folder beside it",
+                                seen[i].prefix, seen[i].owner, seen[i].key, seen[i].path);
 }
 
 static void resolve_on_error(struct tg_config_loader *l, const char *list, struct tg_config *c)

@@ -126,6 +126,9 @@ static const struct {
      "return { backends = { a = { type = 'parquet', dir = 'p' }, b = { type = 'parquet', dir = "
      "'./p' } } }",
      {"backends.a.dir and backends.b.dir are the same folder"}},
+    {"a folder inside the log's",
+     "return { log = { dir = 'l' }, backends = { a = { type = 'parquet', dir = 'l/p' } } }",
+     {"is inside log.dir, which is the log's alone; give it a folder beside it"}},
     {"on_error names nobody",
      "return { rules = { on_error = { 'archiv' } }, " ARCHIVE " }",
      {"rules.on_error: there is no backend \"archiv\"; did you mean \"archive\"?"}},
