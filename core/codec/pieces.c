@@ -8,11 +8,15 @@
 #include "core/base/mem.h"
 
 enum {
-    MIN_LEN = 6,      /* a shorter piece saves too little */
-    SIGHTINGS = 4,    /* until bytes become a piece */
-    FILTER = 1 << 14, /* candidates remembered; a power of two */
-    CHUNK = 256,      /* pieces allocated together */
-    COPY = 32,        /* unpack copies pieces up to this length without a loop */
+    SIGHTINGS = 4,      /* until bytes become a piece */
+    RUN_SIGHTINGS = 16, /* until two pieces become one */
+    FILTER = 1 << 14,   /* candidates remembered; a power of two */
+    RUN_FILTER = 1 << 12,
+    /* There are more runs than pieces they are made of: those keep their room. */
+    MAX_RUNS = TG_PIECES_MAX / 4,
+    MAX_RUN_BYTES = TG_PIECES_MAX_BYTES / 4,
+    CHUNK = 256, /* pieces allocated together */
+    COPY = 32,   /* unpack copies pieces up to this length without a loop */
 };
 
 struct candidate {
@@ -28,7 +32,9 @@ struct tg_pieces {
     size_t n_bytes;
     uint32_t *slots; /* piece number + 1, by hash; open addressing */
     uint32_t n_slots;
-    struct candidate filter[FILTER];
+    uint32_t n_runs;
+    size_t n_run_bytes;
+    struct candidate filter[FILTER], run_filter[RUN_FILTER];
 };
 
 struct tg_pieces *tg_pieces_new(void)
@@ -91,41 +97,71 @@ static bool grow_slots(struct tg_pieces *p)
     return true;
 }
 
-static bool is_frequent(struct tg_pieces *p, uint64_t hash)
+static bool is_frequent(struct candidate *c, uint64_t hash, uint32_t sightings)
 {
-    struct candidate *c = &p->filter[(hash >> 32) & (FILTER - 1)];
     const uint32_t print = (uint32_t)hash;
     if (c->print != print) *c = (struct candidate){.print = print};
-    return ++c->n >= SIGHTINGS;
+    return ++c->n >= sightings;
 }
 
-/* Piece number, or -1: stays plain (rare so far, too short, no room, no memory). */
-static int64_t find_or_add(struct tg_pieces *p, const uint8_t *bytes, size_t len)
+/* A new piece in the slot where it belongs; its number, or -1: no room, no memory. */
+static int64_t add_piece(struct tg_pieces *p, uint32_t slot, const uint8_t *bytes,
+                         struct tg_piece piece)
 {
-    if (len < MIN_LEN || len > TG_PIECES_MAX_LEN) return -1;
-    const uint64_t hash64 = tg_hash64(bytes, len);
-    const uint32_t hash = (uint32_t)hash64;
-    if (!grow_slots(p)) return -1;
-    const uint32_t slot = find_slot(p, bytes, len, hash);
-    if (p->slots[slot]) return p->slots[slot] - 1;
-    if (!is_frequent(p, hash64) || p->n == TG_PIECES_MAX || p->n_bytes + len > TG_PIECES_MAX_BYTES)
-        return -1;
+    if (p->n == TG_PIECES_MAX || p->n_bytes + piece.len > TG_PIECES_MAX_BYTES) return -1;
     struct tg_piece *chunk = atomic_load(&p->chunks[p->n / CHUNK]);
     if (!chunk) {
         chunk = tg_calloc(CHUNK, sizeof(*chunk));
         if (!chunk) return -1;
     }
-    uint8_t *copy = tg_calloc(1, len > COPY ? len : COPY);
+    uint8_t *copy = tg_calloc(1, piece.len > COPY ? piece.len : COPY);
     if (copy) {
-        memcpy(copy, bytes, len);
-        chunk[p->n % CHUNK] = (struct tg_piece){copy, (uint32_t)len, hash};
+        memcpy(copy, bytes, piece.len);
+        piece.bytes = copy;
+        chunk[p->n % CHUNK] = piece;
     }
     /* published with the chunk, and the number by whoever reads the packed bytes */
     atomic_store_explicit(&p->chunks[p->n / CHUNK], chunk, memory_order_release);
     if (!copy) return -1;
-    p->n_bytes += len;
+    p->n_bytes += piece.len;
     p->slots[slot] = p->n + 1;
     return p->n++;
+}
+
+/* Piece number, or -1: stays plain (rare so far, too short, no room, no memory). */
+static int64_t find_or_add(struct tg_pieces *p, const uint8_t *bytes, size_t len)
+{
+    if (len < TG_PIECES_MIN_LEN || len > TG_PIECES_MAX_LEN) return -1;
+    const uint64_t hash = tg_hash64(bytes, len);
+    if (!grow_slots(p)) return -1;
+    const uint32_t slot = find_slot(p, bytes, len, (uint32_t)hash);
+    if (p->slots[slot]) return p->slots[slot] - 1;
+    struct candidate *c = &p->filter[(hash >> 32) & (FILTER - 1)];
+    if (!is_frequent(c, hash, SIGHTINGS)) return -1;
+    return add_piece(p, slot, bytes,
+                     (struct tg_piece){.len = (uint16_t)len, .hash = (uint32_t)hash});
+}
+
+/* As find_or_add, of two pieces side by side that are `len` bytes together. */
+static int64_t find_or_add_run(struct tg_pieces *p, const uint8_t *bytes, size_t len, int64_t left,
+                               int64_t right)
+{
+    if (len > TG_PIECES_MAX_LEN) return -1;
+    const uint64_t hash = tg_hash64(bytes, len);
+    if (!grow_slots(p)) return -1;
+    const uint32_t slot = find_slot(p, bytes, len, (uint32_t)hash);
+    if (p->slots[slot]) return p->slots[slot] - 1;
+    struct candidate *c = &p->run_filter[(hash >> 32) & (RUN_FILTER - 1)];
+    if (!is_frequent(c, hash, RUN_SIGHTINGS)) return -1;
+    if (p->n_runs == MAX_RUNS || p->n_run_bytes + len > MAX_RUN_BYTES) return -1;
+    const int64_t id = add_piece(p, slot, bytes,
+                                 (struct tg_piece){.len = (uint16_t)len,
+                                                   .is_run = true,
+                                                   .hash = (uint32_t)hash,
+                                                   .parts = {(uint32_t)left, (uint32_t)right}});
+    p->n_runs += id >= 0;
+    p->n_run_bytes += id >= 0 ? len : 0;
+    return id;
 }
 
 static enum tg_code put_plain(struct tg_buf *out, const uint8_t *bytes, size_t len)
@@ -137,11 +173,22 @@ static enum tg_code put_plain(struct tg_buf *out, const uint8_t *bytes, size_t l
     return TG_OK;
 }
 
+static enum tg_code put_token(struct tg_buf *out, int64_t id)
+{
+    if (id < 0) return TG_OK;
+    TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX));
+    tg_buf_put_varint(out, (uint64_t)id << 1 | 1);
+    return TG_OK;
+}
+
 static enum tg_code pack(struct tg_pieces *p, const uint8_t *at, const uint8_t *end,
                          tg_piece_len next, struct tg_buf *out)
 {
     const uint8_t *const begin = at;
-    const uint8_t *plain = at; /* not written yet */
+    /* Not written yet: the piece `last` that begins at `last_at` (-1: none), then plain bytes. */
+    const uint8_t *last_at = at;
+    const uint8_t *plain = at;
+    int64_t last = -1;
     while (at < end) {
         size_t head = 0;
         const size_t len = next(begin, at, end, &head);
@@ -150,13 +197,21 @@ static enum tg_code pack(struct tg_pieces *p, const uint8_t *at, const uint8_t *
         int64_t id = find_or_add(p, at, len);
         if (id < 0 && head > 0) id = find_or_add(p, at, shared = head);
         if (id >= 0) {
-            TG_TRY(put_plain(out, plain, (size_t)(at - plain)));
-            TG_TRY(tg_buf_reserve(out, TG_VARINT_MAX));
-            tg_buf_put_varint(out, (uint64_t)id << 1 | 1);
+            const int64_t run =
+                last >= 0 && plain == at
+                    ? find_or_add_run(p, last_at, (size_t)(at - last_at) + shared, last, id)
+                    : -1;
+            if (run < 0) {
+                TG_TRY(put_token(out, last));
+                TG_TRY(put_plain(out, plain, (size_t)(at - plain)));
+                last_at = at;
+            }
+            last = run < 0 ? id : run;
             plain = at + shared;
         }
         at += len;
     }
+    TG_TRY(put_token(out, last));
     return put_plain(out, plain, (size_t)(end - plain));
 }
 

@@ -7,7 +7,8 @@
  *                                            v odd:  piece number v / 2
  *
  * A piece is taken into the table once it was seen a few times; values that never come again never
- * get there. Pieces stay for the table's life, so their number and bytes are bounded
+ * get there. Neighbours that were often seen together become one, a run, and so do a run and its
+ * neighbour. Pieces stay for the table's life, so their number and bytes are bounded
  * (TG_PIECES_MAX, TG_PIECES_MAX_BYTES); beyond that bytes stay plain.
  *
  * Threading: pack from any thread (one lock, cold path); unpack from any thread without a lock.
@@ -15,12 +16,15 @@
 #ifndef TG_CODEC_PIECES_H
 #define TG_CODEC_PIECES_H
 
+#include <stdbool.h>
+
 #include "core/base/buf.h"
 
 enum {
     TG_PIECES_MAX = 1 << 16,
     TG_PIECES_MAX_BYTES = 8 << 20,
     TG_PIECES_MAX_LEN = 255, /* bytes of one piece */
+    TG_PIECES_MIN_LEN = 6,   /* a shorter one saves too little */
 };
 
 struct tg_pieces;
@@ -29,8 +33,10 @@ void tg_pieces_free(struct tg_pieces *p); /* NULL accepted */
 
 struct tg_piece {
     const uint8_t *bytes;
-    uint32_t len;
+    uint16_t len;
+    bool is_run; /* two others, one after the other */
     uint32_t hash;
+    uint32_t parts[2]; /* of a run */
 };
 /* Piece `id` of a token. Any thread that was given the packed bytes; lives as long as the table. */
 const struct tg_piece *tg_pieces_at(const struct tg_pieces *p, uint32_t id);

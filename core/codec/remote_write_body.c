@@ -168,6 +168,20 @@ __attribute__((noinline)) static bool grow_seen(struct tg_rw_body *b, uint32_t i
     return true;
 }
 
+static size_t put_piece(struct tg_rw_body *b, uint32_t id);
+
+/* What is new in this body may have parts that are not. It can be copied from now on, but the log
+ * has its parts. */
+static size_t put_new_run(struct tg_rw_body *b, uint32_t id, const struct tg_piece *run)
+{
+    const uint32_t at = b->base + (uint32_t)b->block.n_plain + 1;
+    (void)put_piece(b, run->parts[0]); /* not deep: a part is shorter by MIN_LEN at least */
+    (void)put_piece(b, run->parts[1]);
+    b->seen[id] = (struct tg_rw_seen){
+        .at = at, .in_log = b->now - TG_RW_LOG, .len = run->len, .name = id + 1};
+    return run->len;
+}
+
 static size_t put_piece(struct tg_rw_body *b, uint32_t id)
 {
     if (b->is_snappy && (id < b->n_seen || grow_seen(b, id))) {
@@ -175,6 +189,7 @@ static size_t put_piece(struct tg_rw_body *b, uint32_t id)
         const uint8_t *bytes = NULL;
         if (__builtin_expect(seen->at <= b->base, 0)) {
             const struct tg_piece *piece = tg_pieces_at(b->pieces, id);
+            if (piece->is_run) return put_new_run(b, id, piece);
             bytes = piece->bytes;
             seen->len = piece->len;
         }

@@ -135,9 +135,13 @@ static enum tg_code put_all_exemplars(struct tg_buf *out, const struct tg_exempl
 
 /* --- numbers and native histograms --- */
 
+/* At most so many elements are its labels: a token has a byte at least; a piece may be written as
+ * the parts it is made of. */
 static inline size_t n_elements_of(const struct tg_rw_prepared *s)
 {
-    return (size_t)(s->end - s->tokens); /* a token has at least one byte */
+    size_t len = s->len[TG_RW_LABELS];
+    for (unsigned i = 1; s->is_composite && i < TG_RW_SECTIONS; i++) len += s->len[i];
+    return (size_t)(s->end - s->tokens) + len / TG_PIECES_MIN_LEN;
 }
 
 /* The value of a number; false: it is none. A point without a value is a stale marker. */

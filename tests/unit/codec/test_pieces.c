@@ -122,6 +122,60 @@ static void test_the_key_of_a_value_that_comes_once_is_shared(void **state)
     tg_pieces_free(p);
 }
 
+static void check_run(const struct tg_pieces *p, const struct tg_piece *run)
+{
+    assert_true(run->is_run);
+    const struct tg_piece *left = tg_pieces_at(p, run->parts[0]);
+    const struct tg_piece *right = tg_pieces_at(p, run->parts[1]);
+    assert_int_equal(left->len + right->len, run->len);
+    assert_memory_equal(run->bytes, left->bytes, left->len);
+    assert_memory_equal(run->bytes + left->len, right->bytes, right->len);
+    if (left->is_run) check_run(p, left);
+    assert_false(right->is_run);
+}
+
+static void test_neighbours_become_one(void **state)
+{
+    (void)state;
+    struct tg_pieces *p = tg_pieces_new();
+    struct tg_buf packed;
+    char text[100];
+    tg_buf_init(&packed, 0);
+    for (int i = 0; i < 100; i++) {
+        (void)snprintf(text, sizeof(text), "host=a-host,zone=a-zone,id=%d,rack=a-rack,row=a-row,",
+                       i + 1000000);
+        (void)round_trip(p, text);
+    }
+    tg_buf_reset(&packed);
+    assert_int_equal(tg_pieces_pack(p, (const uint8_t *)text, strlen(text), at_comma, &packed),
+                     TG_OK);
+    /* one before what is alone, and one after it */
+    assert_int_equal(packed.len, 1 + (1 + sizeof("id=1000000,") - 1) + 1);
+    check_run(p, tg_pieces_at(p, packed.data[0] >> 1));
+    check_run(p, tg_pieces_at(p, packed.data[packed.len - 1] >> 1));
+    assert_true(round_trip(p, "zone=a-zone,host=a-host,") == 2); /* not this way round */
+    tg_buf_deinit(&packed);
+    tg_pieces_free(p);
+}
+
+/* Pairs of everything with everything leave room for what is new. */
+static void test_runs_do_not_fill_the_table(void **state)
+{
+    (void)state;
+    struct tg_pieces *p = tg_pieces_new();
+    char text[300];
+    for (int i = 0; i < 270; i++)
+        for (int k = 0; k < 270; k++)
+            for (int turn = 0; turn < 17; turn++) {
+                (void)snprintf(text, sizeof(text), "one-of-many-%d,another-of-many-%d,", i, k);
+                (void)round_trip(p, text);
+            }
+    for (int turn = 0; turn < 5; turn++) (void)round_trip(p, "now-a-new-one,");
+    assert_true(round_trip(p, "now-a-new-one,") <= 3);
+    assert_true(round_trip(p, text) <= 6); /* as two, where there was no room for the pair */
+    tg_pieces_free(p);
+}
+
 static void test_without_a_table_all_is_plain(void **state)
 {
     (void)state;
@@ -158,6 +212,8 @@ int main(void)
         cmocka_unit_test(test_what_comes_once_takes_no_place),
         cmocka_unit_test(test_more_than_the_table_takes_stays_plain),
         cmocka_unit_test(test_the_key_of_a_value_that_comes_once_is_shared),
+        cmocka_unit_test(test_neighbours_become_one),
+        cmocka_unit_test(test_runs_do_not_fill_the_table),
         cmocka_unit_test(test_without_a_table_all_is_plain),
         cmocka_unit_test(test_without_memory),
     };
