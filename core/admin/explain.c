@@ -7,7 +7,7 @@
 #include "core/admin/internal.h"
 #include "core/admin/json.h"
 #include "core/base/option.h"
-#include "core/codec/influx_line.h"
+#include "core/protocol/influx_line.h"
 
 /* --- reading --- */
 

@@ -4,10 +4,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/base/number.h"
 #include "core/base/time_text.h"
 #include "core/base/utf8.h"
-#include "core/codec/number.h"
-#include "core/codec/parquet_json.h"
+#include "core/parquet/parquet_json.h"
 
 const char *tg_value_type_name(uint8_t type)
 {

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/app/config.h"
 #include "core/base/mem.h"
 #include "core/base/option.h"
+#include "core/config/config.h"
 
 const struct tg_cmd *const tg_cmds[] = {
     &tg_cmd_run,    &tg_cmd_check,  &tg_cmd_test, &tg_cmd_explain, &tg_cmd_send, &tg_cmd_query,

@@ -1,8 +1,8 @@
 #include "core/admin/explain.h"
 #include "core/app/cmd.h"
-#include "core/app/config.h"
 #include "core/backend/backend.h"
 #include "core/base/logger.h"
+#include "core/config/config.h"
 #include "core/rules/rules.h"
 
 static const char *rule_name(const char *path)

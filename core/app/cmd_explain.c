@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "core/admin/explain.h"
-#include "core/app/call.h"
 #include "core/app/cmd.h"
 #include "core/base/logger.h"
+#include "core/client/call.h"
 #include "core/rules/rules.h"
 
 enum { ASK_TIMEOUT_MS = 10000 }; /* explanations wait for each other there */

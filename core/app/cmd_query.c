@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/app/call.h"
 #include "core/app/cmd.h"
 #include "core/base/mem.h"
+#include "core/client/call.h"
 
 /* key="value", as a query takes it. */
 static enum tg_code put_tag(struct tg_buf *out, const char *key, const json_t *value)

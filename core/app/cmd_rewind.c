@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "core/admin/selector.h"
-#include "core/app/call.h"
 #include "core/app/cmd.h"
 #include "core/base/clock.h"
+#include "core/client/call.h"
 
 static bool is_number(const char *s)
 {

@@ -6,14 +6,14 @@
 #include <unistd.h>
 
 #include "core/app/cmd.h"
-#include "core/app/host.h"
-#include "core/app/load.h"
-#include "core/app/sender.h"
 #include "core/base/clock.h"
+#include "core/client/host.h"
+#include "core/client/load.h"
+#include "core/client/sender.h"
 #include "core/codec/compress.h"
-#include "core/codec/influx_line.h"
-#include "core/codec/otlp.h"
-#include "core/codec/remote_write.h"
+#include "core/protocol/influx_line.h"
+#include "core/protocol/otlp.h"
+#include "core/protocol/remote_write.h"
 
 enum { MAX_FILE_BYTES = 1 << 30, CHUNK_BYTES = 1 << 20 };
 

@@ -4,9 +4,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/app/call.h"
 #include "core/app/cmd.h"
 #include "core/base/clock.h"
+#include "core/client/call.h"
 
 enum { MAX_NAME_WIDTH = 20 };
 

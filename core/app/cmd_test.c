@@ -1,5 +1,5 @@
 #include "core/app/cmd.h"
-#include "core/app/lua_test.h"
+#include "core/lua/lua_test.h"
 
 const struct tg_cmd tg_cmd_test = {
     .name = "test",

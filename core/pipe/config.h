@@ -1,8 +1,8 @@
 /* config.h: what a gateway is asked to be: listeners, log, rules, limits, backends. Plain data.
  *
- * Filled by core/app/config.c from the operator's gateway.lua, or by a test by hand; the pipeline
- * only reads it. Defaults are already applied: no field needs interpretation beyond its comment.
- * Strings, options and arrays are borrowed and outlive the gateway.
+ * Filled by core/config/config.c from the operator's gateway.lua, or by a test by hand; the
+ * pipeline only reads it. Defaults are already applied: no field needs interpretation beyond its
+ * comment. Strings, options and arrays are borrowed and outlive the gateway.
  *
  * Threading: read-only once filled.
  */

@@ -10,7 +10,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/base/time_text.h"
-#include "core/codec/parquet_json.h"
+#include "core/parquet/parquet_json.h"
 
 enum { MAX_PENDING_BYTES = 256 << 20, LINE_MEMBERS = 7, SERIES_MEMBERS = 7 };
 

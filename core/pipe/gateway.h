@@ -48,7 +48,7 @@ uint16_t tg_gateway_http_port(const struct tg_gateway *g);
 /* NULL when traffic is welcome, else why not ("log is full"). Any thread. */
 const char *tg_gateway_not_ready(const struct tg_gateway *g, char *buf, size_t cap);
 
-/* Whether the rules are not run, for their breaker is open (core/rules/breaker.h). Any thread. */
+/* Whether the rules are not run, for their breaker is open (core/vm/breaker.h). Any thread. */
 bool tg_gateway_rules_are_broken(const struct tg_gateway *g);
 
 /* "", or ", but 2 of 3 backends take nothing now: a, b": those whose last write or health check

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/codec/influx_line.h"
+#include "core/protocol/influx_line.h"
 #include "core/receive/receive.h"
 
 static unsigned api_version(const struct tg_http_request *req)

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/codec/otlp.h"
-#include "core/codec/otlp_encode.h"
+#include "core/protocol/otlp.h"
+#include "core/protocol/otlp_encode.h"
 #include "core/receive/receive.h"
 
 #define PROTOBUF "application/x-protobuf"

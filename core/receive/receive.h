@@ -14,8 +14,8 @@
 #define TG_RECEIVE_RECEIVE_H
 
 #include "core/base/metric.h"
-#include "core/codec/decode.h"
 #include "core/net/http_server.h"
+#include "core/protocol/decode.h"
 
 struct tg_receiver;
 struct tg_ingest;

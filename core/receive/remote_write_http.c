@@ -2,7 +2,7 @@
  * and backoff). */
 #include <string.h>
 
-#include "core/codec/remote_write.h"
+#include "core/protocol/remote_write.h"
 #include "core/receive/receive.h"
 
 static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,

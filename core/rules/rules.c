@@ -9,10 +9,10 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/rules/breaker.h"
 #include "core/rules/names.h"
 #include "core/rules/source.h"
 #include "core/rules/vm.h"
+#include "core/vm/breaker.h"
 
 /* For all scripts and all VMs of one load together. */
 static const uint64_t LOAD_NS = UINT64_C(20) * 1000000000;

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/rules/outside.h"
-#include "core/rules/pattern.h"
 #include "core/rules/vm.h"
+#include "core/vm/pattern.h"
 
 static void compile(lua_State *L, struct tg_pattern *p, const char *text, size_t len, bool anchors)
 {

@@ -13,9 +13,9 @@
 #include <string.h>
 
 #include "core/base/clock.h"
-#include "core/codec/influx_line.h"
-#include "core/codec/number.h"
+#include "core/base/number.h"
 #include "core/codec/series_codec.h"
+#include "core/protocol/influx_line.h"
 
 enum { N_VALUES = 100000, N_SERIES = 10000, LINES_PER_REQUEST = 1000 };
 

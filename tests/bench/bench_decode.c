@@ -13,10 +13,10 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
-#include "core/codec/influx_line.h"
-#include "core/codec/otlp.h"
-#include "core/codec/remote_write.h"
-#include "core/codec/wire.h"
+#include "core/protocol/influx_line.h"
+#include "core/protocol/otlp.h"
+#include "core/protocol/remote_write.h"
+#include "core/protocol/wire.h"
 #include "tests/support/workload.h"
 
 enum {

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "core/base/hash.h"
-#include "core/codec/parquet_reader.h"
+#include "core/parquet/parquet_reader.h"
 #include "tests/support/parquet_sample.h"
 
 enum { N_SERIES = 10000, N_POINTS = 50, N_TAGS = 9 };

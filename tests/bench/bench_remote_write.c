@@ -12,9 +12,9 @@
 
 #include "core/base/clock.h"
 #include "core/codec/compress.h"
-#include "core/codec/prom_name.h"
-#include "core/codec/remote_write.h"
-#include "core/codec/remote_write_body.h"
+#include "core/protocol/prom_name.h"
+#include "core/protocol/remote_write.h"
+#include "core/protocol/remote_write_body.h"
 #include "tests/support/workload.h"
 
 enum { N_SERIES = 10000, MAX_SAMPLES = 5, ROUNDS = 11, MORE_TAGS = 19, MAX_BYTES = 1 << 30 };

@@ -2,7 +2,7 @@
  * equals the first; what was read, written and read again is equal. */
 #include <stdlib.h>
 
-#include "core/codec/influx_line.h"
+#include "core/protocol/influx_line.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

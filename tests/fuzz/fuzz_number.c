@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "core/codec/number.h"
+#include "core/base/number.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,7 +2,7 @@
  * and everything under tight limits. */
 #include <stdlib.h>
 
-#include "core/codec/otlp.h"
+#include "core/protocol/otlp.h"
 #include "tests/support/decode_fixture.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/codec/parquet_reader.h"
 #include "core/model/series.h"
+#include "core/parquet/parquet_reader.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

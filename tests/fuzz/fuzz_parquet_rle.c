@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/codec/parquet_delta.h"
-#include "core/codec/parquet_json.h"
-#include "core/codec/parquet_rle.h"
-#include "core/codec/thrift.h"
+#include "core/parquet/parquet_delta.h"
+#include "core/parquet/parquet_json.h"
+#include "core/parquet/parquet_rle.h"
+#include "core/parquet/thrift.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,8 +2,8 @@
  * backend does and read them back; and everything under tight limits. */
 #include <stdlib.h>
 
-#include "core/codec/prom_name.h"
-#include "core/codec/remote_write.h"
+#include "core/protocol/prom_name.h"
+#include "core/protocol/remote_write.h"
 #include "tests/support/decode_fixture.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "core/codec/compress.h"
-#include "core/codec/prom_name.h"
-#include "core/codec/remote_write.h"
-#include "core/codec/remote_write_body.h"
+#include "core/protocol/prom_name.h"
+#include "core/protocol/remote_write.h"
+#include "core/protocol/remote_write_body.h"
 #include "tests/support/decode_fixture.h"
 
 enum { N_SERIES = 24, N_TAGS = 6, MAX_GROUP = 12, MAX_BYTES = 1 << 24, TURNS = 20 };

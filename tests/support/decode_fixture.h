@@ -5,8 +5,8 @@
 #ifndef TG_TEST_DECODE_FIXTURE_H
 #define TG_TEST_DECODE_FIXTURE_H
 
-#include "core/codec/decode.h"
-#include "core/codec/otlp_encode.h"
+#include "core/protocol/decode.h"
+#include "core/protocol/otlp_encode.h"
 
 struct tg_decode_fixture {
     struct tg_table *table;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "core/base/mem.h"
-#include "core/codec/parquet_json.h"
+#include "core/parquet/parquet_json.h"
 
 void tg_sample_init(struct tg_sample *s)
 {

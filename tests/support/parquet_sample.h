@@ -8,9 +8,9 @@
 
 #include "core/base/arena.h"
 #include "core/base/buf.h"
-#include "core/codec/parquet_writer.h"
 #include "core/model/point.h"
 #include "core/model/series.h"
+#include "core/parquet/parquet_writer.h"
 
 struct tg_sample_point {
     const uint8_t *series; /* canonical bytes */

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "core/codec/wire.h"
+#include "core/protocol/wire.h"
 #include "tests/support/decode_fixture.h"
 
 struct bytes {

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 
 #include "core/base/mem.h"
-#include "core/codec/influx_line.h"
-#include "core/codec/otlp_encode.h"
-#include "core/codec/prom_name.h"
-#include "core/codec/remote_write.h"
+#include "core/protocol/influx_line.h"
+#include "core/protocol/otlp_encode.h"
+#include "core/protocol/prom_name.h"
+#include "core/protocol/remote_write.h"
 
 enum { SERIES_PER_METRIC = 100, N_TAGS = 3 + 2 + 6 };
 

@@ -21,8 +21,8 @@
 #include <cmocka.h>
 
 #include "core/backend/backend.h"
-#include "core/backend/parquet.h"
-#include "core/backend/parquet_dir.h"
+#include "core/backend/parquet/parquet.h"
+#include "core/backend/parquet/parquet_dir.h"
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "core/pipe/decide.h"
-#include "core/rules/breaker.h"
+#include "core/vm/breaker.h"
 #include "tests/unit/rules/rules_fixture.h"
 
 #define S UINT64_C(1000000000)

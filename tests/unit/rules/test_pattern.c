@@ -3,8 +3,8 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-#include "core/rules/pattern.h"
 #include "core/rules/sha256.h"
+#include "core/vm/pattern.h"
 #include "tests/unit/rules/rules_fixture.h"
 
 static const char *const subjects[] = {"",
