@@ -45,7 +45,7 @@ static enum tg_code grow(struct tg_log_dict *d, uint32_t n)
 static enum tg_code resolve(struct tg_table *table, const uint8_t *bytes, size_t len,
                             struct tg_arena *arena, struct tg_series **out, struct tg_err *err)
 {
-    const int ticket = tg_guard_enter(tg_table_guard(table));
+    const int ticket = tg_deferred_free_enter(tg_table_guard(table));
     enum tg_code code;
     struct tg_series *s;
     do {
@@ -54,7 +54,7 @@ static enum tg_code resolve(struct tg_table *table, const uint8_t *bytes, size_t
         code = tg_series_desc_parse(bytes, len, &desc, arena, err);
         if (code == TG_OK) code = tg_table_intern_logged(table, &desc, &s, err);
     } while (code == TG_OK && !tg_series_try_ref(s));
-    tg_guard_exit(tg_table_guard(table), ticket);
+    tg_deferred_free_exit(tg_table_guard(table), ticket);
     if (code == TG_OK) *out = s;
     return code;
 }

@@ -2,18 +2,18 @@
 
 #include <string.h>
 
-#include "core/base/guard.h"
+#include "core/base/deferred_free.h"
 #include "core/base/mem.h"
 
 enum { MAX_POINTS_DEFAULT = 1 << 24, CAP_MIN = 64 };
 
-void tg_batch_init(struct tg_batch *b, struct tg_guard *guard, uint32_t max_points,
+void tg_batch_init(struct tg_batch *b, struct tg_deferred_free *guard, uint32_t max_points,
                    size_t max_arena_bytes)
 {
     *b = (struct tg_batch){
         .max_points = max_points ? max_points : MAX_POINTS_DEFAULT,
         .guard = guard,
-        .ticket = guard ? tg_guard_enter(guard) : 0,
+        .ticket = guard ? tg_deferred_free_enter(guard) : 0,
     };
     tg_arena_init(&b->arena, max_arena_bytes);
 }
@@ -24,7 +24,7 @@ void tg_batch_deinit(struct tg_batch *b)
     b->points = NULL;
     b->n_points = b->cap = 0;
     tg_arena_deinit(&b->arena);
-    if (b->guard) tg_guard_exit(b->guard, b->ticket);
+    if (b->guard) tg_deferred_free_exit(b->guard, b->ticket);
     b->guard = NULL;
 }
 
@@ -33,8 +33,8 @@ void tg_batch_reset(struct tg_batch *b)
     b->n_points = 0;
     tg_arena_reset(&b->arena);
     if (b->guard) {
-        tg_guard_exit(b->guard, b->ticket);
-        b->ticket = tg_guard_enter(b->guard);
+        tg_deferred_free_exit(b->guard, b->ticket);
+        b->ticket = tg_deferred_free_enter(b->guard);
     }
 }
 

@@ -145,19 +145,19 @@ struct tg_point {
     uint32_t targets; /* backends (bit = number) it was routed to when it was accepted */
 };
 
-struct tg_guard;
+struct tg_deferred_free;
 struct tg_batch {
     struct tg_point *points;
     uint32_t n_points;
     uint32_t cap;
     uint32_t max_points;
     struct tg_arena arena;
-    struct tg_guard *guard; /* NULL in tests without a table */
+    struct tg_deferred_free *guard; /* NULL in tests without a table */
     int ticket;
 };
 
 /* `guard` may be NULL. Enters it. max_points 0 = 1<<24. Storage is the caller's. */
-void tg_batch_init(struct tg_batch *b, struct tg_guard *guard, uint32_t max_points,
+void tg_batch_init(struct tg_batch *b, struct tg_deferred_free *guard, uint32_t max_points,
                    size_t max_arena_bytes);
 void tg_batch_deinit(struct tg_batch *b); /* exits the guard */
 /* Empties and re-enters the guard (so that a reused batch does not hold old objects); keeps

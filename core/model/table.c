@@ -9,7 +9,7 @@
 #include "core/base/mem.h"
 #include "core/model/canon.h"
 #include "core/model/forms.h"
-#include "core/model/rawmap.h"
+#include "core/model/raw_key_map.h"
 #include "core/model/symbol.h"
 
 enum {
@@ -21,10 +21,10 @@ enum {
 };
 
 struct tg_table {
-    struct tg_rawmap raw;
+    struct tg_raw_key_map raw;
     struct tg_canon_shard canon[TG_CANON_SHARDS];
     void *allocation; /* what to free: the table itself is aligned to a line */
-    struct tg_guard *guard;
+    struct tg_deferred_free *guard;
     struct tg_symbols *symbols;
     struct tg_help *help;
     struct tg_forms *forms;
@@ -36,7 +36,7 @@ struct tg_table {
     /* Replaced plans on their way out: pushed by tg_table_set_plan, taken as a whole by sweep. */
     _Atomic(struct tg_plan *) plans_replaced;
     struct tg_plan *plans_aging; /* handed to the guard; sweep's while !plans_are_aging */
-    struct tg_guard_note plans_note;
+    struct tg_deferred_free_note plans_note;
     _Atomic bool plans_are_aging;
 
     pthread_mutex_t sweep_lock; /* one sweep at a time; guards all below */
@@ -188,13 +188,13 @@ struct tg_table *tg_table_new(const struct tg_table_config *config)
     t->allocation = allocation;
     t->config = *config;
     fill_defaults(&t->config);
-    t->guard = tg_guard_new();
+    t->guard = tg_deferred_free_new();
     t->symbols = tg_symbols_new();
     t->help = tg_help_new();
     t->forms = tg_forms_new();
     if (!t->guard || !t->symbols || !t->help || !t->forms ||
-        tg_rawmap_init(&t->raw, t->guard, t->config.max_raw_keys) != TG_OK) {
-        tg_guard_free(t->guard);
+        tg_raw_key_map_init(&t->raw, t->guard, t->config.max_raw_keys) != TG_OK) {
+        tg_deferred_free_free(t->guard);
         tg_symbols_free(t->symbols);
         tg_help_free(t->help);
         tg_forms_free(t->forms);
@@ -210,7 +210,7 @@ struct tg_table *tg_table_new(const struct tg_table_config *config)
 void tg_table_free(struct tg_table *t)
 {
     if (!t) return;
-    tg_guard_free(t->guard); /* first: what it still frees gives symbols back */
+    tg_deferred_free_free(t->guard); /* first: what it still frees gives symbols back */
     free_plans(atomic_load(&t->plans_replaced));
     for (unsigned i = 0; i < TG_CANON_SHARDS; i++) {
         struct tg_canon_shard *sh = &t->canon[i];
@@ -222,7 +222,7 @@ void tg_table_free(struct tg_table *t)
         tg_free(sh->slots);
         (void)pthread_mutex_destroy(&sh->lock);
     }
-    tg_rawmap_deinit(&t->raw);
+    tg_raw_key_map_deinit(&t->raw);
     tg_help_free(t->help);
     tg_symbols_free(t->symbols);
     tg_forms_free(t->forms);
@@ -235,7 +235,7 @@ struct tg_forms *tg_table_forms(const struct tg_table *t)
     return t->forms;
 }
 
-struct tg_guard *tg_table_guard(struct tg_table *t)
+struct tg_deferred_free *tg_table_guard(struct tg_table *t)
 {
     return t->guard;
 }
@@ -249,17 +249,17 @@ const struct tg_series_limits *tg_table_limits(const struct tg_table *t)
 
 struct tg_series *tg_table_find_raw(const struct tg_table *t, struct tg_hash128 raw)
 {
-    return tg_rawmap_find(&t->raw, raw);
+    return tg_raw_key_map_find(&t->raw, raw);
 }
 
 void tg_table_prefetch_raw(const struct tg_table *t, struct tg_hash128 raw)
 {
-    tg_rawmap_prefetch(&t->raw, raw);
+    tg_raw_key_map_prefetch(&t->raw, raw);
 }
 
 void tg_table_remember_raw(struct tg_table *t, struct tg_hash128 raw, struct tg_series *s)
 {
-    tg_rawmap_put(&t->raw, raw, s);
+    tg_raw_key_map_put(&t->raw, raw, s);
 }
 
 static enum tg_code hash_desc(const struct tg_series_desc *d, struct tg_hash128 *hash)
@@ -442,7 +442,7 @@ struct tg_plan *tg_table_set_plan(struct tg_table *t, struct tg_series *s, struc
 
 /* The series that leave with one sweep: unlinked together, freed together. */
 struct evicted {
-    struct tg_guard_note note;
+    struct tg_deferred_free_note note;
     struct tg_table *table;
     size_t n, cap;
     struct tg_series *series[];
@@ -557,8 +557,8 @@ static size_t evict_idle(struct tg_table *t, uint32_t now_s)
     if (!e) return 0;
     const size_t n = e->n;
     atomic_fetch_add_explicit(&t->n_evicted, n, memory_order_relaxed);
-    if (n) tg_rawmap_remove_dead(&t->raw, e->series, n);
-    tg_guard_retire_note(t->guard, &e->note, e, evicted_free);
+    if (n) tg_raw_key_map_remove_dead(&t->raw, e->series, n);
+    tg_deferred_free_retire_note(t->guard, &e->note, e, evicted_free);
     return n;
 }
 
@@ -574,17 +574,17 @@ size_t tg_table_sweep(struct tg_table *t, uint32_t now_s)
 {
     (void)pthread_mutex_lock(&t->sweep_lock);
     const size_t n = t->config.idle_s ? evict_idle(t, now_s) : 0;
-    tg_rawmap_shed(&t->raw);
+    tg_raw_key_map_shed(&t->raw);
     if (!atomic_load_explicit(&t->plans_are_aging, memory_order_acquire) &&
         atomic_load_explicit(&t->plans_replaced, memory_order_relaxed)) {
         t->plans_aging = atomic_exchange_explicit(&t->plans_replaced, NULL, memory_order_acquire);
         atomic_store_explicit(&t->plans_are_aging, true, memory_order_relaxed);
-        tg_guard_retire_note(t->guard, &t->plans_note, t, aging_plans_free);
+        tg_deferred_free_retire_note(t->guard, &t->plans_note, t, aging_plans_free);
     }
     (void)pthread_mutex_unlock(&t->sweep_lock);
     /* Two flips free what was retired just now, when no reader is inside. */
-    (void)tg_guard_poll(t->guard);
-    (void)tg_guard_poll(t->guard);
+    (void)tg_deferred_free_poll(t->guard);
+    (void)tg_deferred_free_poll(t->guard);
     return n;
 }
 
@@ -715,8 +715,8 @@ static bool validate_series(struct tg_table *t, const struct tg_canon_shard *sh,
 
 bool tg_table_validate(struct tg_table *t)
 {
-    (void)tg_guard_poll(t->guard); /* series on their way out still hold symbols */
-    const size_t waiting = tg_guard_poll(t->guard);
+    (void)tg_deferred_free_poll(t->guard); /* series on their way out still hold symbols */
+    const size_t waiting = tg_deferred_free_poll(t->guard);
     const uint32_t max_id = tg_symbols_max_id(t->symbols);
     struct tg_arena arena;
     tg_arena_init(&arena, 0);
@@ -747,7 +747,8 @@ bool tg_table_validate(struct tg_table *t)
     ok = ok && tg_forms_validate(t->forms, &n_claims);
     if (ok && (n_claims < n_claimed || (waiting == 0 && n_claims != n_claimed)))
         ok = broken("claims that no plan holds, or the other way round", n_claims);
-    ok = ok && tg_rawmap_validate(&t->raw, raw_target_ok, t) && tg_symbols_validate(t->symbols);
+    ok =
+        ok && tg_raw_key_map_validate(&t->raw, raw_target_ok, t) && tg_symbols_validate(t->symbols);
     for (uint32_t id = 1; id < max_id && ok; id++) {
         const uint32_t held = tg_symbols_refs(t->symbols, id);
         if (held < refs[id] || (waiting == 0 && held != refs[id]))

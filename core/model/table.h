@@ -41,7 +41,7 @@
 #ifndef TG_MODEL_TABLE_H
 #define TG_MODEL_TABLE_H
 
-#include "core/base/guard.h"
+#include "core/base/deferred_free.h"
 #include "core/model/help.h"
 #include "core/model/plan.h"
 #include "core/model/point.h"
@@ -60,7 +60,7 @@ struct tg_table_config {
 
 struct tg_table *tg_table_new(const struct tg_table_config *config); /* NULL when out of memory */
 void tg_table_free(struct tg_table *t); /* NULL accepted; no reader inside */
-struct tg_guard *tg_table_guard(struct tg_table *t);
+struct tg_deferred_free *tg_table_guard(struct tg_table *t);
 /* The forms of its series. Claims of a plan are released when it is replaced, or its series freed.
  */
 struct tg_forms *tg_table_forms(const struct tg_table *t);

@@ -475,7 +475,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
         }
         break;
     }
-    tg_guard_exit(tg_table_guard(d->gateway->table), d->ticket);
+    tg_deferred_free_exit(tg_table_guard(d->gateway->table), d->ticket);
     if (d->rewinds && !d->stopping) tg_delivery_end_wait(d); /* they do not wait for the next try */
     if (tg_delivery_get_state(d) == TG_DELIVERY_IDLE || d->stopping) tg_delivery_pump(d);
 }
@@ -507,8 +507,8 @@ static void wait_for_rules(struct tg_delivery_loop *d)
 void tg_delivery_attempt(struct tg_delivery_loop *d)
 {
     d->range = d->ranges[--d->n_ranges];
-    struct tg_guard *guard = tg_table_guard(d->gateway->table);
-    d->ticket = tg_guard_enter(guard);
+    struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
+    d->ticket = tg_deferred_free_enter(guard);
     const enum tg_code code = select_points(d);
     if (code == TG_ERR_FULL || code == TG_ERR_CANCELED) {
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
@@ -524,5 +524,5 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
         d->config->ops->write(d->backend, &d->delivery, on_write, d);
         return; /* the guard is left in on_write */
     }
-    tg_guard_exit(guard, d->ticket);
+    tg_deferred_free_exit(guard, d->ticket);
 }

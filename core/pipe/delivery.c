@@ -177,7 +177,7 @@ static uint64_t find_routing(struct tg_delivery_loop *d)
 static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 {
     uint32_t max = d->fit_points ? d->fit_points : d->config->batch_points;
-    struct tg_guard *guard = tg_table_guard(d->gateway->table);
+    struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
     /* All points of a batch are routed one way: where another begins, so does a record. */
     const uint64_t until_no = find_routing(d);
     if (until_no - d->span.from_point_no < max) max = (uint32_t)(until_no - d->span.from_point_no);
@@ -186,10 +186,10 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
         struct tg_log_read read;
         struct tg_log_dict *dict = NULL;
         const uint32_t at = d->batch.n_points;
-        const int ticket = tg_guard_enter(guard);
+        const int ticket = tg_deferred_free_enter(guard);
         enum tg_code code =
             tg_log_reader_read(d->reader, &d->batch, max - d->batch.n_points, &read, &dict, err);
-        tg_guard_exit(guard, ticket);
+        tg_deferred_free_exit(guard, ticket);
         if (code == TG_OK &&
             (keep_dict(d, dict) != TG_OK || keep_numbers(d, at, read.first_point_no) != TG_OK)) {
             tg_delivery_restart_batch(d); /* points whose series nothing holds */

@@ -104,10 +104,10 @@ static enum tg_code find_live(struct tg_gateway *g, const struct tg_explain_ask 
                               struct tg_arena *arena, struct tg_explained *out)
 {
     struct search f = {.ask = ask, .table = g->table, .arena = arena, .out = out};
-    struct tg_guard *guard = tg_table_guard(g->table);
+    struct tg_deferred_free *guard = tg_table_guard(g->table);
     tg_arena_init(&f.scratch, 1 << 20);
     enum tg_code code = TG_OK;
-    const int ticket = tg_guard_enter(guard);
+    const int ticket = tg_deferred_free_enter(guard);
     tg_table_each_named(g->table, ask->like->name, ask->like->name_len, look_at, &f);
     if (f.is_out_of_memory) code = TG_ERR_NOMEM;
     if (code == TG_OK && f.best) {
@@ -117,7 +117,7 @@ static enum tg_code find_live(struct tg_gateway *g, const struct tg_explain_ask 
         if (code == TG_OK) code = print_others(&f);
         look_at_plan(f.best, out);
     }
-    tg_guard_exit(guard, ticket);
+    tg_deferred_free_exit(guard, ticket);
     tg_arena_deinit(&f.scratch);
     return code;
 }
@@ -195,11 +195,11 @@ enum tg_code tg_gateway_live_targets(struct tg_gateway *g, const struct tg_expla
                                      uint64_t *n, uint32_t *targets)
 {
     struct where w = {.ask = ask, .table = g->table};
-    struct tg_guard *guard = tg_table_guard(g->table);
+    struct tg_deferred_free *guard = tg_table_guard(g->table);
     tg_arena_init(&w.scratch, 1 << 20);
-    const int ticket = tg_guard_enter(guard);
+    const int ticket = tg_deferred_free_enter(guard);
     tg_table_each_named(g->table, ask->like->name, ask->like->name_len, add_targets, &w);
-    tg_guard_exit(guard, ticket);
+    tg_deferred_free_exit(guard, ticket);
     tg_arena_deinit(&w.scratch);
     *n = w.n;
     *targets = w.targets;

@@ -84,11 +84,11 @@ static bool expire(struct tg_series *s, void *arg)
 static void expire_plans(struct tg_help_keeper *k)
 {
     struct expiring e = {.table = k->table, .after = k->settled};
-    struct tg_guard *guard = tg_table_guard(k->table);
+    struct tg_deferred_free *guard = tg_table_guard(k->table);
     tg_arena_init(&e.arena, 0);
-    const int ticket = tg_guard_enter(guard);
+    const int ticket = tg_deferred_free_enter(guard);
     tg_table_each(k->table, expire, &e);
-    tg_guard_exit(guard, ticket);
+    tg_deferred_free_exit(guard, ticket);
     tg_arena_deinit(&e.arena);
 }
 

@@ -30,7 +30,7 @@ static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
                        (unsigned long long)pos, (unsigned long long)stats.end_pos);
     struct tg_log_reader *reader;
     TG_TRY(tg_log_reader_open(log, pos, &reader, err));
-    struct tg_guard *guard = tg_table_guard(d->gateway->table);
+    struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
     struct tg_batch probe;
     struct tg_log_read read = {0};
     struct tg_log_dict *dict = NULL;

@@ -59,10 +59,10 @@ struct now {
 /* Has the series decided by the rules in force where it is not yet. */
 static struct now decide_by_those_in_force(struct trial *t, struct tg_series *s)
 {
-    struct tg_guard *guard = tg_table_guard(t->in_force->table);
+    struct tg_deferred_free *guard = tg_table_guard(t->in_force->table);
     const uint64_t generation = tg_rules_generation(t->in_force->rules);
     struct now now = {.form = 0};
-    const int ticket = tg_guard_enter(guard);
+    const int ticket = tg_deferred_free_enter(guard);
     const struct tg_plan *plan = tg_decider_plan(t->in_force, s, generation);
     if (!plan) plan = atomic_load_explicit(&s->plan, memory_order_acquire);
     now.is_fine = plan && !plan->failed;
@@ -70,7 +70,7 @@ static struct now decide_by_those_in_force(struct trial *t, struct tg_series *s)
         const struct tg_claim *c = &tg_plan_claims(plan)[i];
         if (c->space == TG_FORMS_MAPPED) now.form = (uint64_t)c->key_hi << 32 | c->key_lo;
     }
-    tg_guard_exit(guard, ticket);
+    tg_deferred_free_exit(guard, ticket);
     return now;
 }
 

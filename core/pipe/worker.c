@@ -206,7 +206,7 @@ static void on_logged(void *arg)
     struct tg_ingest *in = arg;
     struct tg_worker *w = in->worker;
     /* The points are in the log: let go of the series now, however long the answer waits. */
-    tg_guard_exit(in->batch.guard, in->batch.ticket);
+    tg_deferred_free_exit(in->batch.guard, in->batch.ticket);
     in->batch.guard = NULL;
     in->batch.n_points = 0;
     if (in->code != TG_OK)

@@ -153,12 +153,12 @@ void tg_receiver_free(struct tg_receiver *r)
 static struct tg_ingest *take_ingest(struct tg_receiver *r)
 {
     struct tg_ingest *in = r->free_list;
-    struct tg_guard *guard = tg_table_guard(r->config.table);
+    struct tg_deferred_free *guard = tg_table_guard(r->config.table);
     if (in) {
         r->free_list = in->next_free;
         r->n_free--;
         in->batch.guard = guard;
-        in->batch.ticket = tg_guard_enter(guard);
+        in->batch.ticket = tg_deferred_free_enter(guard);
         return in;
     }
     in = tg_calloc(1, sizeof(*in));
@@ -176,7 +176,7 @@ static void give_back_ingest(struct tg_receiver *r, struct tg_ingest *in)
         tg_free(in);
         return;
     }
-    if (in->batch.guard) tg_guard_exit(in->batch.guard, in->batch.ticket);
+    if (in->batch.guard) tg_deferred_free_exit(in->batch.guard, in->batch.ticket);
     in->batch.guard = NULL;
     in->req = NULL;
     in->next_free = r->free_list;

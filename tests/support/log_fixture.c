@@ -53,11 +53,11 @@ void lf_init(struct lf *f, uint32_t n_series, uint64_t seed)
                                    .kind = i % 2 ? TG_KIND_COUNTER : TG_KIND_GAUGE,
                                    .n_tags = 3,
                                    .tags = tags};
-        const int ticket = tg_guard_enter(tg_table_guard(f->table));
+        const int ticket = tg_deferred_free_enter(tg_table_guard(f->table));
         if (tg_table_intern(f->table, &d, &f->series[i], NULL) != TG_OK ||
             !tg_series_try_ref(f->series[i]))
             abort();
-        tg_guard_exit(tg_table_guard(f->table), ticket);
+        tg_deferred_free_exit(tg_table_guard(f->table), ticket);
         f->state[i] = lf_rnd(f) % 10000;
     }
 }

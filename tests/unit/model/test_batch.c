@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "core/base/guard.h"
+#include "core/base/deferred_free.h"
 #include "core/base/mem.h"
 #include "core/model/point.h"
 
@@ -278,25 +278,25 @@ static void count_free(void *p)
 
 static void test_holds_guard(void **state)
 {
-    struct tg_guard *g = tg_guard_new();
+    struct tg_deferred_free *g = tg_deferred_free_new();
     struct tg_batch b;
     (void)state;
     assert_non_null(g);
     n_freed = 0;
     tg_batch_init(&b, g, 0, 0);
-    tg_guard_retire(g, NULL, count_free);
-    for (int i = 0; i < 4; i++) (void)tg_guard_poll(g);
+    tg_deferred_free_retire(g, NULL, count_free);
+    for (int i = 0; i < 4; i++) (void)tg_deferred_free_poll(g);
     assert_int_equal(n_freed, 0);
     tg_batch_reset(&b); /* lets go of what it could see before */
-    for (int i = 0; i < 4; i++) (void)tg_guard_poll(g);
+    for (int i = 0; i < 4; i++) (void)tg_deferred_free_poll(g);
     assert_int_equal(n_freed, 1);
-    tg_guard_retire(g, NULL, count_free);
-    for (int i = 0; i < 4; i++) (void)tg_guard_poll(g);
+    tg_deferred_free_retire(g, NULL, count_free);
+    for (int i = 0; i < 4; i++) (void)tg_deferred_free_poll(g);
     assert_int_equal(n_freed, 1);
     tg_batch_deinit(&b);
-    for (int i = 0; i < 4; i++) (void)tg_guard_poll(g);
+    for (int i = 0; i < 4; i++) (void)tg_deferred_free_poll(g);
     assert_int_equal(n_freed, 2);
-    tg_guard_free(g);
+    tg_deferred_free_free(g);
 }
 
 static void test_as_double(void **state)

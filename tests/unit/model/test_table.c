@@ -11,7 +11,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
-#include "core/model/rawmap.h"
+#include "core/model/raw_key_map.h"
 #include "core/model/table.h"
 
 /* Series number `n`: name and one tag shared by all, a value shared by each ten, a unique one. */
@@ -222,27 +222,27 @@ static void test_raw(void **state)
 /* A reader that loaded an array before it was replaced goes on reading it. */
 static void test_raw_array_outlives_readers(void **state)
 {
-    struct tg_guard *g = tg_guard_new();
-    struct tg_rawmap *m;
+    struct tg_deferred_free *g = tg_deferred_free_new();
+    struct tg_raw_key_map *m;
     void *allocation = tg_calloc(1, sizeof(*m) + 64);
     struct tg_series *s = tg_calloc(1, sizeof(*s));
     (void)state;
     assert_true(g && allocation && s);
-    m = (struct tg_rawmap *)(((uintptr_t)allocation + 63) & ~(uintptr_t)63);
-    assert_int_equal(tg_rawmap_init(m, g, 100000), TG_OK);
-    const int ticket = tg_guard_enter(g);
-    const struct tg_raw_array *old = tg_rawmap_array(m, raw_key(0));
-    tg_rawmap_put(m, raw_key(0), s);
-    for (unsigned i = 1; i < 10000; i++) tg_rawmap_put(m, raw_key(i), s);
-    assert_ptr_not_equal(tg_rawmap_array(m, raw_key(0)), old);
-    for (int i = 0; i < 4; i++) (void)tg_guard_poll(g);
-    assert_ptr_equal(atomic_load(&old->slots[tg_rawmap_home(old, raw_key(0))].series), s);
+    m = (struct tg_raw_key_map *)(((uintptr_t)allocation + 63) & ~(uintptr_t)63);
+    assert_int_equal(tg_raw_key_map_init(m, g, 100000), TG_OK);
+    const int ticket = tg_deferred_free_enter(g);
+    const struct tg_raw_array *old = tg_raw_key_map_array(m, raw_key(0));
+    tg_raw_key_map_put(m, raw_key(0), s);
+    for (unsigned i = 1; i < 10000; i++) tg_raw_key_map_put(m, raw_key(i), s);
+    assert_ptr_not_equal(tg_raw_key_map_array(m, raw_key(0)), old);
+    for (int i = 0; i < 4; i++) (void)tg_deferred_free_poll(g);
+    assert_ptr_equal(atomic_load(&old->slots[tg_raw_key_map_home(old, raw_key(0))].series), s);
     const uint64_t held = tg_mem_used();
-    tg_guard_exit(g, ticket);
-    for (int i = 0; i < 2; i++) (void)tg_guard_poll(g);
+    tg_deferred_free_exit(g, ticket);
+    for (int i = 0; i < 2; i++) (void)tg_deferred_free_poll(g);
     assert_true(tg_mem_used() < held);
-    tg_rawmap_deinit(m);
-    tg_guard_free(g);
+    tg_raw_key_map_deinit(m);
+    tg_deferred_free_free(g);
     tg_free(s);
     tg_free(allocation);
 }
@@ -365,7 +365,7 @@ static void test_eviction(void **state)
     const uint64_t empty = tg_mem_used();
     for (unsigned round = 0; round < 3; round++) {
         const uint32_t at_s = now_s + round * 100;
-        const int ticket = tg_guard_enter(tg_table_guard(t));
+        const int ticket = tg_deferred_free_enter(tg_table_guard(t));
         for (unsigned i = 0; i < N; i++) {
             assert_int_equal(intern(t, i, &s[i], NULL), TG_OK);
             tg_series_touch(s[i], at_s);
@@ -395,7 +395,7 @@ static void test_eviction(void **state)
         assert_int_equal(intern(t, 3, &again, NULL), TG_OK);
         assert_ptr_not_equal(again, s[3]);
         assert_true(tg_table_validate(t));
-        tg_guard_exit(tg_table_guard(t), ticket);
+        tg_deferred_free_exit(tg_table_guard(t), ticket);
         tg_series_unref(s[1]);
         assert_int_equal(tg_table_sweep(t, at_s + 50), N / 2 + 2);
         assert_int_equal(tg_table_stats(t).n_series, 0);
@@ -456,7 +456,7 @@ static void test_plans(void **state)
     (void)state;
     assert_int_equal(intern(t, 1, &s, NULL), TG_OK);
     for (int round = 0; round < 2; round++) {
-        int ticket = tg_guard_enter(tg_table_guard(t));
+        int ticket = tg_deferred_free_enter(tg_table_guard(t));
         struct tg_plan *expected = atomic_load(&s->plan);
         struct tg_plan *a = plan_make(1);
         assert_ptr_equal(tg_table_set_plan(t, s, expected, a), a);
@@ -469,7 +469,7 @@ static void test_plans(void **state)
         assert_ptr_equal(tg_table_set_plan(t, s, b, c), c); /* while others are aging */
         (void)tg_table_sweep(t, 1);
         assert_int_equal(b->generation, 3);
-        tg_guard_exit(tg_table_guard(t), ticket);
+        tg_deferred_free_exit(tg_table_guard(t), ticket);
         const uint64_t held = tg_mem_used();
         (void)tg_table_sweep(t, 1);
         (void)tg_table_sweep(t, 1);

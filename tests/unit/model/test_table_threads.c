@@ -212,11 +212,11 @@ static void test_stress(void **state)
 static void *hold_one(void *arg)
 {
     struct shared *sh = arg;
-    struct tg_guard *g = tg_table_guard(sh->table);
+    struct tg_deferred_free *g = tg_table_guard(sh->table);
     /* Until the two have met often enough, whatever the scheduler does. */
     for (unsigned i = 0; i < 60000 || (tg_table_stats(sh->table).n_evicted < 2000 && i < 5000000);
          i++) {
-        const int ticket = tg_guard_enter(g);
+        const int ticket = tg_deferred_free_enter(g);
         struct tg_series *s = intern(sh->table, 1);
         if (tg_series_try_ref(s)) {
             MUST(intern(sh->table, 1) == s);
@@ -224,7 +224,7 @@ static void *hold_one(void *arg)
         } else {
             atomic_fetch_add_explicit(&sh->n_refused_refs, 1, memory_order_relaxed);
         }
-        tg_guard_exit(g, ticket);
+        tg_deferred_free_exit(g, ticket);
         if (i % 64 == 0) (void)sched_yield();
     }
     return NULL;

@@ -317,7 +317,7 @@ static void test_plans_made_meanwhile_are_for_now_only(void **state)
     struct tg_preparer preparers[3] = {{.fn = prepare}, {.fn = prepare}, {.fn = prepare}};
     struct tg_decider decider;
     tg_decider_init(&decider, f.rules, table, preparers, 3, 0);
-    const int ticket = tg_guard_enter(tg_table_guard(table));
+    const int ticket = tg_deferred_free_enter(tg_table_guard(table));
     struct tg_series *s = NULL;
     struct tg_series_desc desc = *fx_series("good", NULL);
     assert_int_equal(tg_table_intern(table, &desc, &s, NULL), TG_OK);
@@ -335,7 +335,7 @@ static void test_plans_made_meanwhile_are_for_now_only(void **state)
     assert_false(is_open(&f));
     assert_ptr_equal(tg_decider_plan(&decider, s, tg_rules_generation(f.rules)), p);
 
-    tg_guard_exit(tg_table_guard(table), ticket);
+    tg_deferred_free_exit(tg_table_guard(table), ticket);
     tg_decider_deinit(&decider);
     tg_table_free(table);
     end(&f);

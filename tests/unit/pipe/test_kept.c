@@ -30,12 +30,12 @@ static void rig_init(struct rig *r, const char *const texts[FX_SCRIPTS])
     assert_non_null(r->table);
     for (int i = 0; i < 3; i++) r->preparers[i] = (struct tg_preparer){.fn = prepare};
     tg_decider_init(&r->decider, r->f.rules, r->table, r->preparers, 3, 0);
-    r->ticket = tg_guard_enter(tg_table_guard(r->table));
+    r->ticket = tg_deferred_free_enter(tg_table_guard(r->table));
 }
 
 static void rig_deinit(struct rig *r)
 {
-    tg_guard_exit(tg_table_guard(r->table), r->ticket);
+    tg_deferred_free_exit(tg_table_guard(r->table), r->ticket);
     tg_decider_deinit(&r->decider);
     tg_table_free(r->table);
     fx_deinit(&r->f);
@@ -150,12 +150,12 @@ static void test_failed_series_that_leave_are_not_counted(void **state)
     (void)decide(&r, series(&r, "m"));
     (void)decide(&r, series(&r, "influx"));
     assert_int_equal(tg_table_stats(r.table).n_failed, 1);
-    tg_guard_exit(tg_table_guard(r.table), r.ticket);
+    tg_deferred_free_exit(tg_table_guard(r.table), r.ticket);
     const uint32_t later_s = tg_clock_coarse_s() + 100;
     for (int i = 0; i < 4; i++) (void)tg_table_sweep(r.table, later_s);
     assert_int_equal(tg_table_stats(r.table).n_series, 0);
     assert_int_equal(tg_table_stats(r.table).n_failed, 0);
-    r.ticket = tg_guard_enter(tg_table_guard(r.table));
+    r.ticket = tg_deferred_free_enter(tg_table_guard(r.table));
     rig_deinit(&r);
 }
 

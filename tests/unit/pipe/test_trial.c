@@ -52,7 +52,7 @@ static void rig_deinit(struct rig *r)
 /* Makes series and decides them by the rules in force. */
 static void make_series(struct rig *r, const char *prefix, int n)
 {
-    const int ticket = tg_guard_enter(tg_table_guard(r->table));
+    const int ticket = tg_deferred_free_enter(tg_table_guard(r->table));
     for (int i = 0; i < n; i++) {
         char name[64];
         const int len = snprintf(name, sizeof(name), "%s%d", prefix, i);
@@ -61,7 +61,7 @@ static void make_series(struct rig *r, const char *prefix, int n)
         assert_int_equal(tg_table_intern(r->table, &d, &s, NULL), TG_OK);
         assert_non_null(tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules)));
     }
-    tg_guard_exit(tg_table_guard(r->table), ticket);
+    tg_deferred_free_exit(tg_table_guard(r->table), ticket);
 }
 
 static enum tg_code run_trial(void *in_force, struct tg_rules_candidate *c,
@@ -343,12 +343,12 @@ static const struct tg_plan *plan_of(struct rig *r, const char *name)
 {
     struct tg_series_desc d = {.name = name, .name_len = (uint32_t)strlen(name), .unit = ""};
     struct tg_series *s;
-    const int ticket = tg_guard_enter(tg_table_guard(r->table));
+    const int ticket = tg_deferred_free_enter(tg_table_guard(r->table));
     assert_int_equal(tg_table_intern(r->table, &d, &s, NULL), TG_OK);
     const struct tg_plan *p = tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules));
     assert_non_null(p);
     assert_int_equal(p->generation, tg_rules_generation(r->f.rules));
-    tg_guard_exit(tg_table_guard(r->table), ticket); /* nothing is swept here */
+    tg_deferred_free_exit(tg_table_guard(r->table), ticket); /* nothing is swept here */
     return p;
 }
 

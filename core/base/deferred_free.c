@@ -1,4 +1,4 @@
-#include "core/base/guard.h"
+#include "core/base/deferred_free.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -9,38 +9,38 @@
 
 enum { CACHE_LINE = 64 };
 
-struct note { /* of tg_guard_retire: frees itself */
-    struct tg_guard_note base;
+struct note { /* of tg_deferred_free_retire: frees itself */
+    struct tg_deferred_free_note base;
     void *p;
     void (*fn)(void *p);
 };
 
-struct tg_guard {
+struct tg_deferred_free {
     struct {
         _Atomic uint64_t readers;
         char pad[CACHE_LINE - sizeof(uint64_t)]; /* two workers on two sides do not share a line */
     } side[2];
-    _Atomic unsigned active;     /* side that enter uses */
-    pthread_mutex_t lock;        /* guards all below */
-    struct tg_guard_note *fresh; /* retired since the last flip */
-    struct tg_guard_note *aging; /* one flip old: free at the next */
+    _Atomic unsigned active;             /* side that enter uses */
+    pthread_mutex_t lock;                /* guards all below */
+    struct tg_deferred_free_note *fresh; /* retired since the last flip */
+    struct tg_deferred_free_note *aging; /* one flip old: free at the next */
     size_t n_waiting;
     _Atomic size_t n_waiting_hint;
 };
 
-struct tg_guard *tg_guard_new(void)
+struct tg_deferred_free *tg_deferred_free_new(void)
 {
-    struct tg_guard *g = tg_calloc(1, sizeof(*g));
+    struct tg_deferred_free *g = tg_calloc(1, sizeof(*g));
     if (!g) return NULL;
     (void)pthread_mutex_init(&g->lock, NULL);
     return g;
 }
 
-static size_t run_notes(struct tg_guard_note *n)
+static size_t run_notes(struct tg_deferred_free_note *n)
 {
     size_t count = 0;
     while (n) {
-        struct tg_guard_note *next = n->next; /* fn may free the note */
+        struct tg_deferred_free_note *next = n->next; /* fn may free the note */
         n->fn(n->p);
         n = next;
         count++;
@@ -48,11 +48,11 @@ static size_t run_notes(struct tg_guard_note *n)
     return count;
 }
 
-void tg_guard_free(struct tg_guard *g)
+void tg_deferred_free_free(struct tg_deferred_free *g)
 {
     if (!g) return;
     while (g->aging || g->fresh) { /* what is run may retire more */
-        struct tg_guard_note *n = g->aging;
+        struct tg_deferred_free_note *n = g->aging;
         g->aging = g->fresh;
         g->fresh = NULL;
         (void)run_notes(n);
@@ -61,7 +61,7 @@ void tg_guard_free(struct tg_guard *g)
     tg_free(g);
 }
 
-int tg_guard_enter(struct tg_guard *g)
+int tg_deferred_free_enter(struct tg_deferred_free *g)
 {
     /* Between reading `active` and counting ourselves, a flip may happen; then we are counted on
      * the old side, which the writer re-reads as busy before its next flip. If two flips happen in
@@ -74,7 +74,7 @@ int tg_guard_enter(struct tg_guard *g)
     }
 }
 
-void tg_guard_exit(struct tg_guard *g, int ticket)
+void tg_deferred_free_exit(struct tg_deferred_free *g, int ticket)
 {
     atomic_fetch_sub(&g->side[ticket].readers, 1);
 }
@@ -82,22 +82,22 @@ void tg_guard_exit(struct tg_guard *g, int ticket)
 /* Under the lock: if the inactive side is empty, everyone who entered before the last flip has
  * left. What was retired before that flip (aging) is unreachable; what is fresh starts aging with a
  * new flip. */
-static struct tg_guard_note *try_flip(struct tg_guard *g)
+static struct tg_deferred_free_note *try_flip(struct tg_deferred_free *g)
 {
     const unsigned s = atomic_load(&g->active);
     if (atomic_load(&g->side[1 - s].readers) != 0) return NULL;
-    struct tg_guard_note *done = g->aging;
+    struct tg_deferred_free_note *done = g->aging;
     g->aging = g->fresh;
     g->fresh = NULL;
     atomic_store(&g->active, 1 - s);
     return done;
 }
 
-size_t tg_guard_poll(struct tg_guard *g)
+size_t tg_deferred_free_poll(struct tg_deferred_free *g)
 {
     if (atomic_load_explicit(&g->n_waiting_hint, memory_order_relaxed) == 0) return 0;
     (void)pthread_mutex_lock(&g->lock);
-    struct tg_guard_note *done = try_flip(g);
+    struct tg_deferred_free_note *done = try_flip(g);
     (void)pthread_mutex_unlock(&g->lock);
     const size_t n = run_notes(done);
     (void)pthread_mutex_lock(&g->lock);
@@ -108,8 +108,8 @@ size_t tg_guard_poll(struct tg_guard *g)
     return waiting;
 }
 
-void tg_guard_retire_note(struct tg_guard *g, struct tg_guard_note *note, void *p,
-                          void (*fn)(void *p))
+void tg_deferred_free_retire_note(struct tg_deferred_free *g, struct tg_deferred_free_note *note,
+                                  void *p, void (*fn)(void *p))
 {
     note->p = p;
     note->fn = fn;
@@ -128,7 +128,7 @@ static void run_own_note(void *p)
     tg_free(n);
 }
 
-void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
+void tg_deferred_free_retire(struct tg_deferred_free *g, void *p, void (*fn)(void *p))
 {
     struct note *n = tg_malloc(sizeof(*n));
     if (!n) {
@@ -136,7 +136,7 @@ void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
         for (int flips = 0; flips < 2;) {
             (void)pthread_mutex_lock(&g->lock);
             const unsigned before = atomic_load(&g->active);
-            struct tg_guard_note *done = try_flip(g);
+            struct tg_deferred_free_note *done = try_flip(g);
             flips += atomic_load(&g->active) != before;
             (void)pthread_mutex_unlock(&g->lock);
             const size_t freed = run_notes(done);
@@ -150,5 +150,5 @@ void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p))
     }
     n->p = p;
     n->fn = fn;
-    tg_guard_retire_note(g, &n->base, n, run_own_note);
+    tg_deferred_free_retire_note(g, &n->base, n, run_own_note);
 }

@@ -1,4 +1,4 @@
-#include "core/model/rawmap.h"
+#include "core/model/raw_key_map.h"
 
 #include <stdio.h>
 
@@ -17,7 +17,8 @@ static struct tg_raw_array *array_new(size_t cap)
     return a;
 }
 
-enum tg_code tg_rawmap_init(struct tg_rawmap *m, struct tg_guard *guard, uint64_t max_keys)
+enum tg_code tg_raw_key_map_init(struct tg_raw_key_map *m, struct tg_deferred_free *guard,
+                                 uint64_t max_keys)
 {
     m->guard = guard;
     m->max_keys = max_keys;
@@ -42,7 +43,7 @@ enum tg_code tg_rawmap_init(struct tg_rawmap *m, struct tg_guard *guard, uint64_
     return TG_OK;
 }
 
-void tg_rawmap_deinit(struct tg_rawmap *m)
+void tg_raw_key_map_deinit(struct tg_raw_key_map *m)
 {
     for (unsigned i = 0; i < TG_RAW_SHARDS; i++) {
         tg_free(atomic_load(&m->shards[i].array));
@@ -66,7 +67,7 @@ static struct tg_hash128 key_of(const struct tg_raw_slot *slot)
 /* Fills the first empty slot from the key's home on. The caller knows that there is one. */
 static void fill_slot(struct tg_raw_array *a, struct tg_hash128 raw, struct tg_series *s)
 {
-    size_t i = tg_rawmap_home(a, raw);
+    size_t i = tg_raw_key_map_home(a, raw);
     while (series_of(&a->slots[i])) i = i + 1 == a->cap ? 0 : i + 1;
     atomic_store_explicit(&a->slots[i].lo, raw.lo, memory_order_relaxed);
     atomic_store_explicit(&a->slots[i].hi, raw.hi, memory_order_relaxed);
@@ -74,7 +75,7 @@ static void fill_slot(struct tg_raw_array *a, struct tg_hash128 raw, struct tg_s
 }
 
 /* Under the shard's lock: a new array, half full with what lives, takes the place of the old. */
-static bool rebuild(struct tg_rawmap *m, struct tg_raw_shard *sh)
+static bool rebuild(struct tg_raw_key_map *m, struct tg_raw_shard *sh)
 {
     struct tg_raw_array *old = atomic_load_explicit(&sh->array, memory_order_relaxed);
     const size_t cap = sh->n_live * (size_t)2 > CAP_MIN ? sh->n_live * (size_t)2 : CAP_MIN;
@@ -86,7 +87,7 @@ static bool rebuild(struct tg_rawmap *m, struct tg_raw_shard *sh)
     }
     sh->n_used = sh->n_live;
     atomic_store_explicit(&sh->array, a, memory_order_release);
-    tg_guard_retire_note(m->guard, &old->note, old, tg_free);
+    tg_deferred_free_retire_note(m->guard, &old->note, old, tg_free);
     return true;
 }
 
@@ -96,7 +97,7 @@ static bool has_room(const struct tg_raw_shard *sh)
     return sh->n_used < a->cap / 4 * 3;
 }
 
-static bool count_one_more(struct tg_rawmap *m)
+static bool count_one_more(struct tg_raw_key_map *m)
 {
     if (atomic_fetch_add_explicit(&m->n_keys, 1, memory_order_relaxed) < m->max_keys) return true;
     atomic_fetch_sub_explicit(&m->n_keys, 1, memory_order_relaxed);
@@ -104,7 +105,7 @@ static bool count_one_more(struct tg_rawmap *m)
     return false;
 }
 
-void tg_rawmap_put(struct tg_rawmap *m, struct tg_hash128 raw, struct tg_series *s)
+void tg_raw_key_map_put(struct tg_raw_key_map *m, struct tg_hash128 raw, struct tg_series *s)
 {
     struct tg_raw_shard *sh = &m->shards[raw.hi >> TG_RAW_SHARD_SHIFT];
     (void)pthread_mutex_lock(&sh->lock);
@@ -112,7 +113,7 @@ void tg_rawmap_put(struct tg_rawmap *m, struct tg_hash128 raw, struct tg_series 
      * mark here; what was put before is removed by it. */
     if (atomic_load_explicit(&s->dead, memory_order_relaxed)) goto done;
     struct tg_raw_array *a = atomic_load_explicit(&sh->array, memory_order_relaxed);
-    for (size_t i = tg_rawmap_home(a, raw);; i = i + 1 == a->cap ? 0 : i + 1) {
+    for (size_t i = tg_raw_key_map_home(a, raw);; i = i + 1 == a->cap ? 0 : i + 1) {
         struct tg_series *known = series_of(&a->slots[i]);
         if (!known) break;
         if (known == TG_RAW_TOMB || !tg_hash128_eq(key_of(&a->slots[i]), raw)) continue;
@@ -146,7 +147,7 @@ static uint32_t filter_bit(const struct tg_series *s)
     return (uint32_t)(((uintptr_t)s >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - FILTER_BITS));
 }
 
-void tg_rawmap_remove_dead(struct tg_rawmap *m, struct tg_series *const *dead, size_t n)
+void tg_raw_key_map_remove_dead(struct tg_raw_key_map *m, struct tg_series *const *dead, size_t n)
 {
     struct filter f = {{0}};
     for (size_t i = 0; i < n; i++) {
@@ -176,7 +177,7 @@ void tg_rawmap_remove_dead(struct tg_rawmap *m, struct tg_series *const *dead, s
     }
 }
 
-void tg_rawmap_shed(struct tg_rawmap *m)
+void tg_raw_key_map_shed(struct tg_raw_key_map *m)
 {
     if (!atomic_exchange_explicit(&m->hit_max, false, memory_order_relaxed)) return;
     for (unsigned k = 0; k < TG_RAW_SHARDS / 8; k++) {
@@ -189,14 +190,14 @@ void tg_rawmap_shed(struct tg_rawmap *m)
             atomic_store_explicit(&sh->array, a, memory_order_release);
             atomic_fetch_sub_explicit(&m->n_keys, sh->n_live, memory_order_relaxed);
             sh->n_used = sh->n_live = 0;
-            tg_guard_retire_note(m->guard, &old->note, old, tg_free);
+            tg_deferred_free_retire_note(m->guard, &old->note, old, tg_free);
         }
         (void)pthread_mutex_unlock(&sh->lock);
     }
 }
 
-bool tg_rawmap_validate(const struct tg_rawmap *m, bool (*ok)(struct tg_series *s, void *arg),
-                        void *arg)
+bool tg_raw_key_map_validate(const struct tg_raw_key_map *m,
+                             bool (*ok)(struct tg_series *s, void *arg), void *arg)
 {
     uint64_t n_keys = 0;
     for (unsigned k = 0; k < TG_RAW_SHARDS; k++) {
@@ -211,7 +212,8 @@ bool tg_rawmap_validate(const struct tg_rawmap *m, bool (*ok)(struct tg_series *
             if (s == TG_RAW_TOMB) continue;
             n_live++;
             const struct tg_hash128 key = key_of(&a->slots[i]);
-            if (key.hi >> TG_RAW_SHARD_SHIFT != k || tg_rawmap_find(m, key) != s || !ok(s, arg)) {
+            if (key.hi >> TG_RAW_SHARD_SHIFT != k || tg_raw_key_map_find(m, key) != s ||
+                !ok(s, arg)) {
                 (void)fprintf(stderr, "raw map: shard %u slot %zu is wrong\n", k, i);
                 return false;
             }

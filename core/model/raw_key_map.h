@@ -1,4 +1,4 @@
-/* rawmap.h: raw key -> series, read without locks.
+/* raw_key_map.h: raw key -> series, read without locks.
  *
  *   shard[hi >> 58] -> array: [ cap | slot: key lo, key hi, series* | slot | ... ]     24 bytes
  * each
@@ -11,13 +11,13 @@
  *
  * Threading: find and prefetch from any thread inside the guard; the rest from any thread.
  */
-#ifndef TG_MODEL_RAWMAP_H
-#define TG_MODEL_RAWMAP_H
+#ifndef TG_MODEL_RAW_KEY_MAP_H
+#define TG_MODEL_RAW_KEY_MAP_H
 
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "core/base/guard.h"
+#include "core/base/deferred_free.h"
 #include "core/base/hash.h"
 #include "core/model/series.h"
 
@@ -31,7 +31,7 @@ struct tg_raw_slot {
 
 struct tg_raw_array {
     size_t cap;
-    struct tg_guard_note note;
+    struct tg_deferred_free_note note;
     struct tg_raw_slot slots[];
 };
 
@@ -44,9 +44,9 @@ struct tg_raw_shard {
      * next */
 } __attribute__((aligned(64)));
 
-struct tg_rawmap {
+struct tg_raw_key_map {
     struct tg_raw_shard shards[TG_RAW_SHARDS];
-    struct tg_guard *guard; /* borrows */
+    struct tg_deferred_free *guard; /* borrows */
     uint64_t max_keys;
     _Atomic uint64_t n_keys;
     _Atomic bool hit_max; /* a key was turned away since the last sweep */
@@ -54,25 +54,27 @@ struct tg_rawmap {
 };
 
 /* TG_ERR_NOMEM leaves nothing behind. */
-TG_MUST_CHECK enum tg_code tg_rawmap_init(struct tg_rawmap *m, struct tg_guard *guard,
-                                          uint64_t max_keys);
-void tg_rawmap_deinit(struct tg_rawmap *m);
+TG_MUST_CHECK enum tg_code tg_raw_key_map_init(struct tg_raw_key_map *m,
+                                               struct tg_deferred_free *guard, uint64_t max_keys);
+void tg_raw_key_map_deinit(struct tg_raw_key_map *m);
 
-static inline size_t tg_rawmap_home(const struct tg_raw_array *a, struct tg_hash128 raw)
+static inline size_t tg_raw_key_map_home(const struct tg_raw_array *a, struct tg_hash128 raw)
 {
     return (size_t)(((unsigned __int128)raw.lo * a->cap) >> 64);
 }
 
-static inline struct tg_raw_array *tg_rawmap_array(const struct tg_rawmap *m, struct tg_hash128 raw)
+static inline struct tg_raw_array *tg_raw_key_map_array(const struct tg_raw_key_map *m,
+                                                        struct tg_hash128 raw)
 {
     return atomic_load_explicit(&m->shards[raw.hi >> TG_RAW_SHARD_SHIFT].array,
                                 memory_order_acquire);
 }
 
-static inline struct tg_series *tg_rawmap_find(const struct tg_rawmap *m, struct tg_hash128 raw)
+static inline struct tg_series *tg_raw_key_map_find(const struct tg_raw_key_map *m,
+                                                    struct tg_hash128 raw)
 {
-    const struct tg_raw_array *a = tg_rawmap_array(m, raw);
-    const struct tg_raw_slot *slot = &a->slots[tg_rawmap_home(a, raw)];
+    const struct tg_raw_array *a = tg_raw_key_map_array(m, raw);
+    const struct tg_raw_slot *slot = &a->slots[tg_raw_key_map_home(a, raw)];
     const struct tg_raw_slot *const end = &a->slots[a->cap];
     for (;;) { /* ends: a quarter of the slots is empty */
         struct tg_series *s = atomic_load_explicit(&slot->series, memory_order_acquire);
@@ -84,26 +86,26 @@ static inline struct tg_series *tg_rawmap_find(const struct tg_rawmap *m, struct
     }
 }
 
-static inline void tg_rawmap_prefetch(const struct tg_rawmap *m, struct tg_hash128 raw)
+static inline void tg_raw_key_map_prefetch(const struct tg_raw_key_map *m, struct tg_hash128 raw)
 {
-    const struct tg_raw_array *a = tg_rawmap_array(m, raw);
-    __builtin_prefetch(&a->slots[tg_rawmap_home(a, raw)]);
+    const struct tg_raw_array *a = tg_raw_key_map_array(m, raw);
+    __builtin_prefetch(&a->slots[tg_raw_key_map_home(a, raw)]);
 }
 
 /* Remembers raw -> s unless s is dead, the bound is reached or memory is short. */
-void tg_rawmap_put(struct tg_rawmap *m, struct tg_hash128 raw, struct tg_series *s);
+void tg_raw_key_map_put(struct tg_raw_key_map *m, struct tg_hash128 raw, struct tg_series *s);
 
 /* Removes every key whose series is in `dead` (n > 0; all marked dead already). Afterwards none
  * comes back: put refuses dead series. */
-void tg_rawmap_remove_dead(struct tg_rawmap *m, struct tg_series *const *dead, size_t n);
+void tg_raw_key_map_remove_dead(struct tg_raw_key_map *m, struct tg_series *const *dead, size_t n);
 
 /* When keys were turned away since the last call: forgets an eighth of the shards, in turn. What is
  * still sent is remembered again with its next point. */
-void tg_rawmap_shed(struct tg_rawmap *m);
+void tg_raw_key_map_shed(struct tg_raw_key_map *m);
 
 /* Test hook, quiescent only: counts, reachability, load. Calls ok(s, arg) for the series of each
  * key. */
-bool tg_rawmap_validate(const struct tg_rawmap *m, bool (*ok)(struct tg_series *s, void *arg),
-                        void *arg);
+bool tg_raw_key_map_validate(const struct tg_raw_key_map *m,
+                             bool (*ok)(struct tg_series *s, void *arg), void *arg);
 
 #endif

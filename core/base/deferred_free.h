@@ -1,4 +1,5 @@
-/* guard.h: deferred freeing for structures that are read without locks (series table, plans).
+/* deferred_free.h: deferred freeing for structures that are read without locks (series table,
+ * plans).
  *
  * A reader enters a guard before it loads shared pointers and exits when it holds none of them any
  * more; it may enter on one thread and exit on another (a batch carries its guard through queues).
@@ -14,38 +15,38 @@
  *
  * Threading: enter/exit/retire from any thread; `poll` from any thread (one at a time inside).
  */
-#ifndef TG_BASE_GUARD_H
-#define TG_BASE_GUARD_H
+#ifndef TG_BASE_DEFERRED_FREE_H
+#define TG_BASE_DEFERRED_FREE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-struct tg_guard;
+struct tg_deferred_free;
 
-struct tg_guard *tg_guard_new(void); /* NULL when out of memory */
-void tg_guard_free(
-    struct tg_guard *g); /* frees everything retired; no reader may be inside. NULL accepted. */
+struct tg_deferred_free *tg_deferred_free_new(void);    /* NULL when out of memory */
+void tg_deferred_free_free(struct tg_deferred_free *g); /* frees everything retired; no reader may
+                                                           be inside. NULL accepted. */
 
-int tg_guard_enter(struct tg_guard *g); /* returns the ticket for exit */
-void tg_guard_exit(struct tg_guard *g, int ticket);
+int tg_deferred_free_enter(struct tg_deferred_free *g); /* returns the ticket for exit */
+void tg_deferred_free_exit(struct tg_deferred_free *g, int ticket);
 
 /* Runs `fn(p)` when no reader can still see p. Never fails: with no memory for the note it waits
  * for the readers (do not call inside a guard entered by this thread in that case: so never call it
  * inside one). */
-void tg_guard_retire(struct tg_guard *g, void *p, void (*fn)(void *p));
+void tg_deferred_free_retire(struct tg_deferred_free *g, void *p, void (*fn)(void *p));
 
 /* As above with a note that lies in the caller's storage, usually in the retired object itself: for
  * those who are inside the guard or must not fail. `fn` runs once and may free the note. */
-struct tg_guard_note {
-    struct tg_guard_note *next;
+struct tg_deferred_free_note {
+    struct tg_deferred_free_note *next;
     void *p;
     void (*fn)(void *p);
 };
-void tg_guard_retire_note(struct tg_guard *g, struct tg_guard_note *note, void *p,
-                          void (*fn)(void *p));
+void tg_deferred_free_retire_note(struct tg_deferred_free *g, struct tg_deferred_free_note *note,
+                                  void *p, void (*fn)(void *p));
 
 /* Frees what has become free. Cheap when nothing is retired. Call now and then. Returns how many
  * are still waiting. */
-size_t tg_guard_poll(struct tg_guard *g);
+size_t tg_deferred_free_poll(struct tg_deferred_free *g);
 
 #endif
