@@ -89,7 +89,7 @@ static enum tg_code read_selector(const struct tg_explain_words *w, struct tg_ar
 }
 
 /* The series of a decoded line, copied out of the table that it was decoded into. */
-static enum tg_code copy_line(struct tg_table *t, const struct tg_decode *d, struct tg_arena *arena,
+static enum tg_code copy_line(struct tg_table *t, const struct tg_intake *d, struct tg_arena *arena,
                               struct tg_series_desc *out, struct tg_err *err)
 {
     if (d->n_rejected) return tg_fail(err, TG_ERR_INVALID, "%s", d->first_reject.msg);
@@ -112,7 +112,7 @@ static enum tg_code read_line(const char *line, struct tg_arena *arena, struct t
     if (!t) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     struct tg_batch batch;
     tg_batch_init(&batch, tg_table_guard(t), 1000, 1 << 20);
-    struct tg_decode d = {.table = t, .batch = &batch, .arena = arena};
+    struct tg_intake d = {.table = t, .batch = &batch, .arena = arena};
     enum tg_code code = tg_influx_decode((const uint8_t *)line, strlen(line), 1, &d, err);
     if (code == TG_OK) code = copy_line(t, &d, arena, out, err);
     tg_batch_deinit(&batch);

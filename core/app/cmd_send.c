@@ -305,9 +305,10 @@ static uint64_t count_points(enum tg_send_protocol protocol, const uint8_t *body
     struct tg_arena arena;
     tg_batch_init(&batch, tg_table_guard(table), 0, 0);
     tg_arena_init(&arena, 0);
-    struct tg_decode d = {.table = table, .batch = &batch, .arena = &arena};
-    const enum tg_code code = protocol == TG_SEND_OTLP ? tg_otlp_decode_metrics(body, len, &d, NULL)
-                                                       : tg_rw_decode(body, len, &d, NULL);
+    struct tg_intake d = {.table = table, .batch = &batch, .arena = &arena};
+    const enum tg_code code = protocol == TG_SEND_OTLP
+                                  ? tg_otlp_decode_metrics(body, len, &d, NULL)
+                                  : tg_remote_write_decode(body, len, &d, NULL);
     const uint64_t n = code == TG_OK ? d.n_accepted + d.n_rejected : 0;
     tg_batch_deinit(&batch);
     tg_arena_deinit(&arena);

@@ -98,7 +98,7 @@ static enum tg_code make_series(struct tg_load *l, uint32_t i, struct tg_buf *sc
     tg_buf_reset(scratch);
     TG_TRY(l->protocol == TG_SEND_INFLUX
                ? tg_influx_prepare(&s->desc, scratch, err)
-               : tg_rw_prepare(&s->desc, &tg_prom_names_default, NULL, scratch, err));
+               : tg_remote_write_prepare(&s->desc, &tg_prom_names_default, NULL, scratch, err));
     uint8_t *bytes = tg_arena_alloc(&l->arena, scratch->len);
     if (!bytes) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     memcpy(bytes, scratch->data, scratch->len);
@@ -186,7 +186,7 @@ enum tg_code tg_load_body(struct tg_load *l, uint32_t n,
         if (l->protocol == TG_SEND_INFLUX)
             TG_TRY(tg_influx_append_point(s->prepared, s->prepared_len, p, 0, out, err));
         else if (l->protocol == TG_SEND_REMOTE_WRITE)
-            TG_TRY(tg_rw_append_point(&l->raw, s->prepared, s->prepared_len, p));
+            TG_TRY(tg_remote_write_append_point(&l->raw, s->prepared, s->prepared_len, p));
     }
     if (l->protocol == TG_SEND_OTLP) return tg_otlp_encode_metrics(l->items, n, out, err);
     if (l->protocol == TG_SEND_REMOTE_WRITE)

@@ -235,7 +235,7 @@ static int tgl_influx_parse(lua_State *L)
     if (!p->table) return tgl_fail(L, &err);
     tg_batch_init(&p->batch, tg_table_guard(p->table), 0, MAX_BYTES);
     p->has_batch = true;
-    struct tg_decode d = {.table = p->table,
+    struct tg_intake d = {.table = p->table,
                           .batch = &p->batch,
                           .arena = &p->arena,
                           .now_ns = tg_clock_wall_ns(),

@@ -1,4 +1,4 @@
-/* Decoding of line protocol; writing it is in influx_write.c.
+/* Decoding of line protocol; writing it is in influx_encode.c.
  *
  * Hot path per line: find the end of the series part (SSE2), hash it once, combine with the hash of
  * each field key, read the values straight into the batch. The series are looked up later, STAGE
@@ -22,7 +22,7 @@ struct staged { /* a point whose series is still to be found; its index is base 
 };
 
 struct decoder {
-    struct tg_decode *d;
+    struct tg_intake *d;
     const char *start, *end;
     int64_t precision_ns;
     int64_t now_ns; /* cut to the precision */
@@ -250,7 +250,7 @@ static enum tg_code find_series(struct decoder *s, const struct staged *f, struc
 /* Finds the series of all staged points; removes the points that get none. */
 static enum tg_code resolve(struct decoder *s)
 {
-    struct tg_decode *d = s->d;
+    struct tg_intake *d = s->d;
     struct tg_point *points = d->batch->points;
     const uint32_t n = s->n_staged;
     const uint32_t base = s->base;
@@ -273,7 +273,7 @@ static enum tg_code resolve(struct decoder *s)
             }
             if (code != TG_OK) {
                 code = TG_OK;
-                tg_decode_reject(d, 1, &err);
+                tg_intake_reject(d, 1, &err);
                 if (base + i < s->line_first)
                     first--;
                 else
@@ -294,7 +294,7 @@ static enum tg_code resolve(struct decoder *s)
 /* Takes the current line's points back and counts it as rejected. */
 static enum tg_code reject_line(struct decoder *s, const struct tg_err *err)
 {
-    struct tg_decode *d = s->d;
+    struct tg_intake *d = s->d;
     const uint32_t n_points = d->batch->n_points - s->line_first;
     s->n_staged = n_points < s->n_staged ? s->n_staged - n_points : 0;
     d->batch->n_points = s->line_first;
@@ -302,7 +302,7 @@ static enum tg_code reject_line(struct decoder *s, const struct tg_err *err)
     /* rejections are told in the order of the lines: those before this one first */
     TG_TRY(resolve(s));
     const uint32_t fields = s->line_fields ? s->line_fields : 1;
-    if (fields > s->line_gone) tg_decode_reject(d, fields - s->line_gone, err);
+    if (fields > s->line_gone) tg_intake_reject(d, fields - s->line_gone, err);
     return TG_OK;
 }
 
@@ -494,7 +494,7 @@ static const char *parse_timestamp(struct decoder *s, const char *p, int64_t *ts
 static const char *parse_line(struct decoder *s, const char *p, struct tg_err *err,
                               enum tg_code *fatal)
 {
-    struct tg_decode *d = s->d;
+    struct tg_intake *d = s->d;
     struct tg_batch *batch = d->batch;
     const char *const series = p;
     const char *const end = s->end;
@@ -589,7 +589,7 @@ static const char *parse_line(struct decoder *s, const char *p, struct tg_err *e
 }
 
 enum tg_code tg_influx_decode(const uint8_t *buf, size_t len, int64_t precision_ns,
-                              struct tg_decode *d, struct tg_err *err)
+                              struct tg_intake *d, struct tg_err *err)
 {
     if (len == 0) return TG_OK;
     struct decoder s;

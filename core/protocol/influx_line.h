@@ -24,7 +24,7 @@
 #include "core/base/buf.h"
 #include "core/model/left_out.h"
 #include "core/model/plan.h"
-#include "core/protocol/decode.h"
+#include "core/protocol/intake.h"
 
 enum {
     TG_INFLUX_MAX_STRING_BYTES = 65536, /* "Length limit 64KB" */
@@ -41,14 +41,14 @@ enum {
 TG_MUST_CHECK enum tg_code tg_influx_precision(const char *text, size_t len, int64_t *precision_ns,
                                                struct tg_err *err);
 
-/* Decodes all lines. A line that is bad is rejected whole (tg_decode_reject with `line N: what`,
+/* Decodes all lines. A line that is bad is rejected whole (tg_intake_reject with `line N: what`,
  * its fields up to the bad one counted) and the others go on; a field whose series the table
  * refuses is rejected alone. Points without a timestamp get d->now_ns, cut to the precision as
  * InfluxDB cuts its own time. d->n_accepted, n_rejected and n_misses count up. Fails only for want
  * of room: TG_ERR_NOMEM, TG_ERR_TOO_LARGE (batch or arena full); the batch then holds points from
  * before. `buf` need not outlive the call. */
 TG_MUST_CHECK enum tg_code tg_influx_decode(const uint8_t *buf, size_t len, int64_t precision_ns,
-                                            struct tg_decode *d, struct tg_err *err);
+                                            struct tg_intake *d, struct tg_err *err);
 
 /* The form of a series that tg_influx_append_point copies from:
  *

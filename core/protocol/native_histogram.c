@@ -3,11 +3,11 @@
 #include <math.h>
 
 #include "core/base/double_bits.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 
-#define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
-#define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
-#define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)
+#define VARINT(n)  TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_VARINT)
+#define FIXED64(n) TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_FIXED64)
+#define BYTES(n)   TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_BYTES)
 
 enum {
     MIN_SCHEMA = -4,
@@ -67,25 +67,26 @@ static enum tg_code no_memory(const struct reader *r)
 }
 
 /* A field of ours with another wire type is an error; unknown ones pass. */
-static enum tg_code other_field(const struct reader *r, const struct tg_wire_field *f,
+static enum tg_code other_field(const struct reader *r, const struct tg_protobuf_wire_field *f,
                                 uint32_t known, const char *what)
 {
-    const uint32_t number = TG_WIRE_NUMBER(f->tag);
+    const uint32_t number = TG_PROTOBUF_WIRE_NUMBER(f->tag);
     if (number > 31 || !(known >> number & 1)) return TG_OK;
     r->out->bad = f->start;
     return tg_fail(r->err, TG_ERR_MALFORMED, "%s: field %u has wire type %u", what, number,
                    f->tag & 7);
 }
 
-static enum tg_code read_span(const struct reader *r, const struct tg_wire_field *msg,
+static enum tg_code read_span(const struct reader *r, const struct tg_protobuf_wire_field *msg,
                               int32_t *offset, uint32_t *len)
 {
-    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(msg->data, msg->len);
     *offset = 0;
     *len = 0;
     while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed_at(r, in.p, tg_wire_why(&in));
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&in, &f))
+            return malformed_at(r, in.p, tg_protobuf_wire_why(&in));
         if (f.tag == VARINT(1))
             *offset = (int32_t)tg_unzigzag((uint32_t)f.num);
         else if (f.tag == VARINT(2))
@@ -96,7 +97,7 @@ static enum tg_code read_span(const struct reader *r, const struct tg_wire_field
     return TG_OK;
 }
 
-static enum tg_code count_span(const struct reader *r, const struct tg_wire_field *f,
+static enum tg_code count_span(const struct reader *r, const struct tg_protobuf_wire_field *f,
                                struct side *s)
 {
     int32_t offset;
@@ -121,19 +122,21 @@ static enum tg_code count_span(const struct reader *r, const struct tg_wire_fiel
     return TG_OK;
 }
 
-static enum tg_code count_deltas(const struct reader *r, const struct tg_wire_field *f, uint64_t *n)
+static enum tg_code count_deltas(const struct reader *r, const struct tg_protobuf_wire_field *f,
+                                 uint64_t *n)
 {
     size_t in_field = 1;
-    if ((f->tag & 7) == TG_WIRE_BYTES && !tg_wire_count_varints(f->data, f->len, &in_field))
+    if ((f->tag & 7) == TG_PROTOBUF_WIRE_BYTES &&
+        !tg_protobuf_wire_count_varints(f->data, f->len, &in_field))
         return malformed_at(r, f->start, "histogram: packed deltas are cut short");
     *n += in_field;
     return TG_OK;
 }
 
-static enum tg_code count_doubles(const struct reader *r, const struct tg_wire_field *f,
+static enum tg_code count_doubles(const struct reader *r, const struct tg_protobuf_wire_field *f,
                                   uint64_t *n)
 {
-    if ((f->tag & 7) != TG_WIRE_BYTES) {
+    if ((f->tag & 7) != TG_PROTOBUF_WIRE_BYTES) {
         ++*n;
         return TG_OK;
     }
@@ -144,10 +147,11 @@ static enum tg_code count_doubles(const struct reader *r, const struct tg_wire_f
 
 static enum tg_code scan(const struct reader *r, struct scan *s)
 {
-    struct tg_wire in = tg_wire_of(r->msg, r->len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(r->msg, r->len);
     while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed_at(r, in.p, tg_wire_why(&in));
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&in, &f))
+            return malformed_at(r, in.p, tg_protobuf_wire_why(&in));
         switch (f.tag) {
         case VARINT(1):
         case FIXED64(2): /* one of; the last one counts */
@@ -298,7 +302,7 @@ static enum tg_code check_count(const struct reader *r, const struct scan *s, ui
 /* The elements of a repeated field in order, packed or not. The scan has checked the bytes; a
  * varint over 10 bytes is the one thing it lets through. */
 struct elements {
-    struct tg_wire fields;
+    struct tg_protobuf_wire fields;
     const uint8_t *p, *end; /* in a packed field */
     uint32_t number;
     uint32_t wire_type; /* of one element */
@@ -307,9 +311,9 @@ struct elements {
 static bool next_element(struct elements *e, uint64_t *out)
 {
     while (e->p == e->end) {
-        struct tg_wire_field f;
-        if (e->fields.p == e->fields.end || !tg_wire_next(&e->fields, &f)) return false;
-        if (TG_WIRE_NUMBER(f.tag) != e->number) continue;
+        struct tg_protobuf_wire_field f;
+        if (e->fields.p == e->fields.end || !tg_protobuf_wire_next(&e->fields, &f)) return false;
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != e->number) continue;
         if ((f.tag & 7) == e->wire_type) {
             *out = f.num;
             return true;
@@ -317,7 +321,7 @@ static bool next_element(struct elements *e, uint64_t *out)
         e->p = f.data;
         e->end = f.data + f.len;
     }
-    if (e->wire_type == TG_WIRE_VARINT) return tg_varint_get(&e->p, e->end, out) != 0;
+    if (e->wire_type == TG_PROTOBUF_WIRE_VARINT) return tg_varint_get(&e->p, e->end, out) != 0;
     memcpy(out, e->p, 8);
     e->p += 8;
     return true;
@@ -326,7 +330,7 @@ static bool next_element(struct elements *e, uint64_t *out)
 static struct elements elements_of(const struct reader *r, uint32_t number, uint32_t wire_type)
 {
     return (struct elements){
-        .fields = tg_wire_of(r->msg, r->len), .number = number, .wire_type = wire_type};
+        .fields = tg_protobuf_wire_of(r->msg, r->len), .number = number, .wire_type = wire_type};
 }
 
 struct dense {
@@ -346,16 +350,16 @@ static enum tg_code spread(const struct reader *r, const struct side *b, bool is
     uint64_t *const dense = tg_arena_calloc(r->arena, width, sizeof(*dense));
     if (!dense) return no_memory(r);
     out->counts = dense;
-    struct elements e =
-        elements_of(r, b->spans + (is_float ? 2 : 1), is_float ? TG_WIRE_FIXED64 : TG_WIRE_VARINT);
-    struct tg_wire in = tg_wire_of(r->msg, r->len);
+    struct elements e = elements_of(r, b->spans + (is_float ? 2 : 1),
+                                    is_float ? TG_PROTOBUF_WIRE_FIXED64 : TG_PROTOBUF_WIRE_VARINT);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(r->msg, r->len);
     int64_t index = 0;
     int64_t count = 0;
     while (in.p < in.end) {
-        struct tg_wire_field f;
+        struct tg_protobuf_wire_field f;
         int32_t gap;
         uint32_t span;
-        if (!tg_wire_next(&in, &f)) break;
+        if (!tg_protobuf_wire_next(&in, &f)) break;
         if (f.tag != BYTES(b->spans)) continue;
         TG_TRY(read_span(r, &f, &gap, &span));
         for (index += gap; span > 0; span--, index++) {
@@ -383,7 +387,7 @@ static enum tg_code read_bounds(const struct reader *r, const struct scan *s, co
 {
     double *const bounds = tg_arena_alloc(r->arena, (size_t)s->n_custom * sizeof(*bounds));
     if (!bounds) return no_memory(r);
-    struct elements e = elements_of(r, CUSTOM_VALUES, TG_WIRE_FIXED64);
+    struct elements e = elements_of(r, CUSTOM_VALUES, TG_PROTOBUF_WIRE_FIXED64);
     uint64_t bits;
     for (uint64_t i = 0; i < s->n_custom && next_element(&e, &bits); i++) {
         bounds[i] = tg_bits_double(bits);
@@ -508,7 +512,7 @@ enum tg_code tg_native_decode(const uint8_t *msg, size_t len, struct tg_arena *a
     };
     *out = (struct tg_native){.type = TG_VALUE_NONE};
     TG_TRY(scan(&r, &s));
-    if (s.sum == TG_RW_STALE_NAN) {
+    if (s.sum == TG_REMOTE_WRITE_STALE_NAN) {
         out->flags = TG_POINT_NO_VALUE;
         return TG_OK;
     }
@@ -586,25 +590,26 @@ static enum tg_code put_buckets(struct tg_buf *out, uint32_t number, const struc
         int64_t end = index + 1;
         while ((more = next_bucket(&b, &index, &count)) && index - end <= gap_max) end = index + 1;
         size_t span;
-        TG_TRY(tg_wire_open(out, number, &span));
+        TG_TRY(tg_protobuf_wire_open(out, number, &span));
         TG_TRY(tg_buf_reserve(out, 32));
-        if (from != span_end) tg_wire_put_varint(out, 1, (uint32_t)tg_zigzag(from - span_end));
-        tg_wire_put_varint(out, 2, (uint64_t)(end - from));
-        TG_TRY(tg_wire_close(out, span));
+        if (from != span_end)
+            tg_protobuf_wire_put_varint(out, 1, (uint32_t)tg_zigzag(from - span_end));
+        tg_protobuf_wire_put_varint(out, 2, (uint64_t)(end - from));
+        TG_TRY(tg_protobuf_wire_close(out, span));
         span_end = end;
     }
     size_t packed;
     uint64_t before = 0;
     int64_t end = INT64_MIN; /* after the bucket before */
     b = *all;
-    TG_TRY(tg_wire_open(out, number + (is_float ? 2 : 1), &packed));
+    TG_TRY(tg_protobuf_wire_open(out, number + (is_float ? 2 : 1), &packed));
     while (next_bucket(&b, &index, &count)) {
         const bool is_near = end != INT64_MIN && index - end <= gap_max;
         for (; is_near && end < index; end++) TG_TRY(put_count(out, is_float, 0, &before));
         TG_TRY(put_count(out, is_float, count, &before));
         end = index + 1;
     }
-    return tg_wire_close(out, packed);
+    return tg_protobuf_wire_close(out, packed);
 }
 
 static bool sum_of(const uint64_t *counts, uint32_t n, uint64_t *sum)
@@ -623,20 +628,20 @@ static bool is_consistent(const struct tg_exp_histogram *h)
 
 static void put_sum(struct tg_buf *out, bool has, double sum)
 {
-    tg_wire_put_fixed64(out, 3, tg_double_bits(has ? sum : (double)NAN));
+    tg_protobuf_wire_put_fixed64(out, 3, tg_double_bits(has ? sum : (double)NAN));
 }
 
 static void put_scale(struct tg_buf *out, int32_t schema, double zero_threshold)
 {
-    if (schema) tg_wire_put_varint(out, 4, (uint32_t)tg_zigzag(schema));
-    if (tg_double_bits(zero_threshold)) tg_wire_put_double(out, 5, zero_threshold);
+    if (schema) tg_protobuf_wire_put_varint(out, 4, (uint32_t)tg_zigzag(schema));
+    if (tg_double_bits(zero_threshold)) tg_protobuf_wire_put_double(out, 5, zero_threshold);
 }
 
 static enum tg_code put_bounds(struct tg_buf *out, const double *bounds, uint32_t n)
 {
     if (n == 0) return TG_OK;
     TG_TRY(tg_buf_reserve(out, (size_t)n * 8 + 16));
-    tg_wire_put_bytes(out, CUSTOM_VALUES, bounds, (size_t)n * 8);
+    tg_protobuf_wire_put_bytes(out, CUSTOM_VALUES, bounds, (size_t)n * 8);
     return TG_OK;
 }
 
@@ -645,10 +650,10 @@ static enum tg_code put_exponential(struct tg_buf *out, const struct tg_exp_hist
     if (h->scale < MIN_SCHEMA || !is_consistent(h)) return TG_ERR_UNSUPPORTED;
     const int32_t over = h->scale > MAX_SCHEMA ? h->scale - MAX_SCHEMA : 0;
     const unsigned shift = over > 40 ? 40 : (unsigned)over; /* int32 indexes are 0 or -1 by then */
-    tg_wire_put_varint(out, 1, h->count);
+    tg_protobuf_wire_put_varint(out, 1, h->count);
     put_sum(out, h->has_sum, h->sum);
     put_scale(out, h->scale - over, h->zero_threshold);
-    tg_wire_put_varint(out, 6, h->zero_count);
+    tg_protobuf_wire_put_varint(out, 6, h->zero_count);
     struct buckets b = {
         .counts = h->neg, .n = h->n_neg, .offset = h->neg_offset, .shift = shift, .add = 1};
     TG_TRY(put_buckets(out, NEGATIVE_SPANS, &b));
@@ -664,7 +669,7 @@ static enum tg_code put_explicit(struct tg_buf *out, const struct tg_histogram *
     if (h->n_buckets != h->n_bounds + 1 || !sum_of(h->buckets, h->n_buckets, &sum) ||
         !adds_up(h->count, sum, h->has_sum ? h->sum : 0))
         return TG_ERR_UNSUPPORTED;
-    tg_wire_put_varint(out, 1, h->count);
+    tg_protobuf_wire_put_varint(out, 1, h->count);
     put_sum(out, h->has_sum, h->sum);
     put_scale(out, TG_SCALE_CUSTOM, 0);
     const struct buckets b = {.counts = h->buckets, .n = h->n_buckets};
@@ -676,10 +681,10 @@ static enum tg_code put_float(struct tg_buf *out, const struct tg_float_histogra
 {
     const bool custom = h->scale == TG_SCALE_CUSTOM;
     if (!custom && (h->scale < MIN_SCHEMA || h->scale > MAX_SCHEMA)) return TG_ERR_UNSUPPORTED;
-    tg_wire_put_double(out, 2, h->count);
+    tg_protobuf_wire_put_double(out, 2, h->count);
     put_sum(out, true, h->sum);
     put_scale(out, h->scale, h->zero_threshold);
-    tg_wire_put_double(out, 7, h->zero_count);
+    tg_protobuf_wire_put_double(out, 7, h->zero_count);
     struct buckets b = {
         .floats = h->neg, .n = h->n_neg, .offset = h->neg_offset, .add = custom ? 0 : 1};
     TG_TRY(put_buckets(out, NEGATIVE_SPANS, &b));
@@ -696,9 +701,9 @@ enum tg_code tg_native_encode(struct tg_buf *out, const struct tg_point *p, int6
     TG_TRY(tg_buf_reserve(out, 96));
     switch (tg_point_value_type(p)) {
     case TG_VALUE_NONE: /* all but sum and time is unset */
-        tg_wire_put_varint(out, 1, 0);
-        tg_wire_put_fixed64(out, 3, TG_RW_STALE_NAN);
-        tg_wire_put_varint(out, 6, 0);
+        tg_protobuf_wire_put_varint(out, 1, 0);
+        tg_protobuf_wire_put_fixed64(out, 3, TG_REMOTE_WRITE_STALE_NAN);
+        tg_protobuf_wire_put_varint(out, 6, 0);
         break;
     case TG_VALUE_EXP_HISTOGRAM: TG_TRY(put_exponential(out, p->value.exp_histogram)); break;
     case TG_VALUE_HISTOGRAM: TG_TRY(put_explicit(out, p->value.histogram)); break;
@@ -706,7 +711,7 @@ enum tg_code tg_native_encode(struct tg_buf *out, const struct tg_point *p, int6
     default: return TG_ERR_UNSUPPORTED;
     }
     TG_TRY(tg_buf_reserve(out, 16));
-    if (hint) tg_wire_put_varint(out, RESET_HINT, hint);
-    tg_wire_put_varint(out, TIMESTAMP, (uint64_t)ms);
+    if (hint) tg_protobuf_wire_put_varint(out, RESET_HINT, hint);
+    tg_protobuf_wire_put_varint(out, TIMESTAMP, (uint64_t)ms);
     return TG_OK;
 }

@@ -29,7 +29,7 @@
 #include "core/model/point.h"
 
 /* The NaN by which Prometheus says that a series ended. */
-#define TG_RW_STALE_NAN UINT64_C(0x7ff0000000000002)
+#define TG_REMOTE_WRITE_STALE_NAN UINT64_C(0x7ff0000000000002)
 
 enum { TG_NATIVE_MAX_BUCKETS = 1 << 16 }; /* of one sign, from the first to the last */
 

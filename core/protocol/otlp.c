@@ -4,11 +4,11 @@
 
 #include "core/protocol/otlp_attr.h"
 #include "core/protocol/otlp_point.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 
-#define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
-#define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
-#define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)
+#define VARINT(n)  TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_VARINT)
+#define FIXED64(n) TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_FIXED64)
+#define BYTES(n)   TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_BYTES)
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -74,7 +74,7 @@ struct pending { /* a point in the batch whose series is still to be looked up *
 };
 
 struct walk {
-    struct tg_decode *d;
+    struct tg_intake *d;
     struct tg_batch *batch;
     const uint8_t *base;
     size_t len;
@@ -109,15 +109,16 @@ static void path_of(const struct walk *w, const uint8_t *at, char *out, size_t c
          NULL},
         {1U << DATA_POINTS, ".data_points"},
     };
-    struct tg_wire in = tg_wire_of(w->base, w->len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(w->base, w->len);
     size_t n = (size_t)snprintf(out, cap, "request");
     for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-        struct tg_wire_field f = {.tag = 0};
+        struct tg_protobuf_wire_field f = {.tag = 0};
         unsigned index = 0;
         bool is_found = false;
-        while (!is_found && in.p < in.end && tg_wire_next(&in, &f)) {
-            const uint32_t number = TG_WIRE_NUMBER(f.tag);
-            if ((f.tag & 7) != TG_WIRE_BYTES || number > 31 || !(levels[i].numbers >> number & 1))
+        while (!is_found && in.p < in.end && tg_protobuf_wire_next(&in, &f)) {
+            const uint32_t number = TG_PROTOBUF_WIRE_NUMBER(f.tag);
+            if ((f.tag & 7) != TG_PROTOBUF_WIRE_BYTES || number > 31 ||
+                !(levels[i].numbers >> number & 1))
                 continue;
             is_found = at >= f.data && at < f.data + f.len;
             index += !is_found;
@@ -126,7 +127,7 @@ static void path_of(const struct walk *w, const uint8_t *at, char *out, size_t c
         if (i == 0) n = 0;
         if (levels[i].name && n < cap)
             n += (size_t)snprintf(out + n, cap - n, "%s[%u]", levels[i].name, index);
-        in = tg_wire_of(f.data, f.len);
+        in = tg_protobuf_wire_of(f.data, f.len);
     }
 }
 
@@ -141,16 +142,17 @@ static enum tg_code malformed_at(const struct walk *w, const uint8_t *at, const 
                       "not OTLP metrics: %s: %s", path, why);
 }
 
-static enum tg_code malformed(const struct walk *w, const struct tg_wire *at, struct tg_err *err)
+static enum tg_code malformed(const struct walk *w, const struct tg_protobuf_wire *at,
+                              struct tg_err *err)
 {
-    return malformed_at(w, at->p, tg_wire_why(at), err);
+    return malformed_at(w, at->p, tg_protobuf_wire_why(at), err);
 }
 
-static enum tg_code wrong_type(const struct walk *w, const struct tg_wire_field *f,
+static enum tg_code wrong_type(const struct walk *w, const struct tg_protobuf_wire_field *f,
                                struct tg_err *err)
 {
     char why[64];
-    (void)snprintf(why, sizeof(why), "field %u has wire type %u", TG_WIRE_NUMBER(f->tag),
+    (void)snprintf(why, sizeof(why), "field %u has wire type %u", TG_PROTOBUF_WIRE_NUMBER(f->tag),
                    f->tag & 7);
     return malformed_at(w, f->start, why, err);
 }
@@ -161,7 +163,7 @@ static void reject(struct walk *w, const struct metric *m, enum tg_code code, co
     struct tg_err e;
     char q[80];
     (void)tg_fail(&e, code, "metric %s: %s", tg_quote(q, sizeof(q), m->name, m->name_len), why);
-    tg_decode_reject(w->d, 1, &e);
+    tg_intake_reject(w->d, 1, &e);
 }
 
 /* --- misses: labels are decoded --- */
@@ -328,12 +330,13 @@ static void reject_time(struct walk *w, const struct metric *m, uint64_t ts_ns)
 
 /* One field that the fast loop has no case for: rare ones, and tags in a longer form than needed.
  */
-__attribute__((noinline)) static enum tg_code number_field(struct walk *w, struct tg_wire *at,
+__attribute__((noinline)) static enum tg_code number_field(struct walk *w,
+                                                           struct tg_protobuf_wire *at,
                                                            struct tg_otlp_point *n,
                                                            struct tg_err *err)
 {
-    struct tg_wire_field f;
-    if (!tg_wire_next(at, &f)) return malformed(w, at, err);
+    struct tg_protobuf_wire_field f;
+    if (!tg_protobuf_wire_next(at, &f)) return malformed(w, at, err);
     switch (f.tag) {
     case FIXED64(2): n->start_ns = f.num; return TG_OK;
     case FIXED64(3): n->ts_ns = f.num; return TG_OK;
@@ -346,11 +349,13 @@ __attribute__((noinline)) static enum tg_code number_field(struct walk *w, struc
         n->value.u64 = f.num;
         n->type = TG_VALUE_INT64;
         return TG_OK;
-    case BYTES(TG_OTLP_NUMBER_ATTRIBUTES): tg_run_add(&n->attributes, f.start, at->p); return TG_OK;
+    case BYTES(TG_OTLP_NUMBER_ATTRIBUTES):
+        tg_identity_run_add(&n->attributes, f.start, at->p);
+        return TG_OK;
     case VARINT(8): n->flags = (uint32_t)f.num; return TG_OK;
     default: break;
     }
-    const uint32_t number = TG_WIRE_NUMBER(f.tag);
+    const uint32_t number = TG_PROTOBUF_WIRE_NUMBER(f.tag);
     return number >= 2 && number <= 8 ? wrong_type(w, &f, err) : TG_OK;
 }
 
@@ -364,7 +369,7 @@ static inline enum tg_code walk_number(struct walk *w, const uint8_t *msg, size_
         switch (*p) {
         case BYTES(TG_OTLP_NUMBER_ATTRIBUTES):
             if (UNLIKELY(rest < 2 || p[1] >= 0x80 || p[1] > rest - 2)) break;
-            tg_run_add(&n->attributes, p, p + 2 + p[1]);
+            tg_identity_run_add(&n->attributes, p, p + 2 + p[1]);
             p += 2 + p[1];
             continue;
         case FIXED64(2):
@@ -391,7 +396,7 @@ static inline enum tg_code walk_number(struct walk *w, const uint8_t *msg, size_
             continue;
         default: break;
         }
-        struct tg_wire at = {p, end};
+        struct tg_protobuf_wire at = {p, end};
         TG_TRY(number_field(w, &at, n, err));
         p = at.p;
     }
@@ -452,7 +457,8 @@ static inline enum tg_code put_point(struct walk *w, const struct metric *m, con
     p->exemplars = exemplars;
     p->type = type;
     p->flags = flags;
-    return push_pending(w, tg_hash128_combine(m->hash, tg_run_hash(&n->attributes)), msg, len, err);
+    return push_pending(w, tg_hash128_combine(m->hash, tg_identity_run_hash(&n->attributes)), msg,
+                        len, err);
 }
 
 static enum tg_code walk_point(struct walk *w, const struct metric *m, const uint8_t *msg,
@@ -485,15 +491,15 @@ static enum tg_code walk_point(struct walk *w, const struct metric *m, const uin
 /* Several occurrences of one embedded message mean their concatenation (protobuf.dev, "Last One
  * Wins"). Nobody sends that, so it may cost a copy: of the fields `number` from `at` on, `total`
  * bytes in all. */
-static enum tg_code join(struct walk *w, struct tg_wire at, uint32_t number, size_t total,
+static enum tg_code join(struct walk *w, struct tg_protobuf_wire at, uint32_t number, size_t total,
                          const uint8_t **msg, struct tg_err *err)
 {
     uint8_t *joined = tg_arena_alloc(w->d->arena, total);
     if (!joined) return tg_fail(err, TG_ERR_NOMEM, "out of memory: the request's arena is used up");
     *msg = joined;
-    struct tg_wire_field f;
-    while (at.p < at.end && tg_wire_next(&at, &f)) {
-        if (TG_WIRE_NUMBER(f.tag) != number || f.len == 0) continue;
+    struct tg_protobuf_wire_field f;
+    while (at.p < at.end && tg_protobuf_wire_next(&at, &f)) {
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != number || f.len == 0) continue;
         memcpy(joined, f.data, f.len);
         joined += f.len;
     }
@@ -504,16 +510,16 @@ static enum tg_code join(struct walk *w, struct tg_wire at, uint32_t number, siz
 static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, struct metric *m,
                                 const uint8_t **data, size_t *data_len, struct tg_err *err)
 {
-    struct tg_wire at = tg_wire_of(msg, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(msg, len);
     const uint8_t *first = msg; /* of the occurrences of the data */
     unsigned n_data = 0;
     *m = (struct metric){.name = msg, .unit = msg};
     *data = msg;
     *data_len = 0;
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
-        const uint32_t number = TG_WIRE_NUMBER(f.tag);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
+        const uint32_t number = TG_PROTOBUF_WIRE_NUMBER(f.tag);
         switch (number) {
         case METRIC_NAME:
         case METRIC_DESCRIPTION:
@@ -524,10 +530,11 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
         case METRIC_EXP_HISTOGRAM:
         case METRIC_SUMMARY: break;
         default:
-            if ((f.tag & 7) == TG_WIRE_BYTES && number != METRIC_METADATA) m->other_number = number;
+            if ((f.tag & 7) == TG_PROTOBUF_WIRE_BYTES && number != METRIC_METADATA)
+                m->other_number = number;
             continue;
         }
-        if ((f.tag & 7) != TG_WIRE_BYTES) return wrong_type(w, &f, err);
+        if ((f.tag & 7) != TG_PROTOBUF_WIRE_BYTES) return wrong_type(w, &f, err);
         if (number == METRIC_NAME) {
             m->name = f.data;
             m->name_len = f.len;
@@ -550,7 +557,8 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
         }
     }
     if (n_data > 1)
-        return join(w, (struct tg_wire){first, msg + len}, m->data_number, *data_len, data, err);
+        return join(w, (struct tg_protobuf_wire){first, msg + len}, m->data_number, *data_len, data,
+                    err);
     return TG_OK;
 }
 
@@ -558,12 +566,12 @@ static enum tg_code find_header(struct walk *w, const uint8_t *msg, size_t len, 
 static enum tg_code find_sum_header(struct walk *w, const uint8_t *data, size_t len,
                                     struct metric *m, bool *is_monotonic, struct tg_err *err)
 {
-    struct tg_wire at = tg_wire_of(data, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(data, len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
         if (f.tag == BYTES(DATA_POINTS)) continue;
-        switch (TG_WIRE_NUMBER(f.tag)) {
+        switch (TG_PROTOBUF_WIRE_NUMBER(f.tag)) {
         case DATA_POINTS: return wrong_type(w, &f, err);
         case DATA_TEMPORALITY:
             if (f.tag != VARINT(DATA_TEMPORALITY)) return wrong_type(w, &f, err);
@@ -647,12 +655,12 @@ static enum tg_code walk_metric(struct walk *w, const uint8_t *msg, size_t len, 
         tg_hash128_combine(tg_hash128_combine(w->scope_hash, tg_hash128(m->name, m->name_len)),
                            tg_hash128_combine(tg_hash128(m->unit, m->unit_len), what));
 
-    struct tg_wire at = tg_wire_of(data, data_len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(data, data_len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (UNLIKELY(!tg_wire_next(&at, &f))) return malformed(w, &at, err);
+        struct tg_protobuf_wire_field f;
+        if (UNLIKELY(!tg_protobuf_wire_next(&at, &f))) return malformed(w, &at, err);
         if (UNLIKELY(f.tag != BYTES(DATA_POINTS))) {
-            if (TG_WIRE_NUMBER(f.tag) == DATA_POINTS) return wrong_type(w, &f, err);
+            if (TG_PROTOBUF_WIRE_NUMBER(f.tag) == DATA_POINTS) return wrong_type(w, &f, err);
             continue;
         }
         TG_TRY(walk_point(w, m, f.data, f.len, err));
@@ -667,25 +675,25 @@ static enum tg_code walk_metric(struct walk *w, const uint8_t *msg, size_t len, 
 static enum tg_code find_head(struct walk *w, const uint8_t *msg, size_t len, uint32_t number,
                               uint32_t schema_number, struct head *h, struct tg_err *err)
 {
-    struct tg_wire at = tg_wire_of(msg, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(msg, len);
     unsigned n = 0;
     *h = (struct head){.msg = msg};
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
-        if (TG_WIRE_NUMBER(f.tag) == schema_number) {
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) == schema_number) {
             if (f.tag != BYTES(schema_number)) return wrong_type(w, &f, err);
             h->schema_url = f.data;
             h->schema_url_len = f.len;
             continue;
         }
-        if (TG_WIRE_NUMBER(f.tag) != number) continue;
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != number) continue;
         if (f.tag != BYTES(number)) return wrong_type(w, &f, err);
         n++;
         h->msg = f.data;
         h->len += f.len;
     }
-    if (n > 1) return join(w, tg_wire_of(msg, len), number, h->len, &h->msg, err);
+    if (n > 1) return join(w, tg_protobuf_wire_of(msg, len), number, h->len, &h->msg, err);
     return TG_OK;
 }
 
@@ -696,11 +704,11 @@ static enum tg_code walk_scope(struct walk *w, const uint8_t *msg, size_t len, s
     if (w->scope.schema_url_len)
         w->scope_hash = tg_hash128_combine(
             w->scope_hash, tg_hash128(w->scope.schema_url, w->scope.schema_url_len));
-    struct tg_wire at = tg_wire_of(msg, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(msg, len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
-        if (TG_WIRE_NUMBER(f.tag) != SCOPE_METRICS_METRICS) continue;
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != SCOPE_METRICS_METRICS) continue;
         if (f.tag != BYTES(SCOPE_METRICS_METRICS)) return wrong_type(w, &f, err);
         TG_TRY(walk_metric(w, f.data, f.len, err));
     }
@@ -712,11 +720,11 @@ static enum tg_code walk_resource(struct walk *w, const uint8_t *msg, size_t len
 {
     TG_TRY(find_head(w, msg, len, RESOURCE_METRICS_RESOURCE, 0, &w->resource, err));
     w->resource_hash = tg_hash128(w->resource.msg, w->resource.len);
-    struct tg_wire at = tg_wire_of(msg, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(msg, len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
-        if (TG_WIRE_NUMBER(f.tag) != RESOURCE_METRICS_SCOPE_METRICS) continue;
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != RESOURCE_METRICS_SCOPE_METRICS) continue;
         if (f.tag != BYTES(RESOURCE_METRICS_SCOPE_METRICS)) return wrong_type(w, &f, err);
         TG_TRY(walk_scope(w, f.data, f.len, err));
     }
@@ -725,18 +733,18 @@ static enum tg_code walk_resource(struct walk *w, const uint8_t *msg, size_t len
 
 static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len, struct tg_err *err)
 {
-    struct tg_wire at = tg_wire_of(buf, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(buf, len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
-        if (TG_WIRE_NUMBER(f.tag) != REQUEST_RESOURCE_METRICS) continue;
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != REQUEST_RESOURCE_METRICS) continue;
         if (f.tag != BYTES(REQUEST_RESOURCE_METRICS)) return wrong_type(w, &f, err);
         TG_TRY(walk_resource(w, f.data, f.len, err));
     }
     return TG_OK;
 }
 
-enum tg_code tg_otlp_decode_metrics(const uint8_t *buf, size_t len, struct tg_decode *d,
+enum tg_code tg_otlp_decode_metrics(const uint8_t *buf, size_t len, struct tg_intake *d,
                                     struct tg_err *err)
 {
     if (len > UINT32_MAX)
@@ -757,7 +765,7 @@ enum tg_code tg_otlp_decode_metrics(const uint8_t *buf, size_t len, struct tg_de
     const uint32_t from = d->batch->n_points;
     const enum tg_code code = walk_request(&w, buf, len, err);
     if (code == TG_OK)
-        tg_decode_finish(d, from, w.touch_at, w.n_refused > 0);
+        tg_intake_finish(d, from, w.touch_at, w.n_refused > 0);
     else
         d->batch->n_points = from;
     tg_arena_deinit(&w.scratch);

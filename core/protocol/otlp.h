@@ -19,12 +19,12 @@
  * Source: opentelemetry-proto, opentelemetry/proto/collector/metrics/v1 and metrics/v1; field
  * numbers in otlp.c and otlp_point.h.
  *
- * Threading: as decode.h: one request, one thread.
+ * Threading: as intake.h: one request, one thread.
  */
 #ifndef TG_PROTOCOL_OTLP_H
 #define TG_PROTOCOL_OTLP_H
 
-#include "core/protocol/decode.h"
+#include "core/protocol/intake.h"
 
 /* Appends the points of one request to d->batch. Borrows `buf` until return.
  *
@@ -35,6 +35,6 @@
  * TG_ERR_TOO_LARGE: over 4 GiB, or over the batch's points. TG_ERR_NOMEM. As for malformed, nothing
  * is added. */
 TG_MUST_CHECK enum tg_code tg_otlp_decode_metrics(const uint8_t *buf, size_t len,
-                                                  struct tg_decode *d, struct tg_err *err);
+                                                  struct tg_intake *d, struct tg_err *err);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "core/base/number.h"
 #include "core/base/text_code.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 #include "proto/otlp_common.pb-c.h"
 
 /* Text of a value costs at most this many bytes on the wire per byte of text (an int of ten bytes
@@ -57,25 +57,27 @@ static enum tg_code unpack(struct tg_otlp_attr *a, const ProtobufCMessageDescrip
 
 enum shape { SHAPE_KEY_VALUE, SHAPE_ANY_VALUE, SHAPE_ARRAY, SHAPE_LIST };
 
-static enum tg_code malformed(struct tg_otlp_attr *a, const struct tg_wire *w, const char *what,
-                              struct tg_err *err)
+static enum tg_code malformed(struct tg_otlp_attr *a, const struct tg_protobuf_wire *w,
+                              const char *what, struct tg_err *err)
 {
     a->bad = w->p;
-    return tg_fail(err, TG_ERR_MALFORMED, "%s: %s", what, tg_wire_why(w));
+    return tg_fail(err, TG_ERR_MALFORMED, "%s: %s", what, tg_protobuf_wire_why(w));
 }
 
 /* What a field of `shape` nests, or -1. */
 static int nested_shape(enum shape shape, uint32_t tag)
 {
     switch (shape) {
-    case SHAPE_KEY_VALUE: return tag == TG_WIRE_TAG(2, TG_WIRE_BYTES) ? (int)SHAPE_ANY_VALUE : -1;
+    case SHAPE_KEY_VALUE:
+        return tag == TG_PROTOBUF_WIRE_TAG(2, TG_PROTOBUF_WIRE_BYTES) ? (int)SHAPE_ANY_VALUE : -1;
     case SHAPE_ANY_VALUE:
-        if (tag == TG_WIRE_TAG(5, TG_WIRE_BYTES)) return (int)SHAPE_ARRAY;
-        return tag == TG_WIRE_TAG(6, TG_WIRE_BYTES) ? (int)SHAPE_LIST : -1;
-    case SHAPE_ARRAY: return tag == TG_WIRE_TAG(1, TG_WIRE_BYTES) ? (int)SHAPE_ANY_VALUE : -1;
+        if (tag == TG_PROTOBUF_WIRE_TAG(5, TG_PROTOBUF_WIRE_BYTES)) return (int)SHAPE_ARRAY;
+        return tag == TG_PROTOBUF_WIRE_TAG(6, TG_PROTOBUF_WIRE_BYTES) ? (int)SHAPE_LIST : -1;
+    case SHAPE_ARRAY:
+        return tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES) ? (int)SHAPE_ANY_VALUE : -1;
     case SHAPE_LIST: break;
     }
-    return tag == TG_WIRE_TAG(1, TG_WIRE_BYTES) ? (int)SHAPE_KEY_VALUE : -1;
+    return tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES) ? (int)SHAPE_KEY_VALUE : -1;
 }
 
 /* Iterative, so that hostile nesting costs a fixed piece of stack: an attribute nests three
@@ -84,24 +86,24 @@ static enum tg_code check_nesting(struct tg_otlp_attr *a, const uint8_t *msg, si
                                   struct tg_err *err)
 {
     struct {
-        struct tg_wire w;
+        struct tg_protobuf_wire w;
         enum shape shape;
     } stack[3 * TG_OTLP_MAX_DEPTH + 2];
     const unsigned room = sizeof(stack) / sizeof(stack[0]);
     unsigned top = 0;
     unsigned depth = 0; /* arrays and lists open */
-    stack[0].w = tg_wire_of(msg, len);
+    stack[0].w = tg_protobuf_wire_of(msg, len);
     stack[0].shape = SHAPE_KEY_VALUE;
     for (;;) {
-        struct tg_wire *w = &stack[top].w;
+        struct tg_protobuf_wire *w = &stack[top].w;
         if (w->p == w->end) {
             if (top == 0) return TG_OK;
             if (stack[top].shape == SHAPE_ARRAY || stack[top].shape == SHAPE_LIST) depth--;
             top--;
             continue;
         }
-        struct tg_wire_field f;
-        if (!tg_wire_next(w, &f)) return malformed(a, w, "attribute", err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(w, &f)) return malformed(a, w, "attribute", err);
         const int next = nested_shape(stack[top].shape, f.tag);
         if (next < 0) continue;
         if (next == (int)SHAPE_ARRAY || next == (int)SHAPE_LIST) depth++;
@@ -109,7 +111,7 @@ static enum tg_code check_nesting(struct tg_otlp_attr *a, const uint8_t *msg, si
             return tg_fail(err, TG_ERR_TOO_LARGE, "an attribute value nests deeper than %d levels",
                            TG_OTLP_MAX_DEPTH);
         top++;
-        stack[top].w = tg_wire_of(f.data, f.len);
+        stack[top].w = tg_protobuf_wire_of(f.data, f.len);
         stack[top].shape = (enum shape)next;
     }
 }
@@ -121,13 +123,13 @@ static enum tg_code check_key_values(struct tg_otlp_attr *a, const uint8_t *msg,
     const struct tg_series_limits *limits = a->limits;
     const uint64_t max_wire =
         (uint64_t)limits->max_value_bytes * WIRE_BYTES_PER_TEXT_BYTE + limits->max_key_bytes + 64;
-    struct tg_wire w = tg_wire_of(msg, len);
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg, len);
     uint64_t n = n_before;
     while (w.p < w.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&w, &f)) return malformed(a, &w, "attributes", err);
-        if (TG_WIRE_NUMBER(f.tag) != number) continue;
-        if (f.tag != TG_WIRE_TAG(number, TG_WIRE_BYTES)) {
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(a, &w, "attributes", err);
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) != number) continue;
+        if (f.tag != TG_PROTOBUF_WIRE_TAG(number, TG_PROTOBUF_WIRE_BYTES)) {
             a->bad = f.start;
             return tg_fail(err, TG_ERR_MALFORMED, "attributes: wire type %u where a message is due",
                            f.tag & 7);
@@ -354,10 +356,10 @@ enum tg_code tg_otlp_key_values(struct tg_otlp_attr *a, const uint8_t *msg, size
                                 struct tg_err *err)
 {
     TG_TRY(check_key_values(a, msg, len, number, 0, err));
-    struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f;
-    while (w.p < w.end && tg_wire_next(&w, &f)) {
-        if (f.tag != TG_WIRE_TAG(number, TG_WIRE_BYTES)) continue;
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg, len);
+    struct tg_protobuf_wire_field f;
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) {
+        if (f.tag != TG_PROTOBUF_WIRE_TAG(number, TG_PROTOBUF_WIRE_BYTES)) continue;
         ProtobufCMessage *m;
         TG_TRY(unpack(a, &tidegate__otlp__key_value__descriptor, f.data, f.len, &m, err));
         TG_TRY(append_key_value(a, (const Tidegate__Otlp__KeyValue *)m, origin, out, err));

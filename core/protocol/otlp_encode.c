@@ -1,7 +1,7 @@
 #include "core/protocol/otlp_encode.h"
 
 #include "core/protocol/otlp_attr.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 
 enum { /* fields of Metric */
        GAUGE = 5,
@@ -43,12 +43,12 @@ static enum tg_code put_key_value(struct tg_buf *b, uint32_t number, const char 
     const size_t kv_len =
         1 + tg_varint_len(key_len) + key_len + 1 + tg_varint_len(any_len) + any_len;
     TG_TRY(tg_buf_reserve(b, kv_len + 16));
-    tg_buf_put_varint(b, TG_WIRE_TAG(number, TG_WIRE_BYTES));
+    tg_buf_put_varint(b, TG_PROTOBUF_WIRE_TAG(number, TG_PROTOBUF_WIRE_BYTES));
     tg_buf_put_varint(b, kv_len);
-    tg_wire_put_bytes(b, 1, key, key_len);
-    tg_buf_put_varint(b, TG_WIRE_TAG(2, TG_WIRE_BYTES));
+    tg_protobuf_wire_put_bytes(b, 1, key, key_len);
+    tg_buf_put_varint(b, TG_PROTOBUF_WIRE_TAG(2, TG_PROTOBUF_WIRE_BYTES));
     tg_buf_put_varint(b, any_len);
-    tg_wire_put_bytes(b, 1, value, value_len);
+    tg_protobuf_wire_put_bytes(b, 1, value, value_len);
     return TG_OK;
 }
 
@@ -68,25 +68,25 @@ static enum tg_code put_tags(struct tg_buf *b, uint32_t number, const struct tg_
 static enum tg_code put_resource(struct tg_buf *b, const struct tg_series_desc *d)
 {
     size_t body;
-    TG_TRY(tg_wire_open(b, 1, &body));
+    TG_TRY(tg_protobuf_wire_open(b, 1, &body));
     TG_TRY(put_tags(b, 1, d, TG_ORIGIN_RESOURCE));
-    return tg_wire_close(b, body);
+    return tg_protobuf_wire_close(b, body);
 }
 
 static enum tg_code put_scope(struct tg_buf *b, const struct tg_series_desc *d)
 {
     size_t body;
-    TG_TRY(tg_wire_open(b, 1, &body));
+    TG_TRY(tg_protobuf_wire_open(b, 1, &body));
     for (uint32_t i = 0; i < d->n_tags; i++) {
         const struct tg_tag *t = &d->tags[i];
         if (t->origin != TG_ORIGIN_SCOPE) continue;
         const uint32_t number = own_field(t);
         if (number != 1 && number != 2) continue;
         TG_TRY(tg_buf_reserve(b, (size_t)t->value_len + 16));
-        tg_wire_put_bytes(b, number, t->value, t->value_len);
+        tg_protobuf_wire_put_bytes(b, number, t->value, t->value_len);
     }
     TG_TRY(put_tags(b, 3, d, TG_ORIGIN_SCOPE));
-    return tg_wire_close(b, body);
+    return tg_protobuf_wire_close(b, body);
 }
 
 static enum tg_code put_schema_url(struct tg_buf *b, const struct tg_series_desc *d)
@@ -95,7 +95,7 @@ static enum tg_code put_schema_url(struct tg_buf *b, const struct tg_series_desc
         const struct tg_tag *t = &d->tags[i];
         if (t->origin != TG_ORIGIN_SCOPE || own_field(t) != 3) continue;
         TG_TRY(tg_buf_reserve(b, (size_t)t->value_len + 16));
-        tg_wire_put_bytes(b, 3, t->value, t->value_len);
+        tg_protobuf_wire_put_bytes(b, 3, t->value, t->value_len);
     }
     return TG_OK;
 }
@@ -129,36 +129,37 @@ static enum tg_code put_exemplars(struct tg_buf *b, uint32_t number, const struc
     for (uint32_t i = 0; ex && i < ex->n; i++) {
         const struct tg_exemplar *e = &ex->items[i];
         size_t body;
-        TG_TRY(tg_wire_open(b, number, &body));
+        TG_TRY(tg_protobuf_wire_open(b, number, &body));
         TG_TRY(tg_buf_reserve(b, 64));
-        if (e->ts_ns) tg_wire_put_fixed64(b, 2, (uint64_t)e->ts_ns);
-        if (!e->is_int) tg_wire_put_double(b, 3, e->value);
+        if (e->ts_ns) tg_protobuf_wire_put_fixed64(b, 2, (uint64_t)e->ts_ns);
+        if (!e->is_int) tg_protobuf_wire_put_double(b, 3, e->value);
         if (e->has_trace) {
             uint64_t span;
             memcpy(&span, e->span_id, 8);
-            if (span) tg_wire_put_bytes(b, 4, e->span_id, sizeof(e->span_id));
-            tg_wire_put_bytes(b, 5, e->trace_id, sizeof(e->trace_id));
+            if (span) tg_protobuf_wire_put_bytes(b, 4, e->span_id, sizeof(e->span_id));
+            tg_protobuf_wire_put_bytes(b, 5, e->trace_id, sizeof(e->trace_id));
         }
         /* 2^63 itself is what INT64_MAX became when it was read as a double */
         if (e->is_int)
-            tg_wire_put_fixed64(b, 6, e->value < 0x1p63 ? (uint64_t)(int64_t)e->value : INT64_MAX);
+            tg_protobuf_wire_put_fixed64(
+                b, 6, e->value < 0x1p63 ? (uint64_t)(int64_t)e->value : INT64_MAX);
         for (uint32_t k = 0; k < e->n_labels; k++)
             TG_TRY(put_key_value(b, 7, e->labels[2 * k].ptr, e->labels[2 * k].len,
                                  e->labels[2 * k + 1].ptr, e->labels[2 * k + 1].len));
-        TG_TRY(tg_wire_close(b, body));
+        TG_TRY(tg_protobuf_wire_close(b, body));
     }
     return TG_OK;
 }
 
 static void put_times(struct tg_buf *b, const struct tg_point *p)
 {
-    if (p->start_ns) tg_wire_put_fixed64(b, 2, (uint64_t)p->start_ns);
-    tg_wire_put_fixed64(b, 3, (uint64_t)p->ts_ns);
+    if (p->start_ns) tg_protobuf_wire_put_fixed64(b, 2, (uint64_t)p->start_ns);
+    tg_protobuf_wire_put_fixed64(b, 3, (uint64_t)p->ts_ns);
 }
 
 static void put_flags(struct tg_buf *b, uint32_t number, const struct tg_point *p)
 {
-    if (p->flags & TG_POINT_NO_VALUE) tg_wire_put_varint(b, number, 1);
+    if (p->flags & TG_POINT_NO_VALUE) tg_protobuf_wire_put_varint(b, number, 1);
 }
 
 static enum tg_code put_number(struct tg_buf *b, const struct tg_series_desc *d,
@@ -167,11 +168,11 @@ static enum tg_code put_number(struct tg_buf *b, const struct tg_series_desc *d,
     TG_TRY(tg_buf_reserve(b, NUMBER_MAX));
     put_times(b, p);
     switch (p->type) {
-    case TG_VALUE_DOUBLE: tg_wire_put_double(b, 4, p->value.f64); break;
+    case TG_VALUE_DOUBLE: tg_protobuf_wire_put_double(b, 4, p->value.f64); break;
     case TG_VALUE_INT64:
     case TG_VALUE_BOOL: break;
     case TG_VALUE_UINT64:
-        if (p->value.u64 > INT64_MAX) tg_wire_put_double(b, 4, (double)p->value.u64);
+        if (p->value.u64 > INT64_MAX) tg_protobuf_wire_put_double(b, 4, (double)p->value.u64);
         break;
     default: break;
     }
@@ -179,7 +180,7 @@ static enum tg_code put_number(struct tg_buf *b, const struct tg_series_desc *d,
     TG_TRY(tg_buf_reserve(b, NUMBER_MAX));
     if (p->type == TG_VALUE_INT64 || p->type == TG_VALUE_BOOL ||
         (p->type == TG_VALUE_UINT64 && p->value.u64 <= INT64_MAX))
-        tg_wire_put_fixed64(b, 6, p->value.u64);
+        tg_protobuf_wire_put_fixed64(b, 6, p->value.u64);
     TG_TRY(put_tags(b, 7, d, TG_ORIGIN_POINT));
     TG_TRY(tg_buf_reserve(b, NUMBER_MAX));
     put_flags(b, 8, p);
@@ -191,7 +192,7 @@ static enum tg_code put_packed64(struct tg_buf *b, uint32_t number, const void *
 {
     if (n == 0) return TG_OK;
     TG_TRY(tg_buf_reserve(b, (size_t)n * 8 + 16));
-    tg_wire_put_bytes(b, number, p, (size_t)n * 8);
+    tg_protobuf_wire_put_bytes(b, number, p, (size_t)n * 8);
     return TG_OK;
 }
 
@@ -202,16 +203,16 @@ static enum tg_code put_histogram(struct tg_buf *b, const struct tg_series_desc 
     const struct tg_histogram *h = p->type == TG_VALUE_HISTOGRAM ? p->value.histogram : &none;
     TG_TRY(tg_buf_reserve(b, 64));
     put_times(b, p);
-    if (h->count) tg_wire_put_fixed64(b, 4, h->count);
-    if (h->has_sum) tg_wire_put_double(b, 5, h->sum);
+    if (h->count) tg_protobuf_wire_put_fixed64(b, 4, h->count);
+    if (h->has_sum) tg_protobuf_wire_put_double(b, 5, h->sum);
     TG_TRY(put_packed64(b, 6, h->buckets, h->n_buckets));
     TG_TRY(put_packed64(b, 7, h->bounds, h->n_bounds));
     TG_TRY(put_exemplars(b, 8, p->exemplars));
     TG_TRY(put_tags(b, 9, d, TG_ORIGIN_POINT));
     TG_TRY(tg_buf_reserve(b, 32));
     put_flags(b, 10, p);
-    if (h->has_min) tg_wire_put_double(b, 11, h->min);
-    if (h->has_max) tg_wire_put_double(b, 12, h->max);
+    if (h->has_min) tg_protobuf_wire_put_double(b, 11, h->min);
+    if (h->has_max) tg_protobuf_wire_put_double(b, 12, h->max);
     return TG_OK;
 }
 
@@ -221,16 +222,16 @@ static enum tg_code put_buckets(struct tg_buf *b, uint32_t number, int32_t offse
     size_t body;
     size_t packed;
     if (n == 0 && offset == 0) return TG_OK;
-    TG_TRY(tg_wire_open(b, number, &body));
+    TG_TRY(tg_protobuf_wire_open(b, number, &body));
     TG_TRY(tg_buf_reserve(b, 16));
-    if (offset) tg_wire_put_varint(b, 1, (uint32_t)tg_zigzag(offset));
+    if (offset) tg_protobuf_wire_put_varint(b, 1, (uint32_t)tg_zigzag(offset));
     if (n) {
-        TG_TRY(tg_wire_open(b, 2, &packed));
+        TG_TRY(tg_protobuf_wire_open(b, 2, &packed));
         TG_TRY(tg_buf_reserve(b, (size_t)n * TG_VARINT_MAX));
         for (uint32_t i = 0; i < n; i++) tg_buf_put_varint(b, counts[i]);
-        TG_TRY(tg_wire_close(b, packed));
+        TG_TRY(tg_protobuf_wire_close(b, packed));
     }
-    return tg_wire_close(b, body);
+    return tg_protobuf_wire_close(b, body);
 }
 
 static enum tg_code put_exp_histogram(struct tg_buf *b, const struct tg_series_desc *d,
@@ -242,21 +243,21 @@ static enum tg_code put_exp_histogram(struct tg_buf *b, const struct tg_series_d
     TG_TRY(put_tags(b, 1, d, TG_ORIGIN_POINT));
     TG_TRY(tg_buf_reserve(b, 96));
     put_times(b, p);
-    if (h->count) tg_wire_put_fixed64(b, 4, h->count);
-    if (h->has_sum) tg_wire_put_double(b, 5, h->sum);
-    if (h->scale) tg_wire_put_varint(b, 6, (uint32_t)tg_zigzag(h->scale));
-    if (h->zero_count) tg_wire_put_fixed64(b, 7, h->zero_count);
+    if (h->count) tg_protobuf_wire_put_fixed64(b, 4, h->count);
+    if (h->has_sum) tg_protobuf_wire_put_double(b, 5, h->sum);
+    if (h->scale) tg_protobuf_wire_put_varint(b, 6, (uint32_t)tg_zigzag(h->scale));
+    if (h->zero_count) tg_protobuf_wire_put_fixed64(b, 7, h->zero_count);
     TG_TRY(put_buckets(b, 8, h->pos_offset, h->pos, h->n_pos));
     TG_TRY(put_buckets(b, 9, h->neg_offset, h->neg, h->n_neg));
     TG_TRY(tg_buf_reserve(b, 16));
     put_flags(b, 10, p);
     TG_TRY(put_exemplars(b, 11, p->exemplars));
     TG_TRY(tg_buf_reserve(b, 32));
-    if (h->has_min) tg_wire_put_double(b, 12, h->min);
-    if (h->has_max) tg_wire_put_double(b, 13, h->max);
+    if (h->has_min) tg_protobuf_wire_put_double(b, 12, h->min);
+    if (h->has_max) tg_protobuf_wire_put_double(b, 13, h->max);
     uint64_t threshold;
     memcpy(&threshold, &h->zero_threshold, 8);
-    if (threshold) tg_wire_put_fixed64(b, 14, threshold);
+    if (threshold) tg_protobuf_wire_put_fixed64(b, 14, threshold);
     return TG_OK;
 }
 
@@ -267,14 +268,14 @@ static enum tg_code put_summary(struct tg_buf *b, const struct tg_series_desc *d
     const struct tg_summary *s = p->type == TG_VALUE_SUMMARY ? p->value.summary : &none;
     TG_TRY(tg_buf_reserve(b, 64));
     put_times(b, p);
-    if (s->count) tg_wire_put_fixed64(b, 4, s->count);
-    tg_wire_put_double(b, 5, s->sum);
+    if (s->count) tg_protobuf_wire_put_fixed64(b, 4, s->count);
+    tg_protobuf_wire_put_double(b, 5, s->sum);
     for (uint32_t i = 0; i < s->n_quantiles; i++) {
         TG_TRY(tg_buf_reserve(b, 24));
-        tg_buf_put_varint(b, TG_WIRE_TAG(6, TG_WIRE_BYTES));
+        tg_buf_put_varint(b, TG_PROTOBUF_WIRE_TAG(6, TG_PROTOBUF_WIRE_BYTES));
         tg_buf_put_varint(b, 18);
-        tg_wire_put_double(b, 1, s->quantiles[i].quantile);
-        tg_wire_put_double(b, 2, s->quantiles[i].value);
+        tg_protobuf_wire_put_double(b, 1, s->quantiles[i].quantile);
+        tg_protobuf_wire_put_double(b, 2, s->quantiles[i].value);
     }
     TG_TRY(put_tags(b, 7, d, TG_ORIGIN_POINT));
     TG_TRY(tg_buf_reserve(b, 16));
@@ -319,14 +320,14 @@ static bool same_metric(const struct tg_otlp_item *a, const struct tg_otlp_item 
 static enum tg_code put_point(struct tg_buf *b, uint32_t number, const struct tg_otlp_item *it)
 {
     size_t body;
-    TG_TRY(tg_wire_open(b, 1, &body));
+    TG_TRY(tg_protobuf_wire_open(b, 1, &body));
     switch (number) {
     case HISTOGRAM: TG_TRY(put_histogram(b, it->desc, it->point)); break;
     case EXP_HISTOGRAM: TG_TRY(put_exp_histogram(b, it->desc, it->point)); break;
     case SUMMARY: TG_TRY(put_summary(b, it->desc, it->point)); break;
     default: TG_TRY(put_number(b, it->desc, it->point)); break;
     }
-    return tg_wire_close(b, body);
+    return tg_protobuf_wire_close(b, body);
 }
 
 static enum tg_code put_metric(struct tg_buf *b, const struct tg_otlp_item *items, uint32_t n)
@@ -335,26 +336,27 @@ static enum tg_code put_metric(struct tg_buf *b, const struct tg_otlp_item *item
     const uint32_t number = data_number(&items[0]);
     size_t metric;
     size_t data;
-    TG_TRY(tg_wire_open(b, 2, &metric));
+    TG_TRY(tg_protobuf_wire_open(b, 2, &metric));
     TG_TRY(tg_buf_reserve(b, (size_t)d->name_len + d->unit_len + 32));
-    tg_wire_put_bytes(b, 1, d->name, d->name_len);
-    if (d->unit_len) tg_wire_put_bytes(b, 3, d->unit, d->unit_len);
-    TG_TRY(tg_wire_open(b, number, &data));
+    tg_protobuf_wire_put_bytes(b, 1, d->name, d->name_len);
+    if (d->unit_len) tg_protobuf_wire_put_bytes(b, 3, d->unit, d->unit_len);
+    TG_TRY(tg_protobuf_wire_open(b, number, &data));
     for (uint32_t i = 0; i < n; i++) TG_TRY(put_point(b, number, &items[i]));
     if (number == SUM || number == HISTOGRAM || number == EXP_HISTOGRAM) {
         TG_TRY(tg_buf_reserve(b, 8));
-        tg_wire_put_varint(b, 2, d->temporality ? d->temporality : TG_TEMPORALITY_CUMULATIVE);
-        if (number == SUM && d->kind == TG_KIND_COUNTER) tg_wire_put_varint(b, 3, 1);
+        tg_protobuf_wire_put_varint(b, 2,
+                                    d->temporality ? d->temporality : TG_TEMPORALITY_CUMULATIVE);
+        if (number == SUM && d->kind == TG_KIND_COUNTER) tg_protobuf_wire_put_varint(b, 3, 1);
     }
-    TG_TRY(tg_wire_close(b, data));
-    return tg_wire_close(b, metric);
+    TG_TRY(tg_protobuf_wire_close(b, data));
+    return tg_protobuf_wire_close(b, metric);
 }
 
 static enum tg_code put_scope_metrics(struct tg_buf *b, const struct tg_otlp_item *items,
                                       uint32_t n)
 {
     size_t body;
-    TG_TRY(tg_wire_open(b, 2, &body));
+    TG_TRY(tg_protobuf_wire_open(b, 2, &body));
     TG_TRY(put_scope(b, items[0].desc));
     for (uint32_t from = 0; from < n;) {
         uint32_t to = from + 1;
@@ -363,14 +365,14 @@ static enum tg_code put_scope_metrics(struct tg_buf *b, const struct tg_otlp_ite
         from = to;
     }
     TG_TRY(put_schema_url(b, items[0].desc));
-    return tg_wire_close(b, body);
+    return tg_protobuf_wire_close(b, body);
 }
 
 static enum tg_code put_resource_metrics(struct tg_buf *b, const struct tg_otlp_item *items,
                                          uint32_t n)
 {
     size_t body;
-    TG_TRY(tg_wire_open(b, 1, &body));
+    TG_TRY(tg_protobuf_wire_open(b, 1, &body));
     TG_TRY(put_resource(b, items[0].desc));
     for (uint32_t from = 0; from < n;) {
         uint32_t to = from + 1;
@@ -378,7 +380,7 @@ static enum tg_code put_resource_metrics(struct tg_buf *b, const struct tg_otlp_
         TG_TRY(put_scope_metrics(b, items + from, to - from));
         from = to;
     }
-    return tg_wire_close(b, body);
+    return tg_protobuf_wire_close(b, body);
 }
 
 enum tg_code tg_otlp_encode_metrics(const struct tg_otlp_item *items, uint32_t n,
@@ -413,18 +415,18 @@ enum tg_code tg_otlp_encode_response(uint64_t n_rejected, const char *message, s
     const size_t len = message ? strlen(message) : 0;
     if (n_rejected == 0 && len == 0) return TG_OK;
     size_t body;
-    TG_TRY(tg_wire_open(out, 1, &body));
+    TG_TRY(tg_protobuf_wire_open(out, 1, &body));
     TG_TRY(tg_buf_reserve(out, len + 32));
-    if (n_rejected) tg_wire_put_varint(out, 1, n_rejected);
-    if (len) tg_wire_put_bytes(out, 2, message, len);
-    return tg_wire_close(out, body);
+    if (n_rejected) tg_protobuf_wire_put_varint(out, 1, n_rejected);
+    if (len) tg_protobuf_wire_put_bytes(out, 2, message, len);
+    return tg_protobuf_wire_close(out, body);
 }
 
-static enum tg_code bad_answer(const struct tg_wire *w, const uint8_t *base, const char *what,
-                               struct tg_err *err)
+static enum tg_code bad_answer(const struct tg_protobuf_wire *w, const uint8_t *base,
+                               const char *what, struct tg_err *err)
 {
     return tg_fail_at(err, TG_ERR_MALFORMED, (uint64_t)(w->p - base), "not a %s: %s", what,
-                      tg_wire_why(w));
+                      tg_protobuf_wire_why(w));
 }
 
 enum tg_code tg_otlp_decode_response(const uint8_t *buf, size_t len, int64_t *n_rejected,
@@ -433,16 +435,17 @@ enum tg_code tg_otlp_decode_response(const uint8_t *buf, size_t len, int64_t *n_
     static const char what[] = "ExportMetricsServiceResponse";
     *n_rejected = 0;
     *message = (struct tg_string){"", 0};
-    struct tg_wire w = tg_wire_of(buf, len);
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(buf, len);
     while (w.p < w.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&w, &f)) return bad_answer(&w, buf, what, err);
-        if (f.tag != TG_WIRE_TAG(1, TG_WIRE_BYTES)) continue;
-        struct tg_wire in = tg_wire_of(f.data, f.len);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&w, &f)) return bad_answer(&w, buf, what, err);
+        if (f.tag != TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES)) continue;
+        struct tg_protobuf_wire in = tg_protobuf_wire_of(f.data, f.len);
         while (in.p < in.end) {
-            if (!tg_wire_next(&in, &f)) return bad_answer(&in, buf, what, err);
-            if (f.tag == TG_WIRE_TAG(1, TG_WIRE_VARINT)) *n_rejected = (int64_t)f.num;
-            if (f.tag == TG_WIRE_TAG(2, TG_WIRE_BYTES))
+            if (!tg_protobuf_wire_next(&in, &f)) return bad_answer(&in, buf, what, err);
+            if (f.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_VARINT))
+                *n_rejected = (int64_t)f.num;
+            if (f.tag == TG_PROTOBUF_WIRE_TAG(2, TG_PROTOBUF_WIRE_BYTES))
                 *message = (struct tg_string){(const char *)f.data, (uint32_t)f.len};
         }
     }
@@ -455,24 +458,26 @@ enum tg_code tg_otlp_encode_status(int grpc_code, const char *message, int64_t r
     static const char type_url[] = "type.googleapis.com/google.rpc.RetryInfo";
     const size_t len = strlen(message);
     TG_TRY(tg_buf_reserve(out, len + 32));
-    if (grpc_code) tg_wire_put_varint(out, 1, (uint64_t)(int64_t)grpc_code);
-    if (len) tg_wire_put_bytes(out, 2, message, len);
+    if (grpc_code) tg_protobuf_wire_put_varint(out, 1, (uint64_t)(int64_t)grpc_code);
+    if (len) tg_protobuf_wire_put_bytes(out, 2, message, len);
     if (retry_after_ms < 0) return TG_OK;
     size_t any;
     size_t info;
     size_t delay;
-    TG_TRY(tg_wire_open(out, 3, &any)); /* details: google.protobuf.Any { type_url 1, value 2 } */
+    TG_TRY(tg_protobuf_wire_open(out, 3,
+                                 &any)); /* details: google.protobuf.Any { type_url 1, value 2 } */
     TG_TRY(tg_buf_reserve(out, sizeof(type_url) + 16));
-    tg_wire_put_bytes(out, 1, type_url, sizeof(type_url) - 1);
-    TG_TRY(tg_wire_open(out, 2, &info));  /* RetryInfo { retry_delay 1 } */
-    TG_TRY(tg_wire_open(out, 1, &delay)); /* Duration { seconds 1, nanos 2 } */
+    tg_protobuf_wire_put_bytes(out, 1, type_url, sizeof(type_url) - 1);
+    TG_TRY(tg_protobuf_wire_open(out, 2, &info));  /* RetryInfo { retry_delay 1 } */
+    TG_TRY(tg_protobuf_wire_open(out, 1, &delay)); /* Duration { seconds 1, nanos 2 } */
     TG_TRY(tg_buf_reserve(out, 32));
-    if (retry_after_ms >= 1000) tg_wire_put_varint(out, 1, (uint64_t)retry_after_ms / 1000);
+    if (retry_after_ms >= 1000)
+        tg_protobuf_wire_put_varint(out, 1, (uint64_t)retry_after_ms / 1000);
     if (retry_after_ms % 1000)
-        tg_wire_put_varint(out, 2, (uint64_t)(retry_after_ms % 1000) * 1000000);
-    TG_TRY(tg_wire_close(out, delay));
-    TG_TRY(tg_wire_close(out, info));
-    return tg_wire_close(out, any);
+        tg_protobuf_wire_put_varint(out, 2, (uint64_t)(retry_after_ms % 1000) * 1000000);
+    TG_TRY(tg_protobuf_wire_close(out, delay));
+    TG_TRY(tg_protobuf_wire_close(out, info));
+    return tg_protobuf_wire_close(out, any);
 }
 
 enum tg_code tg_otlp_decode_status(const uint8_t *buf, size_t len, int32_t *grpc_code,
@@ -480,12 +485,12 @@ enum tg_code tg_otlp_decode_status(const uint8_t *buf, size_t len, int32_t *grpc
 {
     *grpc_code = 0;
     *message = (struct tg_string){"", 0};
-    struct tg_wire w = tg_wire_of(buf, len);
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(buf, len);
     while (w.p < w.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&w, &f)) return bad_answer(&w, buf, "google.rpc.Status", err);
-        if (f.tag == TG_WIRE_TAG(1, TG_WIRE_VARINT)) *grpc_code = (int32_t)f.num;
-        if (f.tag == TG_WIRE_TAG(2, TG_WIRE_BYTES))
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&w, &f)) return bad_answer(&w, buf, "google.rpc.Status", err);
+        if (f.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_VARINT)) *grpc_code = (int32_t)f.num;
+        if (f.tag == TG_PROTOBUF_WIRE_TAG(2, TG_PROTOBUF_WIRE_BYTES))
             *message = (struct tg_string){(const char *)f.data, (uint32_t)f.len};
     }
     return TG_OK;

@@ -5,23 +5,23 @@
 #include "core/base/double_bits.h"
 #include "core/base/utf8.h"
 
-#define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
-#define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
-#define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)
+#define VARINT(n)  TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_VARINT)
+#define FIXED64(n) TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_FIXED64)
+#define BYTES(n)   TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_BYTES)
 
-static enum tg_code malformed(struct tg_otlp_reader *r, const struct tg_wire *w, const char *what,
-                              struct tg_err *err)
+static enum tg_code malformed(struct tg_otlp_reader *r, const struct tg_protobuf_wire *w,
+                              const char *what, struct tg_err *err)
 {
     r->bad = w->p;
-    return tg_fail(err, TG_ERR_MALFORMED, "%s: %s", what, tg_wire_why(w));
+    return tg_fail(err, TG_ERR_MALFORMED, "%s: %s", what, tg_protobuf_wire_why(w));
 }
 
 /* A field of the schema with a type that it does not have: the bytes are something else. Reserved
  * and unknown numbers pass. */
-static enum tg_code other_field(struct tg_otlp_reader *r, const struct tg_wire_field *f,
+static enum tg_code other_field(struct tg_otlp_reader *r, const struct tg_protobuf_wire_field *f,
                                 uint32_t known, const char *what, struct tg_err *err)
 {
-    const uint32_t number = TG_WIRE_NUMBER(f->tag);
+    const uint32_t number = TG_PROTOBUF_WIRE_NUMBER(f->tag);
     if (number > 31 || !(known >> number & 1)) return TG_OK;
     r->bad = f->start;
     return tg_fail(err, TG_ERR_MALFORMED, "%s: field %u has wire type %u", what, number,
@@ -35,10 +35,10 @@ static enum tg_code no_memory(struct tg_err *err)
 }
 
 /* Repeated 64-bit fields, packed or not. */
-static enum tg_code count_fixed64(struct tg_otlp_reader *r, const struct tg_wire_field *f,
+static enum tg_code count_fixed64(struct tg_otlp_reader *r, const struct tg_protobuf_wire_field *f,
                                   uint64_t *n, const char *what, struct tg_err *err)
 {
-    if ((f->tag & 7) == TG_WIRE_FIXED64) {
+    if ((f->tag & 7) == TG_PROTOBUF_WIRE_FIXED64) {
         *n += 1;
         return TG_OK;
     }
@@ -51,10 +51,10 @@ static enum tg_code count_fixed64(struct tg_otlp_reader *r, const struct tg_wire
     return TG_OK;
 }
 
-static void copy_fixed64(const struct tg_wire_field *f, void *to, uint64_t *n)
+static void copy_fixed64(const struct tg_protobuf_wire_field *f, void *to, uint64_t *n)
 {
     uint8_t *const p = (uint8_t *)to + *n * 8;
-    if ((f->tag & 7) == TG_WIRE_FIXED64) {
+    if ((f->tag & 7) == TG_PROTOBUF_WIRE_FIXED64) {
         memcpy(p, &f->num, 8);
         *n += 1;
     } else if (f->len) {
@@ -85,12 +85,12 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
 {
     static const char what[] = "histogram point";
     struct tg_histogram h = {.count = 0};
-    struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f;
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg, len);
+    struct tg_protobuf_wire_field f;
     uint64_t n_buckets = 0;
     uint64_t n_bounds = 0;
     while (w.p < w.end) {
-        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case FIXED64(2): out->start_ns = f.num; break;
         case FIXED64(3): out->ts_ns = f.num; break;
@@ -104,7 +104,9 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
         case FIXED64(7):
         case BYTES(7): TG_TRY(count_fixed64(r, &f, &n_bounds, what, err)); break;
         case BYTES(TG_OTLP_HISTOGRAM_EXEMPLARS): out->n_exemplars++; break;
-        case BYTES(TG_OTLP_HISTOGRAM_ATTRIBUTES): tg_run_add(&out->attributes, f.start, w.p); break;
+        case BYTES(TG_OTLP_HISTOGRAM_ATTRIBUTES):
+            tg_identity_run_add(&out->attributes, f.start, w.p);
+            break;
         case VARINT(10): out->flags = (uint32_t)f.num; break;
         case FIXED64(11):
             h.min = tg_bits_double(f.num);
@@ -130,11 +132,11 @@ enum tg_code tg_otlp_parse_histogram(struct tg_otlp_reader *r, const uint8_t *ms
     if (!keep || !bounds || !buckets) return no_memory(err);
     const uint64_t n_declared = n_buckets;
     n_bounds = n_buckets = 0;
-    w = tg_wire_of(msg, len);
-    while (w.p < w.end && tg_wire_next(&w, &f)) {
-        if (TG_WIRE_NUMBER(f.tag) == 6 && has_value)
+    w = tg_protobuf_wire_of(msg, len);
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) {
+        if (TG_PROTOBUF_WIRE_NUMBER(f.tag) == 6 && has_value)
             copy_fixed64(&f, buckets, &n_buckets);
-        else if (TG_WIRE_NUMBER(f.tag) == 7)
+        else if (TG_PROTOBUF_WIRE_NUMBER(f.tag) == 7)
             copy_fixed64(&f, bounds, &n_bounds);
     }
     if (!has_value) memset(buckets, 0, n_declared * 8);
@@ -158,14 +160,14 @@ struct buckets {
 };
 
 /* One Buckets message; with counts NULL only counts. */
-static enum tg_code read_buckets(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
+static enum tg_code read_buckets(struct tg_otlp_reader *r, const struct tg_protobuf_wire_field *msg,
                                  struct buckets *b, struct tg_err *err)
 {
     static const char what[] = "exponential histogram buckets";
-    struct tg_wire w = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg->data, msg->len);
     while (w.p < w.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case VARINT(1): b->offset = (int32_t)tg_unzigzag((uint32_t)f.num); break;
         case VARINT(2):
@@ -174,7 +176,7 @@ static enum tg_code read_buckets(struct tg_otlp_reader *r, const struct tg_wire_
             break;
         case BYTES(2): {
             size_t n;
-            if (!tg_wire_count_varints(f.data, f.len, &n)) {
+            if (!tg_protobuf_wire_count_varints(f.data, f.len, &n)) {
                 r->bad = f.start;
                 return tg_fail(err, TG_ERR_MALFORMED, "%s: packed bucket_counts are cut short",
                                what);
@@ -217,13 +219,13 @@ enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t
     struct tg_exp_histogram h = {.count = 0};
     struct buckets pos = {.offset = 0};
     struct buckets neg = {.offset = 0};
-    struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f;
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg, len);
+    struct tg_protobuf_wire_field f;
     while (w.p < w.end) {
-        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case BYTES(TG_OTLP_EXP_HISTOGRAM_ATTRIBUTES):
-            tg_run_add(&out->attributes, f.start, w.p);
+            tg_identity_run_add(&out->attributes, f.start, w.p);
             break;
         case FIXED64(2): out->start_ns = f.num; break;
         case FIXED64(3): out->ts_ns = f.num; break;
@@ -256,8 +258,8 @@ enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t
     neg.counts = tg_arena_alloc(r->arena, neg.n * 8);
     if (!keep || !pos.counts || !neg.counts) return no_memory(err);
     pos.n = neg.n = 0;
-    w = tg_wire_of(msg, len);
-    while (w.p < w.end && tg_wire_next(&w, &f)) {
+    w = tg_protobuf_wire_of(msg, len);
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) {
         if (f.tag == BYTES(8)) TG_TRY(read_buckets(r, &f, &pos, err));
         if (f.tag == BYTES(9)) TG_TRY(read_buckets(r, &f, &neg, err));
     }
@@ -276,15 +278,16 @@ enum tg_code tg_otlp_parse_exp_histogram(struct tg_otlp_reader *r, const uint8_t
 
 /* --- summaries --- */
 
-static enum tg_code read_quantile(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
-                                  struct tg_quantile *q, struct tg_err *err)
+static enum tg_code read_quantile(struct tg_otlp_reader *r,
+                                  const struct tg_protobuf_wire_field *msg, struct tg_quantile *q,
+                                  struct tg_err *err)
 {
     static const char what[] = "summary quantile";
-    struct tg_wire w = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg->data, msg->len);
     *q = (struct tg_quantile){.quantile = 0};
     while (w.p < w.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case FIXED64(1): q->quantile = tg_bits_double(f.num); break;
         case FIXED64(2): q->value = tg_bits_double(f.num); break;
@@ -299,17 +302,19 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
 {
     static const char what[] = "summary point";
     struct tg_summary s = {.count = 0};
-    struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f = {.tag = 0};
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg, len);
+    struct tg_protobuf_wire_field f = {.tag = 0};
     while (w.p < w.end) {
-        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case FIXED64(2): out->start_ns = f.num; break;
         case FIXED64(3): out->ts_ns = f.num; break;
         case FIXED64(4): s.count = f.num; break;
         case FIXED64(5): s.sum = tg_bits_double(f.num); break;
         case BYTES(6): s.n_quantiles++; break;
-        case BYTES(TG_OTLP_SUMMARY_ATTRIBUTES): tg_run_add(&out->attributes, f.start, w.p); break;
+        case BYTES(TG_OTLP_SUMMARY_ATTRIBUTES):
+            tg_identity_run_add(&out->attributes, f.start, w.p);
+            break;
         case VARINT(8): out->flags = (uint32_t)f.num; break;
         default: TG_TRY(other_field(r, &f, 0x1fc, what, err));
         }
@@ -320,8 +325,8 @@ enum tg_code tg_otlp_parse_summary(struct tg_otlp_reader *r, const uint8_t *msg,
     struct tg_quantile *const q = tg_arena_alloc(r->arena, s.n_quantiles * sizeof(*q));
     if (!keep || !q) return no_memory(err);
     uint32_t n = 0;
-    w = tg_wire_of(msg, len);
-    while (w.p < w.end && tg_wire_next(&w, &f)) {
+    w = tg_protobuf_wire_of(msg, len);
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) {
         if (f.tag != BYTES(6)) continue;
         TG_TRY(read_quantile(r, &f, &q[n], err));
         n++;
@@ -353,7 +358,7 @@ struct sent_id {
     size_t len;
 };
 
-static void read_id(struct sent_id *id, const struct tg_wire_field *f)
+static void read_id(struct sent_id *id, const struct tg_protobuf_wire_field *f)
 {
     id->data = f->data;
     id->len = 0;
@@ -416,19 +421,20 @@ static void take_ids(struct sent_id ids[2], struct tg_exemplar *e)
     span->len = 0;
 }
 
-static enum tg_code read_exemplar(struct tg_otlp_reader *r, const struct tg_wire_field *msg,
-                                  struct tg_exemplar *e, bool *usable, struct tg_err *err)
+static enum tg_code read_exemplar(struct tg_otlp_reader *r,
+                                  const struct tg_protobuf_wire_field *msg, struct tg_exemplar *e,
+                                  bool *usable, struct tg_err *err)
 {
     static const char what[] = "exemplar";
-    struct tg_wire w = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg->data, msg->len);
     bool has_value = false;
     bool has_labels = false;
     struct sent_id ids[2] = {{.key = "span_id"}, {.key = "trace_id"}};
     uint64_t ts = 0;
     *e = (struct tg_exemplar){.ts_ns = 0};
     while (w.p < w.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&w, &f)) return malformed(r, &w, what, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&w, &f)) return malformed(r, &w, what, err);
         switch (f.tag) {
         case FIXED64(2): ts = f.num; break;
         case FIXED64(3):
@@ -470,18 +476,18 @@ enum tg_code tg_otlp_parse_exemplars(struct tg_otlp_reader *r, const uint8_t *ms
                                      uint32_t number, const struct tg_exemplars **out,
                                      struct tg_err *err)
 {
-    struct tg_wire w = tg_wire_of(msg, len);
-    struct tg_wire_field f = {.tag = 0};
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(msg, len);
+    struct tg_protobuf_wire_field f = {.tag = 0};
     uint32_t n = 0;
     *out = NULL;
-    while (w.p < w.end && tg_wire_next(&w, &f)) n += f.tag == BYTES(number);
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) n += f.tag == BYTES(number);
     if (n == 0) return TG_OK;
     struct tg_exemplars *const list = tg_arena_alloc(r->arena, sizeof(*list));
     struct tg_exemplar *const items = tg_arena_alloc(r->arena, n * sizeof(*items));
     if (!list || !items) return no_memory(err);
     n = 0;
-    w = tg_wire_of(msg, len);
-    while (w.p < w.end && tg_wire_next(&w, &f)) {
+    w = tg_protobuf_wire_of(msg, len);
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) {
         if (f.tag != BYTES(number)) continue;
         bool usable = false;
         TG_TRY(read_exemplar(r, &f, &items[n], &usable, err));

@@ -18,9 +18,9 @@
 #define TG_PROTOCOL_OTLP_POINT_H
 
 #include "core/model/point.h"
+#include "core/protocol/identity_run.h"
 #include "core/protocol/otlp_attr.h"
-#include "core/protocol/run.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 
 enum {
     TG_OTLP_NUMBER_EXEMPLARS = 5,
@@ -40,7 +40,7 @@ struct tg_otlp_point { /* starts zeroed */
     uint32_t n_exemplars;
     uint8_t type; /* enum tg_value_type, TG_VALUE_NONE = none seen */
     union tg_value value;
-    struct tg_run attributes; /* fields */
+    struct tg_identity_run attributes; /* fields */
 };
 
 struct tg_otlp_reader {

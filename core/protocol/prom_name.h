@@ -23,7 +23,7 @@
  * Its label names are kept or escaped as above: one "_" a character, runs are not joined (as
  * Prometheus does by default: label_name_preserve_multiple_underscores).
  *
- * Escaping makes one name of several: tg_rw_prepare's caller has to look out for it.
+ * Escaping makes one name of several: tg_remote_write_prepare's caller has to look out for it.
  *
  * Threading: no shared state.
  */

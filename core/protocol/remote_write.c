@@ -4,13 +4,13 @@
 
 #include "core/base/double_bits.h"
 #include "core/base/utf8.h"
+#include "core/protocol/identity_run.h"
 #include "core/protocol/otlp_attr.h"
-#include "core/protocol/run.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 
-#define VARINT(n)  TG_WIRE_TAG(n, TG_WIRE_VARINT)
-#define FIXED64(n) TG_WIRE_TAG(n, TG_WIRE_FIXED64)
-#define BYTES(n)   TG_WIRE_TAG(n, TG_WIRE_BYTES)
+#define VARINT(n)  TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_VARINT)
+#define FIXED64(n) TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_FIXED64)
+#define BYTES(n)   TG_PROTOBUF_WIRE_TAG(n, TG_PROTOBUF_WIRE_BYTES)
 
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
@@ -46,7 +46,7 @@ struct pending { /* points at..at+n in the batch whose series is still to be loo
 };
 
 struct walk {
-    struct tg_decode *d;
+    struct tg_intake *d;
     struct tg_batch *batch;
     const uint8_t *base;
     size_t len;
@@ -63,10 +63,10 @@ static enum tg_code malformed_at(const struct walk *w, const uint8_t *at, const 
                                  struct tg_err *err)
 {
     /* Labels are looked at some series later, so count: which TimeSeries holds `at`? */
-    struct tg_wire in = tg_wire_of(w->base, w->len);
-    struct tg_wire_field f;
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(w->base, w->len);
+    struct tg_protobuf_wire_field f;
     unsigned index = 0;
-    while (in.p < in.end && in.p < at && tg_wire_next(&in, &f) && in.p <= at)
+    while (in.p < in.end && in.p < at && tg_protobuf_wire_next(&in, &f) && in.p <= at)
         index += f.tag == BYTES(1);
     return tg_fail_at(err, TG_ERR_MALFORMED, (uint64_t)(at - w->base),
                       "not a remote write request: timeseries[%u]: %s", index, why);
@@ -79,16 +79,17 @@ static enum tg_code malformed_metadata(const struct walk *w, const uint8_t *at, 
                       "not a remote write request: metadata: %s", why);
 }
 
-static enum tg_code malformed(const struct walk *w, const struct tg_wire *at, struct tg_err *err)
+static enum tg_code malformed(const struct walk *w, const struct tg_protobuf_wire *at,
+                              struct tg_err *err)
 {
-    return malformed_at(w, at->p, tg_wire_why(at), err);
+    return malformed_at(w, at->p, tg_protobuf_wire_why(at), err);
 }
 
 /* A field of ours with another wire type is an error; unknown ones pass. */
-static enum tg_code other_field(const struct walk *w, const struct tg_wire_field *f, uint32_t known,
-                                const char *what, struct tg_err *err)
+static enum tg_code other_field(const struct walk *w, const struct tg_protobuf_wire_field *f,
+                                uint32_t known, const char *what, struct tg_err *err)
 {
-    const uint32_t number = TG_WIRE_NUMBER(f->tag);
+    const uint32_t number = TG_PROTOBUF_WIRE_NUMBER(f->tag);
     if (number > 31 || !(known >> number & 1)) return TG_OK;
     char why[80];
     (void)snprintf(why, sizeof(why), "%s: field %u has wire type %u", what, number, f->tag & 7);
@@ -102,14 +103,14 @@ static bool is_key(const struct tg_tag *t, const char *key)
     return t->key_len == strlen(key) && memcmp(t->key, key, t->key_len) == 0;
 }
 
-static enum tg_code read_label(const struct walk *w, const struct tg_wire_field *msg,
+static enum tg_code read_label(const struct walk *w, const struct tg_protobuf_wire_field *msg,
                                struct tg_tag *t, struct tg_err *err)
 {
     *t = (struct tg_tag){.key = "", .value = "", .origin = TG_ORIGIN_POINT};
-    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(msg->data, msg->len);
     while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&in, &f)) return malformed(w, &in, err);
         if (f.tag == BYTES(1)) {
             t->key = (const char *)f.data;
             t->key_len = (uint32_t)f.len;
@@ -128,11 +129,11 @@ static enum tg_code read_labels(struct walk *w, const uint8_t *msg, size_t len, 
                                 struct tg_tags *out, struct tg_err *err)
 {
     const uint32_t max_tags = tg_table_limits(w->d->table)->max_tags;
-    struct tg_wire at = tg_wire_of(msg, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(msg, len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
+        struct tg_protobuf_wire_field f;
         struct tg_tag t;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
         if (f.tag != BYTES(number)) continue;
         TG_TRY(read_label(w, &f, &t, err));
         if (out->n > max_tags) /* one more than tags: __name__ */
@@ -220,7 +221,7 @@ __attribute__((noinline)) static enum tg_code miss(struct walk *w, const struct 
         return code;
     }
     e.code = code;
-    tg_decode_reject(w->d, p->n, &e);
+    tg_intake_reject(w->d, p->n, &e);
     return TG_OK;
 }
 
@@ -296,7 +297,7 @@ static bool time_of(struct walk *w, uint64_t ms, int64_t *ts_ns)
     (void)tg_fail(&e, TG_ERR_INVALID,
                   "timestamp %lld ms does not fit int64 nanoseconds (years 1677 to 2262)",
                   (long long)ms);
-    tg_decode_reject(w->d, 1, &e);
+    tg_intake_reject(w->d, 1, &e);
     return false;
 }
 
@@ -306,12 +307,12 @@ __attribute__((noinline)) static enum tg_code read_sample(const struct walk *w, 
                                                           size_t len, uint64_t *bits, uint64_t *ms,
                                                           struct tg_err *err)
 {
-    struct tg_wire in = tg_wire_of(msg, len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(msg, len);
     *bits = 0;
     *ms = 0;
     while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&in, &f)) return malformed(w, &in, err);
         if (f.tag == FIXED64(1))
             *bits = f.num;
         else if (f.tag == VARINT(2))
@@ -350,7 +351,7 @@ static inline enum tg_code put_sample(struct walk *w, const uint8_t *msg, size_t
     p->ts_ns = ts_ns;
     p->value.u64 = bits;
     p->type = TG_VALUE_DOUBLE;
-    if (UNLIKELY(bits == TG_RW_STALE_NAN)) {
+    if (UNLIKELY(bits == TG_REMOTE_WRITE_STALE_NAN)) {
         p->type = TG_VALUE_NONE;
         p->flags = TG_POINT_NO_VALUE;
     }
@@ -374,12 +375,12 @@ static enum tg_code reject_histogram(struct walk *w, const uint8_t *series, size
                           why->msg);
     tg_arena_reset(&w->scratch);
     if (code == TG_ERR_MALFORMED) return code;
-    tg_decode_reject(w->d, 1, &e);
+    tg_intake_reject(w->d, 1, &e);
     return TG_OK;
 }
 
 static enum tg_code put_histogram(struct walk *w, const uint8_t *series, size_t series_len,
-                                  const struct tg_wire_field *f, struct tg_err *err)
+                                  const struct tg_protobuf_wire_field *f, struct tg_err *err)
 {
     struct tg_native n;
     struct tg_err e = {.code = TG_OK, .offset = TG_NO_OFFSET};
@@ -471,15 +472,15 @@ static enum tg_code keep_labels(struct walk *w, const struct tg_tags *tags, stru
     return TG_OK;
 }
 
-static enum tg_code read_exemplar(struct walk *w, const struct tg_wire_field *msg,
+static enum tg_code read_exemplar(struct walk *w, const struct tg_protobuf_wire_field *msg,
                                   struct tg_exemplar *e, bool *usable, struct tg_err *err)
 {
-    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(msg->data, msg->len);
     uint64_t ms = 0;
     *e = (struct tg_exemplar){.ts_ns = 0};
     while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed(w, &in, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&in, &f)) return malformed(w, &in, err);
         if (f.tag == FIXED64(2))
             e->value = tg_bits_double(f.num);
         else if (f.tag == VARINT(3))
@@ -500,11 +501,11 @@ static enum tg_code read_exemplar(struct walk *w, const struct tg_wire_field *ms
 static enum tg_code read_exemplars(struct walk *w, const uint8_t *msg, size_t len,
                                    const struct tg_exemplars **out, struct tg_err *err)
 {
-    struct tg_wire in = tg_wire_of(msg, len);
-    struct tg_wire_field f;
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(msg, len);
+    struct tg_protobuf_wire_field f;
     uint32_t n = 0;
     *out = NULL;
-    while (in.p < in.end && tg_wire_next(&in, &f)) n += f.tag == BYTES(EXEMPLARS);
+    while (in.p < in.end && tg_protobuf_wire_next(&in, &f)) n += f.tag == BYTES(EXEMPLARS);
     struct tg_exemplars *list = tg_arena_alloc(&w->batch->arena, sizeof(*list));
     struct tg_exemplar *items = tg_arena_alloc(&w->batch->arena, n * sizeof(*items));
     if (!list || !items) {
@@ -512,8 +513,8 @@ static enum tg_code read_exemplars(struct walk *w, const uint8_t *msg, size_t le
         return TG_OK;
     }
     n = 0;
-    in = tg_wire_of(msg, len);
-    while (in.p < in.end && tg_wire_next(&in, &f)) {
+    in = tg_protobuf_wire_of(msg, len);
+    while (in.p < in.end && tg_protobuf_wire_next(&in, &f)) {
         bool usable = false;
         if (f.tag != BYTES(EXEMPLARS)) continue;
         const enum tg_code code = read_exemplar(w, &f, &items[n], &usable, err);
@@ -559,7 +560,7 @@ __attribute__((noinline)) static enum tg_code put_exemplars(struct walk *w, cons
 
 static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, struct tg_err *err)
 {
-    struct tg_run labels = {.start = NULL};
+    struct tg_identity_run labels = {.start = NULL};
     struct tg_batch *b = w->batch;
     const uint32_t samples_at = b->n_points;
     const uint8_t *p = msg;
@@ -567,8 +568,8 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
     bool has_histograms = false;
     bool has_exemplars = false;
     while (p < end) {
-        struct tg_wire at = {p, end};
-        struct tg_wire_field f;
+        struct tg_protobuf_wire at = {p, end};
+        struct tg_protobuf_wire_field f;
         const size_t rest = (size_t)(end - p);
         /* one-byte tag, one-byte length: nearly always */
         if (rest >= 2 && p[1] < 0x80 && p[1] <= rest - 2 &&
@@ -578,12 +579,12 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
             f.data = p + 2;
             f.len = p[1];
             at.p = p + 2 + p[1];
-        } else if (!tg_wire_next(&at, &f)) {
+        } else if (!tg_protobuf_wire_next(&at, &f)) {
             return malformed(w, &at, err);
         }
         p = at.p;
         switch (f.tag) {
-        case BYTES(LABELS): tg_run_add(&labels, f.start, p); break;
+        case BYTES(LABELS): tg_identity_run_add(&labels, f.start, p); break;
         case BYTES(SAMPLES): TG_TRY(put_sample(w, f.data, f.len, err)); break;
         case BYTES(EXEMPLARS): has_exemplars = true; break;
         case BYTES(HISTOGRAMS): has_histograms = true; break;
@@ -592,15 +593,15 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
     }
     const uint32_t histograms_at = b->n_points;
     if (UNLIKELY(has_histograms)) {
-        struct tg_wire at = tg_wire_of(msg, len);
-        struct tg_wire_field f;
-        while (at.p < at.end && tg_wire_next(&at, &f))
+        struct tg_protobuf_wire at = tg_protobuf_wire_of(msg, len);
+        struct tg_protobuf_wire_field f;
+        while (at.p < at.end && tg_protobuf_wire_next(&at, &f))
             if (f.tag == BYTES(HISTOGRAMS)) TG_TRY(put_histogram(w, msg, len, &f, err));
     }
     const uint32_t n_points = b->n_points;
     if (UNLIKELY(has_exemplars)) TG_TRY(put_exemplars(w, msg, len, n_points > samples_at, err));
     if (b->n_points == samples_at) return TG_OK;
-    const struct tg_hash128 h = tg_run_hash(&labels);
+    const struct tg_hash128 h = tg_identity_run_hash(&labels);
     if (UNLIKELY(n_points == samples_at))
         return push_pending(w, key_of(h, samples_salt), msg, len, samples_at, OF_EXEMPLARS, err);
     if (histograms_at > samples_at) {
@@ -618,18 +619,18 @@ static enum tg_code walk_series(struct walk *w, const uint8_t *msg, size_t len, 
 
 /* What is said of a family of metrics. Prometheus sends it in requests of its own, once a minute.
  */
-__attribute__((noinline)) static enum tg_code note_metadata(const struct walk *w,
-                                                            const struct tg_wire_field *msg,
-                                                            struct tg_err *err)
+__attribute__((noinline)) static enum tg_code note_metadata(
+    const struct walk *w, const struct tg_protobuf_wire_field *msg, struct tg_err *err)
 {
     enum { TYPE = 1, NAME = 2, HELP = 4, UNIT = 5 };
     struct tg_help_family what = {.help = "", .unit = ""};
-    struct tg_wire in = tg_wire_of(msg->data, msg->len);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(msg->data, msg->len);
     const char *name = "";
     size_t name_len = 0;
     while (in.p < in.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&in, &f)) return malformed_metadata(w, in.p, tg_wire_why(&in), err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&in, &f))
+            return malformed_metadata(w, in.p, tg_protobuf_wire_why(&in), err);
         switch (f.tag) {
         case VARINT(TYPE): what.type = f.num > UINT8_MAX ? 0 : (uint8_t)f.num; break;
         case BYTES(NAME):
@@ -654,10 +655,10 @@ __attribute__((noinline)) static enum tg_code note_metadata(const struct walk *w
 
 static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len, struct tg_err *err)
 {
-    struct tg_wire at = tg_wire_of(buf, len);
+    struct tg_protobuf_wire at = tg_protobuf_wire_of(buf, len);
     while (at.p < at.end) {
-        struct tg_wire_field f;
-        if (!tg_wire_next(&at, &f)) return malformed(w, &at, err);
+        struct tg_protobuf_wire_field f;
+        if (!tg_protobuf_wire_next(&at, &f)) return malformed(w, &at, err);
         if (f.tag == BYTES(1))
             TG_TRY(walk_series(w, f.data, f.len, err));
         else if (f.tag == BYTES(METADATA))
@@ -669,7 +670,8 @@ static enum tg_code walk_request(struct walk *w, const uint8_t *buf, size_t len,
     return TG_OK;
 }
 
-enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d, struct tg_err *err)
+enum tg_code tg_remote_write_decode(const uint8_t *buf, size_t len, struct tg_intake *d,
+                                    struct tg_err *err)
 {
     if (len > UINT32_MAX)
         return tg_fail(err, TG_ERR_TOO_LARGE, "a request of %zu bytes; the decoder takes 4 GiB",
@@ -687,7 +689,7 @@ enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d, s
     const uint32_t from = d->batch->n_points;
     const enum tg_code code = walk_request(&w, buf, len, err);
     if (code == TG_OK)
-        tg_decode_finish(d, from, w.touch_at, w.n_refused > 0);
+        tg_intake_finish(d, from, w.touch_at, w.n_refused > 0);
     else
         d->batch->n_points = from;
     tg_arena_deinit(&w.scratch);

@@ -6,14 +6,14 @@
  * Source: prometheus.io "Remote-Write 1.0 specification" and its messages (prompb). Native
  * histograms are not in the specification's text, but Prometheus sends and takes them in field 4.
  *
- * Threading: no shared state; decoding as decode.h.
+ * Threading: no shared state; decoding as intake.h.
  */
 #ifndef TG_PROTOCOL_REMOTE_WRITE_H
 #define TG_PROTOCOL_REMOTE_WRITE_H
 
 #include "core/base/buf.h"
-#include "core/protocol/decode.h"
-#include "core/protocol/native_histogram.h" /* TG_RW_STALE_NAN */
+#include "core/protocol/intake.h"
+#include "core/protocol/native_histogram.h" /* TG_REMOTE_WRITE_STALE_NAN */
 #include "core/model/left_out.h"
 #include "core/model/plan.h"
 #include "core/model/series.h"
@@ -39,8 +39,8 @@
  *
  * TG_ERR_MALFORMED with offset and TimeSeries index, TG_ERR_TOO_LARGE, TG_ERR_NOMEM: nothing is
  * added to the batch. */
-TG_MUST_CHECK enum tg_code tg_rw_decode(const uint8_t *buf, size_t len, struct tg_decode *d,
-                                        struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_remote_write_decode(const uint8_t *buf, size_t len,
+                                                  struct tg_intake *d, struct tg_err *err);
 
 /* --- encoding: what the prometheus backend keeps of a series, and one message per point ---
  *
@@ -65,17 +65,18 @@ struct tg_prom_names;
  * bytes). Pure but for that. TG_ERR_INVALID: no name is left; TG_ERR_UNSUPPORTED: delta
  * temporality, which Prometheus has no form for; TG_ERR_NOMEM, TG_ERR_TOO_LARGE from the buffer.
  * After a failure `out` is as before. */
-TG_MUST_CHECK enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped,
-                                         const struct tg_prom_names *names,
-                                         struct tg_pieces *pieces, struct tg_buf *out,
-                                         struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_remote_write_prepare(const struct tg_series_desc *mapped,
+                                                   const struct tg_prom_names *names,
+                                                   struct tg_pieces *pieces, struct tg_buf *out,
+                                                   struct tg_err *err);
 
 /* The forms of a series from its bytes as prepared without pieces: its labels; of a histogram those
  * of x_bucket (without le), x_sum and x_count, of a summary x (without quantile), x_sum and
  * x_count. Who it is does not count le and quantile, so that the buckets of a histogram sent one by
  * one do not stand in each other's way. TG_ERR_CORRUPT, TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *prepared,
-                                       uint32_t len, struct tg_form *forms, unsigned *n);
+TG_MUST_CHECK enum tg_code tg_remote_write_forms(const struct tg_series_desc *mapped,
+                                                 const uint8_t *prepared, uint32_t len,
+                                                 struct tg_form *forms, unsigned *n);
 
 /* Appends the TimeSeries fields for one point to a WriteRequest in `out`; `prepared` without pieces
  * (with them, or for many points: remote_write_body.h):
@@ -91,13 +92,14 @@ TG_MUST_CHECK enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, cons
  *
  * TG_ERR_UNSUPPORTED: text, a value that does not fit the series' kind, a native
  * histogram that Prometheus does not take. After a failure `out` is as before. */
-TG_MUST_CHECK enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared,
-                                              uint32_t len, const struct tg_point *p);
-/* Adds what tg_rw_append_point left out of a point that it took: labels of its exemplars, over 128
- * characters in all or with the name of another. `scratch` is reset and used. TG_ERR_NOMEM,
- * TG_ERR_TOO_LARGE. */
-TG_MUST_CHECK enum tg_code tg_rw_left_out(const uint8_t *prepared, uint32_t len,
-                                          const struct tg_point *p, struct tg_buf *scratch,
-                                          struct tg_left_out *left_out);
+TG_MUST_CHECK enum tg_code tg_remote_write_append_point(struct tg_buf *out, const uint8_t *prepared,
+                                                        uint32_t len, const struct tg_point *p);
+/* Adds what tg_remote_write_append_point left out of a point that it took: labels of its exemplars,
+ * over 128 characters in all or with the name of another. `scratch` is reset and used.
+ * TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
+TG_MUST_CHECK enum tg_code tg_remote_write_left_out(const uint8_t *prepared, uint32_t len,
+                                                    const struct tg_point *p,
+                                                    struct tg_buf *scratch,
+                                                    struct tg_left_out *left_out);
 
 #endif

@@ -26,32 +26,32 @@
 #include "core/model/point.h"
 
 enum {
-    TG_RW_LOG = 1 << 14, /* a power of two */
-    TG_RW_HEADS = 64,    /* a power of two */
-    TG_RW_TIMES = 8,     /* a power of two */
+    TG_REMOTE_WRITE_LOG = 1 << 14, /* a power of two */
+    TG_REMOTE_WRITE_HEADS = 64,    /* a power of two */
+    TG_REMOTE_WRITE_TIMES = 8,     /* a power of two */
 };
 
-struct tg_rw_seen { /* of a name */
-    uint32_t at;    /* where it was written last, counted on from `base`; 0 = never */
+struct tg_remote_write_seen { /* of a name */
+    uint32_t at;              /* where it was written last, counted on from `base`; 0 = never */
     uint32_t in_log;
     uint32_t len;
     uint32_t name;
 };
 
-struct tg_rw_body {
+struct tg_remote_write_body {
     const struct tg_pieces *pieces;
     size_t max_bytes; /* plain */
     bool is_snappy;
-    struct tg_snappy_block block; /* plain: its buffer and n_plain alone are used */
-    uint32_t base;                /* what is at or below it is of bodies before */
-    struct tg_rw_seen *seen;      /* by number of the piece */
+    struct tg_snappy_block block;      /* plain: its buffer and n_plain alone are used */
+    uint32_t base;                     /* what is at or below it is of bodies before */
+    struct tg_remote_write_seen *seen; /* by number of the piece */
     uint32_t n_seen;
-    struct tg_rw_seen heads[TG_RW_HEADS]; /* of TimeSeries, by length */
-    struct tg_rw_seen sample_head;
-    struct tg_rw_seen times[TG_RW_TIMES]; /* by place in the TimeSeries: */
-    uint64_t times_ms[TG_RW_TIMES];       /* those of the series before */
-    uint32_t n_times;                     /* names given to them */
-    uint32_t *log;       /* TG_RW_LOG names, 0 = none: a ring; NULL: plain so far */
+    struct tg_remote_write_seen heads[TG_REMOTE_WRITE_HEADS]; /* of TimeSeries, by length */
+    struct tg_remote_write_seen sample_head;
+    struct tg_remote_write_seen times[TG_REMOTE_WRITE_TIMES]; /* by place in the TimeSeries: */
+    uint64_t times_ms[TG_REMOTE_WRITE_TIMES];                 /* those of the series before */
+    uint32_t n_times;                                         /* names given to them */
+    uint32_t *log;       /* TG_REMOTE_WRITE_LOG names, 0 = none: a ring; NULL: plain so far */
     uint32_t now, src;   /* in the log */
     uint32_t n_copied;   /* names in the open copy */
     struct tg_buf tail;  /* exemplars and native histograms, whose length comes before the labels */
@@ -60,26 +60,30 @@ struct tg_rw_body {
 };
 
 /* `pieces`: of the prepared bytes; NULL when they were prepared without. Borrowed. */
-void tg_rw_body_init(struct tg_rw_body *b, const struct tg_pieces *pieces);
-void tg_rw_body_deinit(struct tg_rw_body *b);
+void tg_remote_write_body_init(struct tg_remote_write_body *b, const struct tg_pieces *pieces);
+void tg_remote_write_body_deinit(struct tg_remote_write_body *b);
 
 /* Starts a body of at most max_bytes (at most 2 GiB) before compression: plain, appended to `out`;
  * or a snappy block, in `out` alone. `out` is borrowed until `end`. TG_ERR_NOMEM, TG_ERR_TOO_LARGE.
  */
-TG_MUST_CHECK enum tg_code tg_rw_body_begin(struct tg_rw_body *b, struct tg_buf *out,
-                                            size_t max_bytes, bool is_snappy);
-/* Adds points of one series, oldest first: what becomes of each is said with tg_rw_append_point.
- * is_left_out[i]: point i has no form there (TG_ERR_UNSUPPORTED would be said of it), the others
- * are written. TG_ERR_TOO_LARGE, TG_ERR_NOMEM: the body cannot be used; begin another. */
-TG_MUST_CHECK enum tg_code tg_rw_body_add(struct tg_rw_body *b, const uint8_t *prepared,
-                                          uint32_t len, const struct tg_point *const *points,
-                                          uint32_t n, bool *is_left_out);
-/* Adds a field of WriteRequest. As tg_rw_body_add. */
-TG_MUST_CHECK enum tg_code tg_rw_body_add_field(struct tg_rw_body *b, uint32_t number,
-                                                const void *bytes, size_t len);
+TG_MUST_CHECK enum tg_code tg_remote_write_body_begin(struct tg_remote_write_body *b,
+                                                      struct tg_buf *out, size_t max_bytes,
+                                                      bool is_snappy);
+/* Adds points of one series, oldest first: what becomes of each is said with
+ * tg_remote_write_append_point. is_left_out[i]: point i has no form there (TG_ERR_UNSUPPORTED would
+ * be said of it), the others are written. TG_ERR_TOO_LARGE, TG_ERR_NOMEM: the body cannot be used;
+ * begin another. */
+TG_MUST_CHECK enum tg_code tg_remote_write_body_add(struct tg_remote_write_body *b,
+                                                    const uint8_t *prepared, uint32_t len,
+                                                    const struct tg_point *const *points,
+                                                    uint32_t n, bool *is_left_out);
+/* Adds a field of WriteRequest. As tg_remote_write_body_add. */
+TG_MUST_CHECK enum tg_code tg_remote_write_body_add_field(struct tg_remote_write_body *b,
+                                                          uint32_t number, const void *bytes,
+                                                          size_t len);
 /* *Returns* how many bytes at the beginning of `out` are not the body's (plain: 0). */
-size_t tg_rw_body_end(struct tg_rw_body *b);
-static inline bool tg_rw_body_is_empty(const struct tg_rw_body *b)
+size_t tg_remote_write_body_end(struct tg_remote_write_body *b);
+static inline bool tg_remote_write_body_is_empty(const struct tg_remote_write_body *b)
 {
     return b->block.n_plain == 0;
 }

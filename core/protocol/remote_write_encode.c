@@ -8,8 +8,8 @@
 #include "core/base/number.h"
 #include "core/protocol/prom_name.h"
 #include "core/protocol/remote_write.h"
-#include "core/protocol/rw_body.h"
-#include "core/protocol/rw_prepared.h"
+#include "core/protocol/remote_write_body_impl.h"
+#include "core/protocol/remote_write_prepared.h"
 
 /* Field numbers of prompb. */
 enum { LABELS = 1, SAMPLES = 2, EXEMPLARS = 3, HISTOGRAMS = 4 };
@@ -50,13 +50,14 @@ static void hex_of(char *out, const uint8_t *p, size_t n)
 /* Whether one of the labels in [from, to) has this name. */
 static bool has_label(const uint8_t *from, const uint8_t *to, const void *name, size_t name_len)
 {
-    struct tg_wire w = tg_wire_of(from, (size_t)(to - from));
-    struct tg_wire_field f;
-    while (w.p < w.end && tg_wire_next(&w, &f)) {
-        struct tg_wire label = tg_wire_of(f.data, f.len);
-        struct tg_wire_field n;
-        if (tg_wire_next(&label, &n) && n.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES) &&
-            n.len == name_len && memcmp(n.data, name, name_len) == 0)
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(from, (size_t)(to - from));
+    struct tg_protobuf_wire_field f;
+    while (w.p < w.end && tg_protobuf_wire_next(&w, &f)) {
+        struct tg_protobuf_wire label = tg_protobuf_wire_of(f.data, f.len);
+        struct tg_protobuf_wire_field n;
+        if (tg_protobuf_wire_next(&label, &n) &&
+            n.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES) && n.len == name_len &&
+            memcmp(n.data, name, name_len) == 0)
             return true;
     }
     return false;
@@ -68,7 +69,7 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
 {
     size_t body;
     size_t chars = 0;
-    TG_TRY(tg_wire_open(out, EXEMPLARS, &body));
+    TG_TRY(tg_protobuf_wire_open(out, EXEMPLARS, &body));
     const size_t labels_at = out->len;
     if (e->has_trace) {
         char text[32];
@@ -76,11 +77,11 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
         memcpy(&span, e->span_id, 8);
         if (span) {
             hex_of(text, e->span_id, sizeof(e->span_id));
-            TG_TRY(tg_rw_put_label(out, "span_id", 7, text, 16));
+            TG_TRY(tg_remote_write_put_label(out, "span_id", 7, text, 16));
             chars += 7 + 16;
         }
         hex_of(text, e->trace_id, sizeof(e->trace_id));
-        TG_TRY(tg_rw_put_label(out, "trace_id", 8, text, 32));
+        TG_TRY(tg_remote_write_put_label(out, "trace_id", 8, text, 32));
         chars += 8 + 32;
     }
     for (uint32_t i = 0; i < e->n_labels; i++) {
@@ -94,8 +95,8 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
         const size_t before = out->len;
         size_t label;
         size_t name;
-        TG_TRY(tg_wire_open(out, LABELS, &label));
-        TG_TRY(tg_wire_open(out, 1, &name));
+        TG_TRY(tg_protobuf_wire_open(out, LABELS, &label));
+        TG_TRY(tg_protobuf_wire_open(out, 1, &name));
         const size_t name_at = out->len;
         TG_TRY(tg_prom_label_name(key->ptr, key->len, keep, out));
         if (has_label(out->data + labels_at, out->data + before, out->data + name_at,
@@ -104,15 +105,15 @@ static enum tg_code put_exemplar(struct tg_buf *out, const struct tg_exemplar *e
             continue;
         }
         chars += more;
-        TG_TRY(tg_wire_close(out, name));
+        TG_TRY(tg_protobuf_wire_close(out, name));
         TG_TRY(tg_buf_reserve(out, (size_t)value->len + 16));
-        tg_wire_put_bytes(out, 2, value->ptr, value->len);
-        TG_TRY(tg_wire_close(out, label));
+        tg_protobuf_wire_put_bytes(out, 2, value->ptr, value->len);
+        TG_TRY(tg_protobuf_wire_close(out, label));
     }
     TG_TRY(tg_buf_reserve(out, 32));
-    tg_wire_put_double(out, 2, e->value);
-    tg_wire_put_varint(out, 3, (uint64_t)floor_ms(e->ts_ns));
-    return tg_wire_close(out, body);
+    tg_protobuf_wire_put_double(out, 2, e->value);
+    tg_protobuf_wire_put_varint(out, 3, (uint64_t)floor_ms(e->ts_ns));
+    return tg_protobuf_wire_close(out, body);
 }
 
 /* Those whose value lies in (above, to]; above NaN = no bound. One of NaN goes with the last
@@ -137,10 +138,10 @@ static enum tg_code put_all_exemplars(struct tg_buf *out, const struct tg_exempl
 
 /* At most so many elements are its labels: a token has a byte at least; a piece may be written as
  * the parts it is made of. */
-static inline size_t n_elements_of(const struct tg_rw_prepared *s)
+static inline size_t n_elements_of(const struct tg_remote_write_prepared *s)
 {
-    size_t len = s->len[TG_RW_LABELS];
-    for (unsigned i = 1; s->is_composite && i < TG_RW_SECTIONS; i++) len += s->len[i];
+    size_t len = s->len[TG_REMOTE_WRITE_LABELS];
+    for (unsigned i = 1; s->is_composite && i < TG_REMOTE_WRITE_SECTIONS; i++) len += s->len[i];
     return (size_t)(s->end - s->tokens) + len / TG_PIECES_MIN_LEN;
 }
 
@@ -149,7 +150,7 @@ static inline bool number_of(const struct tg_point *p, uint64_t *bits)
 {
     double v;
     if (p->type == TG_VALUE_NONE) {
-        *bits = TG_RW_STALE_NAN;
+        *bits = TG_REMOTE_WRITE_STALE_NAN;
         return true;
     }
     if (!tg_point_as_double(p, &v)) return false;
@@ -157,23 +158,25 @@ static inline bool number_of(const struct tg_point *p, uint64_t *bits)
     return true;
 }
 
-static inline enum tg_code add_number(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+static inline enum tg_code add_number(struct tg_remote_write_body *b,
+                                      const struct tg_remote_write_prepared *s,
                                       const struct tg_point *p, uint64_t bits)
 {
     const uint64_t ms = (uint64_t)floor_ms(p->ts_ns);
-    const size_t len = s->len[TG_RW_LABELS];
-    TG_TRY(tg_rw_open_series(b, len + TG_RW_SAMPLE_BYTES + tg_varint_len(ms),
-                             n_elements_of(s) + TG_RW_SAMPLE_ELEMENTS));
-    (void)tg_rw_put_section(b, s->tokens, s->end, len);
-    tg_rw_put_sample(b, 0, bits, ms);
+    const size_t len = s->len[TG_REMOTE_WRITE_LABELS];
+    TG_TRY(tg_remote_write_open_series(b, len + TG_REMOTE_WRITE_SAMPLE_BYTES + tg_varint_len(ms),
+                                       n_elements_of(s) + TG_REMOTE_WRITE_SAMPLE_ELEMENTS));
+    (void)tg_remote_write_put_section(b, s->tokens, s->end, len);
+    tg_remote_write_put_sample(b, 0, bits, ms);
     return TG_OK;
 }
 
 /* Numbers, and exemplars that came alone. */
-static enum tg_code add_numbers(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+static enum tg_code add_numbers(struct tg_remote_write_body *b,
+                                const struct tg_remote_write_prepared *s,
                                 const struct tg_point *const *points, uint32_t n)
 {
-    size_t total = s->len[TG_RW_LABELS];
+    size_t total = s->len[TG_REMOTE_WRITE_LABELS];
     uint32_t n_samples = 0;
     tg_buf_reset(&b->tail);
     tg_buf_reset(&b->sums);
@@ -183,16 +186,17 @@ static enum tg_code add_numbers(struct tg_rw_body *b, const struct tg_rw_prepare
     for (uint32_t i = 0; i < n; i++) {
         if (number_of(points[i], &bits[n_samples])) {
             ms[n_samples] = (uint64_t)floor_ms(points[i]->ts_ns);
-            total += TG_RW_SAMPLE_BYTES + tg_varint_len(ms[n_samples++]);
+            total += TG_REMOTE_WRITE_SAMPLE_BYTES + tg_varint_len(ms[n_samples++]);
         }
         if (points[i]->exemplars)
             TG_TRY(put_all_exemplars(&b->tail, points[i]->exemplars, s->keeps_names));
     }
-    TG_TRY(tg_rw_open_series(b, total + b->tail.len,
-                             n_elements_of(s) + (size_t)n_samples * TG_RW_SAMPLE_ELEMENTS + 1));
-    (void)tg_rw_put_section(b, s->tokens, s->end, s->len[TG_RW_LABELS]);
-    for (uint32_t j = 0; j < n_samples; j++) tg_rw_put_sample(b, j, bits[j], ms[j]);
-    tg_rw_put(b, b->tail.data, b->tail.len);
+    TG_TRY(tg_remote_write_open_series(
+        b, total + b->tail.len,
+        n_elements_of(s) + (size_t)n_samples * TG_REMOTE_WRITE_SAMPLE_ELEMENTS + 1));
+    (void)tg_remote_write_put_section(b, s->tokens, s->end, s->len[TG_REMOTE_WRITE_LABELS]);
+    for (uint32_t j = 0; j < n_samples; j++) tg_remote_write_put_sample(b, j, bits[j], ms[j]);
+    tg_remote_write_put(b, b->tail.data, b->tail.len);
     return TG_OK;
 }
 
@@ -202,12 +206,13 @@ static enum tg_code put_native(struct tg_buf *out, const struct tg_point *p, boo
     size_t histogram;
     TG_TRY(put_all_exemplars(out, p->exemplars, keep));
     if (p->type == TG_VALUE_EXEMPLARS) return TG_OK;
-    TG_TRY(tg_wire_open(out, HISTOGRAMS, &histogram));
+    TG_TRY(tg_protobuf_wire_open(out, HISTOGRAMS, &histogram));
     TG_TRY(tg_native_encode(out, p, floor_ms(p->ts_ns)));
-    return tg_wire_close(out, histogram);
+    return tg_protobuf_wire_close(out, histogram);
 }
 
-static enum tg_code add_natives(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+static enum tg_code add_natives(struct tg_remote_write_body *b,
+                                const struct tg_remote_write_prepared *s,
                                 const struct tg_point *const *points, uint32_t n, bool *is_left_out)
 {
     tg_buf_reset(&b->tail);
@@ -220,16 +225,17 @@ static enum tg_code add_natives(struct tg_rw_body *b, const struct tg_rw_prepare
         is_left_out[i] = true;
     }
     if (b->tail.len == 0) return TG_OK;
-    TG_TRY(tg_rw_open_series(b, s->len[TG_RW_LABELS] + b->tail.len, n_elements_of(s) + 1));
-    (void)tg_rw_put_section(b, s->tokens, s->end, s->len[TG_RW_LABELS]);
-    tg_rw_put(b, b->tail.data, b->tail.len);
+    TG_TRY(tg_remote_write_open_series(b, s->len[TG_REMOTE_WRITE_LABELS] + b->tail.len,
+                                       n_elements_of(s) + 1));
+    (void)tg_remote_write_put_section(b, s->tokens, s->end, s->len[TG_REMOTE_WRITE_LABELS]);
+    tg_remote_write_put(b, b->tail.data, b->tail.len);
     return TG_OK;
 }
 
 /* --- composites: histograms and summaries, of which one point makes several series --- */
 
 struct parts {
-    const struct tg_rw_prepared *s;
+    const struct tg_remote_write_prepared *s;
     const struct tg_point *const *points; /* of the same bounds or quantiles */
     uint32_t n;
     uint64_t *sums;    /* n: counts of the buckets so far */
@@ -238,42 +244,43 @@ struct parts {
     /* Where the sections stand in the body, once the first part is written; and that from BEFORE
      * to BETWEEN, with the suffix. */
     bool is_written;
-    size_t at[TG_RW_SECTIONS];
+    size_t at[TG_REMOTE_WRITE_SECTIONS];
     const char *suffix;
     size_t prefix_at, prefix_len;
     const uint8_t *tokens; /* of the next section of the first part */
 };
 
-static void put_part_section(struct tg_rw_body *b, struct parts *p, enum tg_rw_section i)
+static void put_part_section(struct tg_remote_write_body *b, struct parts *p,
+                             enum tg_remote_write_section i)
 {
     const size_t at = b->block.n_plain;
     if (p->is_written)
-        tg_rw_put_again(b, p->at[i], p->s->len[i]);
+        tg_remote_write_put_again(b, p->at[i], p->s->len[i]);
     else
-        p->tokens = tg_rw_put_section(b, p->tokens, p->s->end, p->s->len[i]);
+        p->tokens = tg_remote_write_put_section(b, p->tokens, p->s->end, p->s->len[i]);
     p->at[i] = at;
 }
 
 /* Labels < __name__, __name__ and those up to the extra label. */
-static void put_prefix(struct tg_rw_body *b, struct parts *p, const char *suffix, size_t label_len,
-                       size_t name_len)
+static void put_prefix(struct tg_remote_write_body *b, struct parts *p, const char *suffix,
+                       size_t label_len, size_t name_len)
 {
     const size_t at = b->block.n_plain;
     if (p->suffix && strcmp(suffix, p->suffix) == 0) {
-        tg_rw_put_again(b, p->prefix_at, p->prefix_len);
+        tg_remote_write_put_again(b, p->prefix_at, p->prefix_len);
     } else {
         uint8_t bytes[sizeof(name_label) + 4 * TG_VARINT_MAX];
         struct tg_buf head = {.data = bytes, .cap = sizeof(bytes)};
-        put_part_section(b, p, TG_RW_BEFORE);
-        tg_buf_put_u8(&head, TG_WIRE_TAG(LABELS, TG_WIRE_BYTES));
+        put_part_section(b, p, TG_REMOTE_WRITE_BEFORE);
+        tg_buf_put_u8(&head, TG_PROTOBUF_WIRE_TAG(LABELS, TG_PROTOBUF_WIRE_BYTES));
         tg_buf_put_varint(&head, label_len);
-        tg_wire_put_bytes(&head, 1, name_label, sizeof(name_label) - 1);
-        tg_buf_put_u8(&head, TG_WIRE_TAG(2, TG_WIRE_BYTES));
+        tg_protobuf_wire_put_bytes(&head, 1, name_label, sizeof(name_label) - 1);
+        tg_buf_put_u8(&head, TG_PROTOBUF_WIRE_TAG(2, TG_PROTOBUF_WIRE_BYTES));
         tg_buf_put_varint(&head, name_len);
-        tg_rw_put(b, bytes, head.len);
-        put_part_section(b, p, TG_RW_NAME);
-        tg_rw_put(b, suffix, strlen(suffix));
-        put_part_section(b, p, TG_RW_BETWEEN);
+        tg_remote_write_put(b, bytes, head.len);
+        put_part_section(b, p, TG_REMOTE_WRITE_NAME);
+        tg_remote_write_put(b, suffix, strlen(suffix));
+        put_part_section(b, p, TG_REMOTE_WRITE_BETWEEN);
         p->suffix = suffix;
         p->prefix_len = b->block.n_plain - at;
     }
@@ -282,32 +289,35 @@ static void put_prefix(struct tg_rw_body *b, struct parts *p, const char *suffix
 
 /* One series of the group: name + suffix, with the extra label unless `value` is NULL; with
  * p->values, and the exemplars in (above, to], or none with `to` below `above`. */
-static enum tg_code put_part(struct tg_rw_body *b, struct parts *p, const char *suffix,
+static enum tg_code put_part(struct tg_remote_write_body *b, struct parts *p, const char *suffix,
                              const char *value, size_t value_len, double above, double to)
 {
     const uint32_t *const len = p->s->len;
-    const size_t name_len = len[TG_RW_NAME] + strlen(suffix);
+    const size_t name_len = len[TG_REMOTE_WRITE_NAME] + strlen(suffix);
     const size_t label_len =
         1 + sizeof(name_label) + 1 + tg_varint_len(name_len) + name_len; /* NUL = length byte */
-    size_t total = (size_t)len[TG_RW_BEFORE] + 1 + tg_varint_len(label_len) + label_len +
-                   len[TG_RW_BETWEEN] + len[TG_RW_AFTER];
+    size_t total = (size_t)len[TG_REMOTE_WRITE_BEFORE] + 1 + tg_varint_len(label_len) + label_len +
+                   len[TG_REMOTE_WRITE_BETWEEN] + len[TG_REMOTE_WRITE_AFTER];
     tg_buf_reset(&b->label);
-    if (value) TG_TRY(tg_rw_put_label(&b->label, p->extra, strlen(p->extra), value, value_len));
+    if (value)
+        TG_TRY(tg_remote_write_put_label(&b->label, p->extra, strlen(p->extra), value, value_len));
     tg_buf_reset(&b->tail);
     for (uint32_t i = 0; i < p->n; i++) {
-        total += TG_RW_SAMPLE_BYTES + tg_varint_len((uint64_t)floor_ms(p->points[i]->ts_ns));
+        total +=
+            TG_REMOTE_WRITE_SAMPLE_BYTES + tg_varint_len((uint64_t)floor_ms(p->points[i]->ts_ns));
         if (!(to < above))
             TG_TRY(put_exemplars(&b->tail, p->points[i]->exemplars, p->s->keeps_names, above, to));
     }
-    TG_TRY(tg_rw_open_series(b, total + b->label.len + b->tail.len,
-                             n_elements_of(p->s) + (size_t)p->n * TG_RW_SAMPLE_ELEMENTS + 6));
+    TG_TRY(tg_remote_write_open_series(b, total + b->label.len + b->tail.len,
+                                       n_elements_of(p->s) +
+                                           (size_t)p->n * TG_REMOTE_WRITE_SAMPLE_ELEMENTS + 6));
     put_prefix(b, p, suffix, label_len, name_len);
-    tg_rw_put(b, b->label.data, b->label.len);
-    put_part_section(b, p, TG_RW_AFTER);
+    tg_remote_write_put(b, b->label.data, b->label.len);
+    put_part_section(b, p, TG_REMOTE_WRITE_AFTER);
     p->is_written = true;
     for (uint32_t i = 0; i < p->n; i++)
-        tg_rw_put_sample(b, i, p->values[i], (uint64_t)floor_ms(p->points[i]->ts_ns));
-    tg_rw_put(b, b->tail.data, b->tail.len);
+        tg_remote_write_put_sample(b, i, p->values[i], (uint64_t)floor_ms(p->points[i]->ts_ns));
+    tg_remote_write_put(b, b->tail.data, b->tail.len);
     return TG_OK;
 }
 
@@ -358,11 +368,11 @@ static size_t bound_text(char *out, double v)
  * it names; the last bucket and the totals are always there. */
 static uint64_t value_or_stale(const struct tg_point *p, double v)
 {
-    return p->flags & TG_POINT_NO_VALUE ? TG_RW_STALE_NAN : tg_double_bits(v);
+    return p->flags & TG_POINT_NO_VALUE ? TG_REMOTE_WRITE_STALE_NAN : tg_double_bits(v);
 }
 
 /* The totals have no exemplars. */
-static enum tg_code put_total(struct tg_rw_body *b, struct parts *p, const char *suffix)
+static enum tg_code put_total(struct tg_remote_write_body *b, struct parts *p, const char *suffix)
 {
     return put_part(b, p, suffix, NULL, 0, 1, 0);
 }
@@ -383,7 +393,7 @@ static uint32_t n_bounds_of(const struct tg_histogram *h)
     return h->n_bounds < h->n_buckets ? h->n_bounds : h->n_buckets;
 }
 
-static enum tg_code add_histograms(struct tg_rw_body *b, struct parts *p)
+static enum tg_code add_histograms(struct tg_remote_write_body *b, struct parts *p)
 {
     const struct tg_histogram *first = histogram_of(p->points[0]);
     const uint32_t n_bounds = n_bounds_of(first);
@@ -419,7 +429,7 @@ static const struct tg_summary *summary_of(const struct tg_point *p)
     return p->type == TG_VALUE_SUMMARY ? p->value.summary : &none;
 }
 
-static enum tg_code add_summaries(struct tg_rw_body *b, struct parts *p)
+static enum tg_code add_summaries(struct tg_remote_write_body *b, struct parts *p)
 {
     const struct tg_summary *first = summary_of(p->points[0]);
     for (uint32_t k = 0; k < first->n_quantiles; k++) {
@@ -456,10 +466,11 @@ static bool has_same_parts(const struct tg_point *x, const struct tg_point *y, b
            (n_bounds_of(m) == 0 || memcmp(m->bounds, n->bounds, 8 * (size_t)n_bounds_of(m)) == 0);
 }
 
-static enum tg_code add_composites(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+static enum tg_code add_composites(struct tg_remote_write_body *b,
+                                   const struct tg_remote_write_prepared *s,
                                    const struct tg_point *const *points, uint32_t n)
 {
-    const bool is_summary = s->form == TG_RW_SUMMARY;
+    const bool is_summary = s->form == TG_REMOTE_WRITE_SUMMARY;
     tg_buf_reset(&b->sums);
     TG_TRY(tg_buf_reserve(&b->sums, 2 * (size_t)n * sizeof(uint64_t)));
     uint64_t *sums = (uint64_t *)(void *)b->sums.data;
@@ -479,15 +490,15 @@ static enum tg_code add_composites(struct tg_rw_body *b, const struct tg_rw_prep
 
 enum form { NO_FORM, NUMBER, NATIVE, EXEMPLARS_ALONE, COMPOSITE };
 
-static enum form form_of(const struct tg_rw_prepared *s, const struct tg_point *p)
+static enum form form_of(const struct tg_remote_write_prepared *s, const struct tg_point *p)
 {
     double v;
     switch (s->form) {
-    case TG_RW_COMPOSITE:
+    case TG_REMOTE_WRITE_COMPOSITE:
         return p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM ? COMPOSITE : NO_FORM;
-    case TG_RW_SUMMARY:
+    case TG_REMOTE_WRITE_SUMMARY:
         return p->type == TG_VALUE_NONE || p->type == TG_VALUE_SUMMARY ? COMPOSITE : NO_FORM;
-    case TG_RW_NATIVE: /* explicit buckets are custom ones there */
+    case TG_REMOTE_WRITE_NATIVE: /* explicit buckets are custom ones there */
         if (p->type == TG_VALUE_NONE || p->type == TG_VALUE_HISTOGRAM) return NATIVE;
         break;
     default:
@@ -501,8 +512,8 @@ static enum form form_of(const struct tg_rw_prepared *s, const struct tg_point *
 
 /* How many of the points, from the first on, are one TimeSeries (or one group of them), and the
  * form of it. Exemplars go with whatever is there. */
-static uint32_t run_of(const struct tg_rw_prepared *s, const struct tg_point *const *points,
-                       uint32_t n, enum form *form)
+static uint32_t run_of(const struct tg_remote_write_prepared *s,
+                       const struct tg_point *const *points, uint32_t n, enum form *form)
 {
     *form = form_of(s, points[0]);
     uint32_t i = 1;
@@ -515,14 +526,15 @@ static uint32_t run_of(const struct tg_rw_prepared *s, const struct tg_point *co
             else if (next != EXEMPLARS_ALONE)
                 break;
         } else if (next == COMPOSITE &&
-                   !has_same_parts(points[0], points[i], s->form == TG_RW_SUMMARY)) {
+                   !has_same_parts(points[0], points[i], s->form == TG_REMOTE_WRITE_SUMMARY)) {
             break;
         }
     }
     return i;
 }
 
-static enum tg_code add_run(struct tg_rw_body *b, const struct tg_rw_prepared *s,
+static enum tg_code add_run(struct tg_remote_write_body *b,
+                            const struct tg_remote_write_prepared *s,
                             const struct tg_point *const *points, uint32_t n, enum form form,
                             bool *is_left_out)
 {
@@ -537,17 +549,19 @@ static enum tg_code add_run(struct tg_rw_body *b, const struct tg_rw_prepared *s
     return TG_OK;
 }
 
-enum tg_code tg_rw_body_add(struct tg_rw_body *b, const uint8_t *prepared, uint32_t len,
-                            const struct tg_point *const *points, uint32_t n, bool *is_left_out)
+enum tg_code tg_remote_write_body_add(struct tg_remote_write_body *b, const uint8_t *prepared,
+                                      uint32_t len, const struct tg_point *const *points,
+                                      uint32_t n, bool *is_left_out)
 {
-    struct tg_rw_prepared s;
+    struct tg_remote_write_prepared s;
     memset(is_left_out, false, n * sizeof(*is_left_out));
-    if (!tg_rw_read_prepared(prepared, len, &s)) {
+    if (!tg_remote_write_read_prepared(prepared, len, &s)) {
         memset(is_left_out, true, n * sizeof(*is_left_out));
         return TG_OK;
     }
     uint64_t bits;
-    if (n == 1 && s.form == TG_RW_PLAIN && !points[0]->exemplars && number_of(points[0], &bits))
+    if (n == 1 && s.form == TG_REMOTE_WRITE_PLAIN && !points[0]->exemplars &&
+        number_of(points[0], &bits))
         return add_number(b, &s, points[0], bits);
     while (n > 0) {
         enum form form;
@@ -560,18 +574,18 @@ enum tg_code tg_rw_body_add(struct tg_rw_body *b, const uint8_t *prepared, uint3
     return TG_OK;
 }
 
-enum tg_code tg_rw_append_point(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
-                                const struct tg_point *p)
+enum tg_code tg_remote_write_append_point(struct tg_buf *out, const uint8_t *prepared, uint32_t len,
+                                          const struct tg_point *p)
 {
     const size_t start = out->len;
     bool is_left_out;
-    struct tg_rw_body b;
-    tg_rw_body_init(&b, NULL);
-    enum tg_code code = tg_rw_body_begin(&b, out, TG_RW_BODY_MAX, false);
-    if (code == TG_OK) code = tg_rw_body_add(&b, prepared, len, &p, 1, &is_left_out);
+    struct tg_remote_write_body b;
+    tg_remote_write_body_init(&b, NULL);
+    enum tg_code code = tg_remote_write_body_begin(&b, out, TG_REMOTE_WRITE_BODY_MAX, false);
+    if (code == TG_OK) code = tg_remote_write_body_add(&b, prepared, len, &p, 1, &is_left_out);
     if (code == TG_OK && is_left_out) code = TG_ERR_UNSUPPORTED;
     if (code != TG_OK) out->len = start;
-    tg_rw_body_deinit(&b);
+    tg_remote_write_body_deinit(&b);
     return code;
 }
 
@@ -582,19 +596,21 @@ static uint32_t n_labels_sent(const struct tg_exemplar *e)
     return e->n_labels + (e->has_trace ? 1U : 0U) + (e->has_trace && span ? 1U : 0U);
 }
 
-enum tg_code tg_rw_left_out(const uint8_t *prepared, uint32_t len, const struct tg_point *p,
-                            struct tg_buf *scratch, struct tg_left_out *left_out)
+enum tg_code tg_remote_write_left_out(const uint8_t *prepared, uint32_t len,
+                                      const struct tg_point *p, struct tg_buf *scratch,
+                                      struct tg_left_out *left_out)
 {
     for (uint32_t i = 0; p->exemplars && i < p->exemplars->n; i++) {
         const struct tg_exemplar *e = &p->exemplars->items[i];
         tg_buf_reset(scratch);
-        TG_TRY(put_exemplar(scratch, e, len && (prepared[0] & TG_RW_KEEPS_NAMES)));
-        struct tg_wire w = tg_wire_of(scratch->data, scratch->len);
-        struct tg_wire_field f;
+        TG_TRY(put_exemplar(scratch, e, len && (prepared[0] & TG_REMOTE_WRITE_KEEPS_NAMES)));
+        struct tg_protobuf_wire w = tg_protobuf_wire_of(scratch->data, scratch->len);
+        struct tg_protobuf_wire_field f;
         uint32_t n = 0;
-        if (!tg_wire_next(&w, &f)) continue;
-        w = tg_wire_of(f.data, f.len);
-        while (w.p < w.end && tg_wire_next(&w, &f)) n += f.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES);
+        if (!tg_protobuf_wire_next(&w, &f)) continue;
+        w = tg_protobuf_wire_of(f.data, f.len);
+        while (w.p < w.end && tg_protobuf_wire_next(&w, &f))
+            n += f.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES);
         left_out->n[TG_LEFT_OUT_EXEMPLAR_LABEL] += n_labels_sent(e) - n;
     }
     return TG_OK;

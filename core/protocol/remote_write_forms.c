@@ -3,9 +3,9 @@
 
 #include "core/base/hash.h"
 #include "core/model/forms.h"
+#include "core/protocol/protobuf_wire.h"
 #include "core/protocol/remote_write.h"
-#include "core/protocol/rw_prepared.h"
-#include "core/protocol/wire.h"
+#include "core/protocol/remote_write_prepared.h"
 
 static const char name_label[] = "__name__";
 
@@ -17,14 +17,14 @@ struct label {
 /* The next label of `*p`, as put_label writes them; false at the end. */
 static bool next_label(const uint8_t **p, const uint8_t *end, struct label *l)
 {
-    struct tg_wire in = tg_wire_of(*p, (size_t)(end - *p));
-    struct tg_wire_field f;
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(*p, (size_t)(end - *p));
+    struct tg_protobuf_wire_field f;
     *l = (struct label){.name_len = 0};
-    if (in.p >= in.end || !tg_wire_next(&in, &f)) return false;
+    if (in.p >= in.end || !tg_protobuf_wire_next(&in, &f)) return false;
     *p = in.p;
-    struct tg_wire parts = tg_wire_of(f.data, f.len);
-    while (parts.p < parts.end && tg_wire_next(&parts, &f)) {
-        if (f.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES)) {
+    struct tg_protobuf_wire parts = tg_protobuf_wire_of(f.data, f.len);
+    while (parts.p < parts.end && tg_protobuf_wire_next(&parts, &f)) {
+        if (f.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES)) {
             l->name = f.data;
             l->name_len = (uint32_t)f.len;
         } else {
@@ -75,7 +75,8 @@ static uint64_t plain_form(const uint8_t *labels, size_t len)
 }
 
 /* The bytes of a section that shares none. NULL: it does, or is damaged. */
-static const uint8_t *plain_section(const struct tg_rw_prepared *s, const uint8_t **at, uint32_t i)
+static const uint8_t *plain_section(const struct tg_remote_write_prepared *s, const uint8_t **at,
+                                    uint32_t i)
 {
     static const uint8_t none;
     uint64_t token;
@@ -88,22 +89,23 @@ static const uint8_t *plain_section(const struct tg_rw_prepared *s, const uint8_
     return bytes;
 }
 
-enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *prepared, uint32_t len,
-                         struct tg_form *forms, unsigned *n)
+enum tg_code tg_remote_write_forms(const struct tg_series_desc *mapped, const uint8_t *prepared,
+                                   uint32_t len, struct tg_form *forms, unsigned *n)
 {
     static const char *const without[] = {"le", "quantile", NULL};
     static const char *const of_histogram[] = {"_bucket", "_sum", "_count"};
     static const char *const of_summary[] = {"", "_sum", "_count"};
     const uint64_t who = tg_forms_who(mapped, without);
-    struct tg_rw_prepared s;
-    const uint8_t *parts[TG_RW_SECTIONS];
+    struct tg_remote_write_prepared s;
+    const uint8_t *parts[TG_REMOTE_WRITE_SECTIONS];
     *n = 0;
-    if (!tg_rw_read_prepared(prepared, len, &s)) return TG_ERR_CORRUPT;
+    if (!tg_remote_write_read_prepared(prepared, len, &s)) return TG_ERR_CORRUPT;
     const uint8_t *at = s.tokens;
-    for (unsigned i = 0; i < (s.is_composite ? TG_RW_SECTIONS : 1U); i++)
+    for (unsigned i = 0; i < (s.is_composite ? TG_REMOTE_WRITE_SECTIONS : 1U); i++)
         if (!(parts[i] = plain_section(&s, &at, i))) return TG_ERR_CORRUPT;
     if (!s.is_composite) {
-        const uint64_t form = plain_form(parts[TG_RW_LABELS], s.len[TG_RW_LABELS]);
+        const uint64_t form =
+            plain_form(parts[TG_REMOTE_WRITE_LABELS], s.len[TG_REMOTE_WRITE_LABELS]);
         forms[(*n)++] = (struct tg_form){form, who};
         return TG_OK;
     }
@@ -113,14 +115,15 @@ enum tg_code tg_rw_forms(const struct tg_series_desc *mapped, const uint8_t *pre
     for (unsigned i = 0; i < 3 && code == TG_OK; i++) {
         const char *suffix = mapped->kind == TG_KIND_SUMMARY ? of_summary[i] : of_histogram[i];
         tg_buf_reset(&name);
-        code = tg_buf_append(&name, parts[TG_RW_NAME], s.len[TG_RW_NAME]);
+        code = tg_buf_append(&name, parts[TG_REMOTE_WRITE_NAME], s.len[TG_REMOTE_WRITE_NAME]);
         if (code == TG_OK) code = tg_buf_append(&name, suffix, strlen(suffix));
         if (code != TG_OK) break;
         const struct label l = {(const uint8_t *)name_label, name.data, sizeof(name_label) - 1,
                                 (uint32_t)name.len};
-        uint64_t h = add(add_all(0, parts[TG_RW_BEFORE], s.len[TG_RW_BEFORE], NULL), &l);
-        h = add_all(h, parts[TG_RW_BETWEEN], s.len[TG_RW_BETWEEN], NULL);
-        h = add_all(h, parts[TG_RW_AFTER], s.len[TG_RW_AFTER], NULL);
+        uint64_t h =
+            add(add_all(0, parts[TG_REMOTE_WRITE_BEFORE], s.len[TG_REMOTE_WRITE_BEFORE], NULL), &l);
+        h = add_all(h, parts[TG_REMOTE_WRITE_BETWEEN], s.len[TG_REMOTE_WRITE_BETWEEN], NULL);
+        h = add_all(h, parts[TG_REMOTE_WRITE_AFTER], s.len[TG_REMOTE_WRITE_AFTER], NULL);
         forms[(*n)++] = (struct tg_form){h, who};
     }
     tg_buf_deinit(&name);

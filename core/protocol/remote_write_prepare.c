@@ -4,7 +4,7 @@
 #include "core/codec/pieces.h"
 #include "core/protocol/prom_name.h"
 #include "core/protocol/remote_write.h"
-#include "core/protocol/rw_prepared.h"
+#include "core/protocol/remote_write_prepared.h"
 
 static const char name_label[] = "__name__";
 
@@ -34,13 +34,14 @@ static int cmp_labels(const void *x, const void *y)
 static enum tg_code put_joined(struct tg_buf *b, const struct label *l, uint32_t n,
                                struct tg_buf *scratch)
 {
-    if (n == 1) return tg_rw_put_label(b, l->name, l->name_len, l->tag->value, l->tag->value_len);
+    if (n == 1)
+        return tg_remote_write_put_label(b, l->name, l->name_len, l->tag->value, l->tag->value_len);
     tg_buf_reset(scratch);
     for (uint32_t i = 0; i < n; i++) {
         if (i) TG_TRY(tg_buf_append(scratch, ";", 1));
         TG_TRY(tg_buf_append(scratch, l[i].tag->value, l[i].tag->value_len));
     }
-    return tg_rw_put_label(b, l->name, l->name_len, scratch->data, scratch->len);
+    return tg_remote_write_put_label(b, l->name, l->name_len, scratch->data, scratch->len);
 }
 
 /* Appends the name of tag t as a label, out of the way of the labels that are ours. */
@@ -114,12 +115,13 @@ static enum tg_code put_labels(struct preparing *p, uint32_t *at, const char *un
 static size_t label_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
     (void)begin;
-    struct tg_wire in = tg_wire_of(at, (size_t)(end - at));
-    struct tg_wire_field label;
-    struct tg_wire_field f;
-    if (!tg_wire_next(&in, &label)) return (size_t)(end - at);
-    struct tg_wire parts = tg_wire_of(label.data, label.len);
-    if (tg_wire_next(&parts, &f) && tg_wire_next(&parts, &f)) *head = (size_t)(f.data - at);
+    struct tg_protobuf_wire in = tg_protobuf_wire_of(at, (size_t)(end - at));
+    struct tg_protobuf_wire_field label;
+    struct tg_protobuf_wire_field f;
+    if (!tg_protobuf_wire_next(&in, &label)) return (size_t)(end - at);
+    struct tg_protobuf_wire parts = tg_protobuf_wire_of(label.data, label.len);
+    if (tg_protobuf_wire_next(&parts, &f) && tg_protobuf_wire_next(&parts, &f))
+        *head = (size_t)(f.data - at);
     return (size_t)(in.p - at);
 }
 
@@ -135,10 +137,10 @@ static enum tg_code put_plain(struct preparing *p, size_t *ends)
 {
     uint32_t at = 0;
     TG_TRY(put_labels(p, &at, name_label, &p->plain));
-    TG_TRY(tg_rw_put_label(&p->plain, name_label, sizeof(name_label) - 1, p->metric.data,
-                           p->metric.len));
+    TG_TRY(tg_remote_write_put_label(&p->plain, name_label, sizeof(name_label) - 1, p->metric.data,
+                                     p->metric.len));
     TG_TRY(put_labels(p, &at, NULL, &p->plain));
-    ends[TG_RW_LABELS] = p->plain.len;
+    ends[TG_REMOTE_WRITE_LABELS] = p->plain.len;
     return TG_OK;
 }
 
@@ -146,13 +148,13 @@ static enum tg_code put_composite(struct preparing *p, const char *extra, size_t
 {
     uint32_t at = 0;
     TG_TRY(put_labels(p, &at, name_label, &p->plain));
-    ends[TG_RW_BEFORE] = p->plain.len;
+    ends[TG_REMOTE_WRITE_BEFORE] = p->plain.len;
     TG_TRY(tg_buf_append(&p->plain, p->metric.data, p->metric.len));
-    ends[TG_RW_NAME] = p->plain.len;
+    ends[TG_REMOTE_WRITE_NAME] = p->plain.len;
     TG_TRY(put_labels(p, &at, extra, &p->plain));
-    ends[TG_RW_BETWEEN] = p->plain.len;
+    ends[TG_REMOTE_WRITE_BETWEEN] = p->plain.len;
     TG_TRY(put_labels(p, &at, NULL, &p->plain));
-    ends[TG_RW_AFTER] = p->plain.len;
+    ends[TG_REMOTE_WRITE_AFTER] = p->plain.len;
     return TG_OK;
 }
 
@@ -160,13 +162,13 @@ static enum tg_code pack(const struct preparing *p, uint8_t form, const size_t *
                          struct tg_pieces *pieces, struct tg_buf *out)
 {
     if (p->plain.len > UINT32_MAX) return TG_ERR_TOO_LARGE;
-    TG_TRY(tg_buf_reserve(out, 1 + TG_RW_SECTIONS * TG_VARINT_MAX));
+    TG_TRY(tg_buf_reserve(out, 1 + TG_REMOTE_WRITE_SECTIONS * TG_VARINT_MAX));
     tg_buf_put_u8(out, form);
     for (unsigned i = 0; i < n; i++) tg_buf_put_varint(out, ends[i] - (i ? ends[i - 1] : 0));
     for (unsigned i = 0; i < n; i++) {
         const size_t from = i ? ends[i - 1] : 0;
         TG_TRY(tg_pieces_pack(pieces, p->plain.data + from, ends[i] - from,
-                              n > 1 && i == TG_RW_NAME ? name_piece : label_piece, out));
+                              n > 1 && i == TG_REMOTE_WRITE_NAME ? name_piece : label_piece, out));
     }
     return TG_OK;
 }
@@ -174,15 +176,16 @@ static enum tg_code pack(const struct preparing *p, uint8_t form, const size_t *
 static uint8_t form_of(const struct tg_series_desc *d)
 {
     switch (d->kind) {
-    case TG_KIND_HISTOGRAM: return TG_RW_COMPOSITE;
-    case TG_KIND_SUMMARY: return TG_RW_SUMMARY;
-    case TG_KIND_EXP_HISTOGRAM: return TG_RW_NATIVE;
-    default: return TG_RW_PLAIN;
+    case TG_KIND_HISTOGRAM: return TG_REMOTE_WRITE_COMPOSITE;
+    case TG_KIND_SUMMARY: return TG_REMOTE_WRITE_SUMMARY;
+    case TG_KIND_EXP_HISTOGRAM: return TG_REMOTE_WRITE_NATIVE;
+    default: return TG_REMOTE_WRITE_PLAIN;
     }
 }
 
-enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, const struct tg_prom_names *names,
-                           struct tg_pieces *pieces, struct tg_buf *out, struct tg_err *err)
+enum tg_code tg_remote_write_prepare(const struct tg_series_desc *mapped,
+                                     const struct tg_prom_names *names, struct tg_pieces *pieces,
+                                     struct tg_buf *out, struct tg_err *err)
 {
     const struct tg_series_desc *d = mapped;
     if (d->temporality == TG_TEMPORALITY_DELTA)
@@ -190,9 +193,11 @@ enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, const struct tg_
                        "Prometheus has no form for delta temporality; set the sender's "
                        "temporality preference to cumulative, or route the series elsewhere");
     const uint8_t form = form_of(d);
-    const char *extra = form == TG_RW_COMPOSITE ? "le" : form == TG_RW_SUMMARY ? "quantile" : NULL;
+    const char *extra = form == TG_REMOTE_WRITE_COMPOSITE ? "le"
+                        : form == TG_REMOTE_WRITE_SUMMARY ? "quantile"
+                                                          : NULL;
     const size_t start = out->len;
-    size_t ends[TG_RW_SECTIONS];
+    size_t ends[TG_REMOTE_WRITE_SECTIONS];
     struct tg_arena arena;
     struct preparing p = {.keeps_names = tg_prom_keeps_names(names, d)};
     tg_arena_init(&arena, 0);
@@ -206,8 +211,8 @@ enum tg_code tg_rw_prepare(const struct tg_series_desc *mapped, const struct tg_
     if (code == TG_OK) code = collect_labels(&p, d, extra);
     if (code == TG_OK) code = extra ? put_composite(&p, extra, ends) : put_plain(&p, ends);
     if (code == TG_OK)
-        code = pack(&p, (uint8_t)(form | (p.keeps_names ? TG_RW_KEEPS_NAMES : 0)), ends,
-                    extra ? TG_RW_SECTIONS : 1, pieces, out);
+        code = pack(&p, (uint8_t)(form | (p.keeps_names ? TG_REMOTE_WRITE_KEEPS_NAMES : 0)), ends,
+                    extra ? TG_REMOTE_WRITE_SECTIONS : 1, pieces, out);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
     if (code != TG_OK) out->len = start;

@@ -45,7 +45,7 @@ static void note_line(struct tg_ingest *in, const uint8_t *body, size_t len, uin
 static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
                            struct tg_err *err)
 {
-    struct tg_decode *d = &in->decode;
+    struct tg_intake *d = &in->intake;
     int64_t precision_ns = api_version(in->req) == 3 ? TG_INFLUX_PRECISION_AUTO : 1;
     const char *precision = tg_http_query(in->req, "precision", 0);
     bool is_all_or_nothing;
@@ -99,7 +99,7 @@ static const char *error_body(const struct tg_http_request *req, int status, con
  * decoder keeps the first. */
 static const char *v3_body(const struct tg_ingest *in, bool stored_rest, struct tg_buf *out)
 {
-    const char *text = in->decode.first_reject.msg;
+    const char *text = in->intake.first_reject.msg;
     unsigned long long line = 0;
     int prefix = 0;
     if (sscanf(text, "line %llu: %n", &line, &prefix) == 1 && prefix > 0) text += prefix;
@@ -117,7 +117,7 @@ static const char *v3_body(const struct tg_ingest *in, bool stored_rest, struct 
 /* As InfluxDB: good lines are stored, and a request with bad ones answers 400 "partial write". */
 static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
 {
-    const struct tg_decode *d = &in->decode;
+    const struct tg_intake *d = &in->intake;
     char text[sizeof(err->msg) + 96];
     if (code == TG_OK && d->n_rejected == 0) {
         tg_http_reply(in->req, 204, NULL, NULL, 0, NULL, 0);

@@ -18,7 +18,7 @@ static const char *const paths[] = {"/v1/metrics", NULL};
 static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
                            struct tg_err *err)
 {
-    return tg_otlp_decode_metrics(body, len, &in->decode, err);
+    return tg_otlp_decode_metrics(body, len, &in->intake, err);
 }
 
 /* google.rpc.Code of an HTTP status; the other direction is tg_code_http_status. */
@@ -106,7 +106,7 @@ static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *e
     char msg[sizeof(err->msg) + 64];
     const char *type = PROTOBUF;
     if (code == TG_OK) {
-        const struct tg_decode *d = &in->decode;
+        const struct tg_intake *d = &in->intake;
         (void)snprintf(msg, sizeof(msg), d->n_rejected > 1 ? "%s (the first of %" PRIu64 ")" : "%s",
                        d->first_reject.msg, d->n_rejected);
         if (tg_otlp_encode_response(d->n_rejected, d->n_rejected ? msg : NULL, &body) != TG_OK)

@@ -343,7 +343,7 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     in->wait = 0;
     in->end_pos = 0;
     in->first_line[0] = '\0';
-    in->decode = (struct tg_decode){
+    in->intake = (struct tg_intake){
         .table = r->config.table,
         .batch = &in->batch,
         .arena = &r->arena,
@@ -355,20 +355,20 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     tg_arena_reset(&r->arena);
     if (r->plain.cap > KEEP_BODY_BYTES) tg_buf_deinit(&r->plain);
 
-    tg_metric_add(&tg_receive_metrics.misses, in->decode.n_misses);
-    tg_metric_add(&tg_receive_metrics.attributes_twice, in->decode.n_attributes_twice);
+    tg_metric_add(&tg_receive_metrics.misses, in->intake.n_misses);
+    tg_metric_add(&tg_receive_metrics.attributes_twice, in->intake.n_attributes_twice);
     if (code == TG_OK) {
-        tg_metric_add(&tg_receive_metrics.exemplars_invalid[pi], in->decode.n_exemplars_invalid);
-        tg_metric_add(&tg_receive_metrics.exemplars_memory[pi], in->decode.n_exemplars_memory);
+        tg_metric_add(&tg_receive_metrics.exemplars_invalid[pi], in->intake.n_exemplars_invalid);
+        tg_metric_add(&tg_receive_metrics.exemplars_memory[pi], in->intake.n_exemplars_memory);
     }
     for (int k = 0; k <= TG_HELP_FULL; k++)
-        tg_metric_add(&tg_receive_metrics.metadata[pi][k], in->decode.n_metadata[k]);
+        tg_metric_add(&tg_receive_metrics.metadata[pi][k], in->intake.n_metadata[k]);
     if (code != TG_OK) {
         tg_ingest_reply(in, code, &err);
         return;
     }
     tg_metric_add(&tg_receive_metrics.points[pi], in->batch.n_points);
-    tg_metric_add(&tg_receive_metrics.rejected[pi], in->decode.n_rejected);
+    tg_metric_add(&tg_receive_metrics.rejected[pi], in->intake.n_rejected);
     if (in->batch.n_points == 0) {
         tg_ingest_reply(in, TG_OK, NULL);
         return;

@@ -15,7 +15,7 @@
 
 #include "core/base/metric.h"
 #include "core/net/http_server.h"
-#include "core/protocol/decode.h"
+#include "core/protocol/intake.h"
 
 struct tg_receiver;
 struct tg_ingest;
@@ -29,11 +29,11 @@ struct tg_protocol {
     const char *content_type; /* the media type it takes, when one is said; NULL = any */
     const char *message;      /* the media type's parameter `proto`, when it has one; NULL = any */
     bool needs_snappy;        /* remote write: snappy block format whatever the header says */
-    /* Appends to in->batch through in->decode. A failure refuses the whole request. */
+    /* Appends to in->batch through in->intake. A failure refuses the whole request. */
     enum tg_code (*decode)(struct tg_ingest *in, const uint8_t *body, size_t len,
                            struct tg_err *err);
     /* Answers; the HTTP status. code TG_OK: the accepted points are as safe as their strategies
-     * ask; rejected ones are in in->decode. */
+     * ask; rejected ones are in in->intake. */
     int (*reply)(struct tg_ingest *in, enum tg_code code, const struct tg_err *err);
     /* Appends the body of an answer with this HTTP status, in the form that the path's clients
      * read, and returns its media type; NULL = plain text (also when out of memory). */
@@ -48,7 +48,7 @@ struct tg_ingest {
     const struct tg_protocol *protocol;
     struct tg_http_request *req;
     struct tg_batch batch;   /* the accepted points; the pipe may reset it once they are logged */
-    struct tg_decode decode; /* n_accepted, n_rejected, first_reject */
+    struct tg_intake intake; /* n_accepted, n_rejected, first_reject */
     char first_line[128];    /* Influx: the start of the first line that was refused */
     struct tg_ingest *next_free;
 

@@ -8,7 +8,7 @@
 static enum tg_code decode(struct tg_ingest *in, const uint8_t *body, size_t len,
                            struct tg_err *err)
 {
-    return tg_rw_decode(body, len, &in->decode, err);
+    return tg_remote_write_decode(body, len, &in->intake, err);
 }
 
 static const char *error_body(const struct tg_http_request *req, int status, const char *text,
@@ -22,7 +22,7 @@ static const char *error_body(const struct tg_http_request *req, int status, con
  * good part was kept. 5xx: retried. */
 static int reply(struct tg_ingest *in, enum tg_code code, const struct tg_err *err)
 {
-    const struct tg_decode *d = &in->decode;
+    const struct tg_intake *d = &in->intake;
     if (code == TG_OK && d->n_rejected == 0) {
         tg_http_reply(in->req, 204, NULL, NULL, 0, NULL, 0);
         return 204;

@@ -196,7 +196,7 @@ static void bench_influx(const char *what, const char *value_format, bool many_f
     tg_buf_init(&out, 0);
     tg_buf_init(&prepared, 0);
     for (unsigned round = 0; round < rounds + 1; round++) {
-        struct tg_decode d = {.table = table, .batch = &batch, .arena = &arena, .now_s = round};
+        struct tg_intake d = {.table = table, .batch = &batch, .arena = &arena, .now_s = round};
         bytes = points = 0;
         start(&decode);
         for (int q = 0; q < N_SERIES / LINES_PER_REQUEST; q++) {

@@ -15,8 +15,8 @@
 #include "core/codec/compress.h"
 #include "core/protocol/influx_line.h"
 #include "core/protocol/otlp.h"
+#include "core/protocol/protobuf_wire.h"
 #include "core/protocol/remote_write.h"
-#include "core/protocol/wire.h"
 #include "tests/support/workload.h"
 
 enum {
@@ -54,7 +54,7 @@ static const char *const names[] = {"otlp", "remote write", "remote write, snapp
 static void decode(struct bench *b, enum protocol protocol, uint32_t i)
 {
     struct tg_err err = {.msg = ""};
-    struct tg_decode d = {.table = b->table,
+    struct tg_intake d = {.table = b->table,
                           .batch = &b->batch,
                           .arena = &b->arena,
                           .now_ns = 1,
@@ -72,7 +72,7 @@ static void decode(struct bench *b, enum protocol protocol, uint32_t i)
         in = &b->plain;
         must(code == TG_OK, err.msg);
         /* fall through */
-    case REMOTE_WRITE: code = tg_rw_decode(in->data, in->len, &d, &err); break;
+    case REMOTE_WRITE: code = tg_remote_write_decode(in->data, in->len, &d, &err); break;
     default: code = tg_influx_decode(in->data, in->len, 1, &d, &err); break;
     }
     must(code == TG_OK, err.msg);
@@ -94,18 +94,18 @@ static inline void look_up(struct bench *b, struct tg_hash128 key, struct tg_ser
         b->sum += (uintptr_t)tg_table_find_raw(b->table, key);
 }
 
-static void probe_otlp_points(struct bench *b, struct tg_wire data, struct tg_hash128 metric,
-                              const struct tg_point **at, bool learn)
+static void probe_otlp_points(struct bench *b, struct tg_protobuf_wire data,
+                              struct tg_hash128 metric, const struct tg_point **at, bool learn)
 {
-    struct tg_wire_field f = {.tag = 0};
-    while (data.p < data.end && tg_wire_next(&data, &f)) {
-        if (f.tag != TG_WIRE_TAG(1, TG_WIRE_BYTES)) continue;
+    struct tg_protobuf_wire_field f = {.tag = 0};
+    while (data.p < data.end && tg_protobuf_wire_next(&data, &f)) {
+        if (f.tag != TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES)) continue;
         const uint8_t *p = f.data;
         const uint8_t *const end = f.data + f.len;
         const uint8_t *start = NULL;
         while (p < end) {
             uint64_t v;
-            if (*p == TG_WIRE_TAG(7, TG_WIRE_BYTES)) {
+            if (*p == TG_PROTOBUF_WIRE_TAG(7, TG_PROTOBUF_WIRE_BYTES)) {
                 if (!start) start = p;
                 p += 2 + p[1];
             } else {
@@ -123,32 +123,32 @@ static void probe_otlp_points(struct bench *b, struct tg_wire data, struct tg_ha
 static void probe_otlp(struct bench *b, const struct tg_buf *in, bool learn)
 {
     const struct tg_point *at = b->batch.points;
-    struct tg_wire request = tg_wire_of(in->data, in->len);
-    struct tg_wire_field r = {.tag = 0};
-    struct tg_wire_field s = r;
-    struct tg_wire_field m = r;
-    struct tg_wire_field f = r;
-    while (request.p < request.end && tg_wire_next(&request, &r)) {
-        struct tg_wire resource = tg_wire_of(r.data, r.len);
+    struct tg_protobuf_wire request = tg_protobuf_wire_of(in->data, in->len);
+    struct tg_protobuf_wire_field r = {.tag = 0};
+    struct tg_protobuf_wire_field s = r;
+    struct tg_protobuf_wire_field m = r;
+    struct tg_protobuf_wire_field f = r;
+    while (request.p < request.end && tg_protobuf_wire_next(&request, &r)) {
+        struct tg_protobuf_wire resource = tg_protobuf_wire_of(r.data, r.len);
         struct tg_hash128 h = {1, 1};
-        while (resource.p < resource.end && tg_wire_next(&resource, &s)) {
-            if (s.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES)) {
+        while (resource.p < resource.end && tg_protobuf_wire_next(&resource, &s)) {
+            if (s.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES)) {
                 h = tg_hash128(s.data, s.len);
                 continue;
             }
-            struct tg_wire scope = tg_wire_of(s.data, s.len);
-            while (scope.p < scope.end && tg_wire_next(&scope, &m)) {
-                if (m.tag == TG_WIRE_TAG(1, TG_WIRE_BYTES)) {
+            struct tg_protobuf_wire scope = tg_protobuf_wire_of(s.data, s.len);
+            while (scope.p < scope.end && tg_protobuf_wire_next(&scope, &m)) {
+                if (m.tag == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES)) {
                     h = tg_hash128_combine(h, tg_hash128(m.data, m.len));
                     continue;
                 }
-                struct tg_wire metric = tg_wire_of(m.data, m.len);
+                struct tg_protobuf_wire metric = tg_protobuf_wire_of(m.data, m.len);
                 struct tg_hash128 head = h;
-                while (metric.p < metric.end && tg_wire_next(&metric, &f)) {
-                    if (TG_WIRE_NUMBER(f.tag) < 5)
+                while (metric.p < metric.end && tg_protobuf_wire_next(&metric, &f)) {
+                    if (TG_PROTOBUF_WIRE_NUMBER(f.tag) < 5)
                         head = tg_hash128_combine(head, tg_hash128(f.data, f.len));
                     else
-                        probe_otlp_points(b, tg_wire_of(f.data, f.len), head, &at, learn);
+                        probe_otlp_points(b, tg_protobuf_wire_of(f.data, f.len), head, &at, learn);
                 }
             }
         }
@@ -158,12 +158,12 @@ static void probe_otlp(struct bench *b, const struct tg_buf *in, bool learn)
 static void probe_remote_write(struct bench *b, const struct tg_buf *in, bool learn)
 {
     const struct tg_point *at = b->batch.points;
-    struct tg_wire request = tg_wire_of(in->data, in->len);
-    struct tg_wire_field f = {.tag = 0};
-    while (request.p < request.end && tg_wire_next(&request, &f)) {
+    struct tg_protobuf_wire request = tg_protobuf_wire_of(in->data, in->len);
+    struct tg_protobuf_wire_field f = {.tag = 0};
+    while (request.p < request.end && tg_protobuf_wire_next(&request, &f)) {
         const uint8_t *p = f.data;
         const uint8_t *const end = f.data + f.len;
-        while (p < end && *p == TG_WIRE_TAG(1, TG_WIRE_BYTES)) p += 2 + p[1];
+        while (p < end && *p == TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES)) p += 2 + p[1];
         const struct tg_hash128 h = tg_hash128(f.data, (size_t)(p - f.data));
         uint64_t bits;
         uint64_t ms;

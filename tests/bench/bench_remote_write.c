@@ -102,22 +102,23 @@ static void prepare(const struct tg_workload *w, int tags_of)
                      err.msg);
             }
             prepared_at[i] = prepared.len;
-            must(tg_rw_prepare(&d, &tg_prom_names_default, pieces, &prepared, &err) == TG_OK,
+            must(tg_remote_write_prepare(&d, &tg_prom_names_default, pieces, &prepared, &err) ==
+                     TG_OK,
                  err.msg);
         }
         prepared_at[N_SERIES] = prepared.len;
     }
 }
 
-static void add_points(struct tg_rw_body *b, unsigned n_samples)
+static void add_points(struct tg_remote_write_body *b, unsigned n_samples)
 {
     for (uint32_t i = 0; i < N_SERIES; i++) {
         const struct tg_point *of[MAX_SAMPLES];
         bool is_left_out[MAX_SAMPLES];
         for (unsigned k = 0; k < n_samples; k++) of[k] = &points[k][i];
-        must(tg_rw_body_add(b, prepared.data + prepared_at[i],
-                            (uint32_t)(prepared_at[i + 1] - prepared_at[i]), of, n_samples,
-                            is_left_out) == TG_OK,
+        must(tg_remote_write_body_add(b, prepared.data + prepared_at[i],
+                                      (uint32_t)(prepared_at[i + 1] - prepared_at[i]), of,
+                                      n_samples, is_left_out) == TG_OK,
              "no memory");
     }
 }
@@ -131,14 +132,14 @@ static int by_value(const void *a, const void *b)
 
 static void measure(const char *what, unsigned n_samples, bool is_block)
 {
-    struct tg_rw_body body;
+    struct tg_remote_write_body body;
     struct tg_buf out;
     struct tg_buf packed;
     struct tg_compress compress;
     struct tg_err err = {.msg = ""};
     double ns[ROUNDS];
     size_t bytes = 0;
-    tg_rw_body_init(&body, pieces);
+    tg_remote_write_body_init(&body, pieces);
     tg_buf_init(&out, 0);
     tg_buf_init(&packed, 0);
     tg_compress_init(&compress);
@@ -146,9 +147,9 @@ static void measure(const char *what, unsigned n_samples, bool is_block)
         tg_buf_reset(&out);
         tg_buf_reset(&packed);
         const uint64_t began = tg_clock_mono_ns();
-        must(tg_rw_body_begin(&body, &out, MAX_BYTES, is_block) == TG_OK, "no memory");
+        must(tg_remote_write_body_begin(&body, &out, MAX_BYTES, is_block) == TG_OK, "no memory");
         add_points(&body, n_samples);
-        bytes = out.len - tg_rw_body_end(&body);
+        bytes = out.len - tg_remote_write_body_end(&body);
         if (!is_block) {
             must(tg_compress_encode(&compress, TG_ENCODING_SNAPPY, out.data, out.len, &packed,
                                     &err) == TG_OK,
@@ -160,7 +161,7 @@ static void measure(const char *what, unsigned n_samples, bool is_block)
     qsort(ns, ROUNDS, sizeof(*ns), by_value);
     (void)printf("%-44s %6.1f ns/point  %6.1f bytes/point\n", what, ns[ROUNDS / 2],
                  (double)bytes / (N_SERIES * n_samples));
-    tg_rw_body_deinit(&body);
+    tg_remote_write_body_deinit(&body);
     tg_buf_deinit(&out);
     tg_buf_deinit(&packed);
     tg_compress_deinit(&compress);

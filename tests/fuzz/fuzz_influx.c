@@ -10,14 +10,14 @@ enum { MAX_ARENA_BYTES = 1 << 20, MAX_POINTS = 1000, MAX_SERIES = 2000 };
 
 struct reader {
     struct tg_batch batch;
-    struct tg_decode d;
+    struct tg_intake d;
 };
 
 static void read_lines(struct reader *r, struct tg_table *table, struct tg_arena *scratch,
                        const uint8_t *data, size_t size, int64_t precision_ns)
 {
     tg_batch_init(&r->batch, tg_table_guard(table), MAX_POINTS, MAX_ARENA_BYTES);
-    r->d = (struct tg_decode){
+    r->d = (struct tg_intake){
         .table = table, .batch = &r->batch, .arena = scratch, .now_ns = 1234567, .now_s = 1};
     struct tg_err err = {.msg = ""};
     const enum tg_code code = tg_influx_decode(data, size, precision_ns, &r->d, &err);

@@ -126,15 +126,15 @@ static void check_round_trip(struct tg_decode_fixture *f)
         tg_buf_reset(&prepared);
         tg_buf_reset(&out);
         const enum tg_code code =
-            tg_rw_prepare(items[i].desc, &tg_prom_names_default, NULL, &prepared, &err);
+            tg_remote_write_prepare(items[i].desc, &tg_prom_names_default, NULL, &prepared, &err);
         check(code == TG_OK || (code == TG_ERR_INVALID && prepared.len == 0));
         if (code != TG_OK) continue;
-        const enum tg_code written =
-            tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, items[i].point);
+        const enum tg_code written = tg_remote_write_append_point(
+            &out, prepared.data, (uint32_t)prepared.len, items[i].point);
         check(written == TG_OK);
         struct tg_decode_fixture g;
         tg_decode_fixture_init(&g, NULL);
-        check(tg_rw_decode(out.data, out.len, &g.d, &err) == TG_OK);
+        check(tg_remote_write_decode(out.data, out.len, &g.d, &err) == TG_OK);
         check(g.batch.n_points == 1 || g.d.n_rejected == 1);
         if (g.batch.n_points) check(same_value(items[i].point, &g.batch.points[0]));
         if (keeps_names(items[i].desc)) {
@@ -168,7 +168,7 @@ static void check_limits(const uint8_t *data, size_t size)
     tg_decode_fixture_init(&f, &config);
     tg_batch_deinit(&f.batch);
     tg_batch_init(&f.batch, tg_table_guard(f.table), 5, 2048);
-    const enum tg_code code = tg_rw_decode(data, size, &f.d, &err);
+    const enum tg_code code = tg_remote_write_decode(data, size, &f.d, &err);
     check(code == TG_OK || f.batch.n_points == 0);
     check(f.batch.n_points <= 5 && tg_table_stats(f.table).n_series <= 2);
     check(f.batch.arena.used_bytes <= 2048);
@@ -180,12 +180,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tg_decode_fixture f;
     struct tg_err err = {.msg = ""};
     tg_decode_fixture_init(&f, NULL);
-    const enum tg_code code = tg_rw_decode(data, size, &f.d, &err);
+    const enum tg_code code = tg_remote_write_decode(data, size, &f.d, &err);
     check(f.d.n_accepted == f.batch.n_points);
     if (code == TG_OK) {
         const uint64_t n_rejected = f.d.n_rejected;
         const uint32_t n = f.batch.n_points;
-        check(tg_rw_decode(data, size, &f.d, &err) == TG_OK);
+        check(tg_remote_write_decode(data, size, &f.d, &err) == TG_OK);
         check(f.batch.n_points == 2 * n && f.d.n_rejected == 2 * n_rejected);
         for (uint32_t i = 0; i < n; i++) {
             check(f.batch.points[i].series == f.batch.points[n + i].series);

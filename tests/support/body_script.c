@@ -38,7 +38,7 @@ struct series {
 struct world {
     struct tg_pieces *pieces;
     struct series series[N_SERIES];
-    struct tg_rw_body blocks, plain;
+    struct tg_remote_write_body blocks, plain;
     struct tg_buf packed, unpacked, whole, single;
     struct tg_compress compress;
     bool has_exemplars; /* in this body */
@@ -80,8 +80,10 @@ static void make_series(struct world *w, unsigned i)
     struct series *s = &w->series[i];
     tg_buf_reset(&s->shared);
     tg_buf_reset(&s->alone);
-    must(tg_rw_prepare(&d, &tg_prom_names_default, w->pieces, &s->shared, &err) == TG_OK, err.msg);
-    must(tg_rw_prepare(&d, &tg_prom_names_default, NULL, &s->alone, &err) == TG_OK, err.msg);
+    must(tg_remote_write_prepare(&d, &tg_prom_names_default, w->pieces, &s->shared, &err) == TG_OK,
+         err.msg);
+    must(tg_remote_write_prepare(&d, &tg_prom_names_default, NULL, &s->alone, &err) == TG_OK,
+         err.msg);
 }
 
 /* Once, for all scripts: again and again, until labels have become pieces, and these runs. */
@@ -206,8 +208,8 @@ static void begin(struct world *w)
     tg_buf_reset(&w->whole);
     tg_buf_reset(&w->single);
     w->has_exemplars = false;
-    must(tg_rw_body_begin(&w->blocks, &w->packed, MAX_BYTES, true) == TG_OK, "no memory");
-    must(tg_rw_body_begin(&w->plain, &w->whole, MAX_BYTES, false) == TG_OK, "no memory");
+    must(tg_remote_write_body_begin(&w->blocks, &w->packed, MAX_BYTES, true) == TG_OK, "no memory");
+    must(tg_remote_write_body_begin(&w->plain, &w->whole, MAX_BYTES, false) == TG_OK, "no memory");
 }
 
 static void add_group(struct world *w, struct script *s, int64_t *ts_ns)
@@ -226,13 +228,15 @@ static void add_group(struct world *w, struct script *s, int64_t *ts_ns)
     const uint32_t len = (uint32_t)series->shared.len;
     const size_t whole_at = w->whole.len;
     const size_t single_at = w->single.len;
-    must(tg_rw_body_add(&w->blocks, series->shared.data, len, of, n, is_left_out) == TG_OK,
+    must(tg_remote_write_body_add(&w->blocks, series->shared.data, len, of, n, is_left_out) ==
+             TG_OK,
          "cannot add to the block");
-    must(tg_rw_body_add(&w->plain, series->shared.data, len, of, n, is_left_out_plain) == TG_OK,
+    must(tg_remote_write_body_add(&w->plain, series->shared.data, len, of, n, is_left_out_plain) ==
+             TG_OK,
          "cannot add to the plain body");
     for (uint32_t i = 0; i < n; i++) {
-        const enum tg_code code = tg_rw_append_point(&w->single, series->alone.data,
-                                                     (uint32_t)series->alone.len, &points[i]);
+        const enum tg_code code = tg_remote_write_append_point(
+            &w->single, series->alone.data, (uint32_t)series->alone.len, &points[i]);
         must(code == TG_OK || code == TG_ERR_UNSUPPORTED, "cannot append a point");
         must(is_left_out[i] == is_left_out_plain[i], "a block leaves out what a plain body has");
         must(is_left_out[i] == (code == TG_ERR_UNSUPPORTED), "what is left out is not the same");
@@ -258,7 +262,8 @@ static char *decoded(const struct tg_buf *body)
     struct tg_decode_fixture f;
     struct tg_err err = {.msg = ""};
     tg_decode_fixture_init(&f, NULL);
-    must(tg_decode_exact(&f, tg_rw_decode, body->data, body->len, &err) == TG_OK, err.msg);
+    must(tg_decode_exact(&f, tg_remote_write_decode, body->data, body->len, &err) == TG_OK,
+         err.msg);
     const char *lines_text = tg_decode_text(&f);
     char *copy = strdup(lines_text);
     char *out = calloc(1, strlen(lines_text) + 2);
@@ -280,9 +285,10 @@ static char *decoded(const struct tg_buf *body)
 static void end(struct world *w)
 {
     struct tg_err err = {.msg = ""};
-    const size_t skip = tg_rw_body_end(&w->blocks);
-    must(tg_rw_body_end(&w->plain) == 0, "a plain body has a gap");
-    must(tg_rw_body_is_empty(&w->blocks) == tg_rw_body_is_empty(&w->plain), "empty or not");
+    const size_t skip = tg_remote_write_body_end(&w->blocks);
+    must(tg_remote_write_body_end(&w->plain) == 0, "a plain body has a gap");
+    must(tg_remote_write_body_is_empty(&w->blocks) == tg_remote_write_body_is_empty(&w->plain),
+         "empty or not");
     tg_buf_reset(&w->unpacked);
     must(tg_compress_decode(&w->compress, TG_ENCODING_SNAPPY, w->packed.data + skip,
                             w->packed.len - skip, MAX_BYTES, &w->unpacked, &err) == TG_OK,
@@ -310,8 +316,8 @@ void tg_body_script(const uint8_t *bytes, size_t len, struct tg_body_counts *to)
     int64_t ts_ns = starts_ns[next(&s) % 4];
     w.counts = to;
     if (!w.pieces) make_all_series(&w);
-    tg_rw_body_init(&w.blocks, w.pieces);
-    tg_rw_body_init(&w.plain, w.pieces);
+    tg_remote_write_body_init(&w.blocks, w.pieces);
+    tg_remote_write_body_init(&w.plain, w.pieces);
     tg_compress_init(&w.compress);
     struct tg_buf *const bufs[] = {&w.packed, &w.unpacked, &w.whole, &w.single};
     for (unsigned i = 0; i < 4; i++) tg_buf_init(bufs[i], 0);
@@ -322,7 +328,7 @@ void tg_body_script(const uint8_t *bytes, size_t len, struct tg_body_counts *to)
         end(&w);
     }
     for (unsigned i = 0; i < 4; i++) tg_buf_deinit(bufs[i]);
-    tg_rw_body_deinit(&w.blocks);
-    tg_rw_body_deinit(&w.plain);
+    tg_remote_write_body_deinit(&w.blocks);
+    tg_remote_write_body_deinit(&w.plain);
     tg_compress_deinit(&w.compress);
 }

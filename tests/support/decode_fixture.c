@@ -18,7 +18,7 @@ void tg_decode_fixture_init(struct tg_decode_fixture *f, const struct tg_table_c
     tg_batch_init(&f->batch, tg_table_guard(f->table), 0, 1 << 24);
     tg_arena_init(&f->scratch, 1 << 24);
     tg_buf_init(&f->text, 0);
-    f->d = (struct tg_decode){
+    f->d = (struct tg_intake){
         .table = f->table, .batch = &f->batch, .arena = &f->scratch, .now_ns = 777, .now_s = 1};
 }
 

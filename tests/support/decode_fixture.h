@@ -5,18 +5,18 @@
 #ifndef TG_TEST_DECODE_FIXTURE_H
 #define TG_TEST_DECODE_FIXTURE_H
 
-#include "core/protocol/decode.h"
+#include "core/protocol/intake.h"
 #include "core/protocol/otlp_encode.h"
 
 struct tg_decode_fixture {
     struct tg_table *table;
     struct tg_batch batch;
     struct tg_arena scratch;
-    struct tg_decode d;
+    struct tg_intake d;
     struct tg_buf text;
 };
 
-typedef enum tg_code (*tg_decoder)(const uint8_t *buf, size_t len, struct tg_decode *d,
+typedef enum tg_code (*tg_decoder)(const uint8_t *buf, size_t len, struct tg_intake *d,
                                    struct tg_err *err);
 
 /* config NULL = defaults. Aborts without memory. */

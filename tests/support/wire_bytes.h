@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "core/protocol/wire.h"
+#include "core/protocol/protobuf_wire.h"
 #include "tests/support/decode_fixture.h"
 
 struct bytes {
@@ -65,7 +65,7 @@ static inline struct bytes field(uint32_t number, struct bytes body)
     struct bytes b = {.n = 0};
     struct tg_buf out = bytes_writer(&b);
     assert_true(body.n + 16 < sizeof(b.d));
-    tg_wire_put_bytes(&out, number, body.d, body.n);
+    tg_protobuf_wire_put_bytes(&out, number, body.d, body.n);
     b.n = out.len;
     return b;
 }
@@ -79,7 +79,7 @@ static inline struct bytes fixed(uint32_t number, uint64_t v)
 {
     struct bytes b = {.n = 0};
     struct tg_buf out = bytes_writer(&b);
-    tg_wire_put_fixed64(&out, number, v);
+    tg_protobuf_wire_put_fixed64(&out, number, v);
     b.n = out.len;
     return b;
 }
@@ -95,7 +95,7 @@ static inline struct bytes varint(uint32_t number, uint64_t v)
 {
     struct bytes b = {.n = 0};
     struct tg_buf out = bytes_writer(&b);
-    tg_wire_put_varint(&out, number, v);
+    tg_protobuf_wire_put_varint(&out, number, v);
     b.n = out.len;
     return b;
 }

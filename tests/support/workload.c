@@ -93,7 +93,8 @@ static void prepare(struct tg_workload *w)
         for (uint32_t i = 0; i < w->n_series; i++) {
             w->prepared_at[f][i] = (uint32_t)b->len;
             must((f ? tg_influx_prepare(&w->descs[i], b, &err)
-                    : tg_rw_prepare(&w->descs[i], &tg_prom_names_default, NULL, b, &err)) == TG_OK,
+                    : tg_remote_write_prepare(&w->descs[i], &tg_prom_names_default, NULL, b,
+                                              &err)) == TG_OK,
                  err.msg);
         }
         w->prepared_at[f][w->n_series] = (uint32_t)b->len;
@@ -159,8 +160,8 @@ void tg_workload_remote_write(const struct tg_workload *w, uint32_t first, uint3
 {
     for (uint32_t i = first; i < first + n; i++) {
         const uint32_t at = w->prepared_at[0][i];
-        must(tg_rw_append_point(out, w->prepared[0].data + at, w->prepared_at[0][i + 1] - at,
-                                &w->points[i]) == TG_OK,
+        must(tg_remote_write_append_point(out, w->prepared[0].data + at,
+                                          w->prepared_at[0][i + 1] - at, &w->points[i]) == TG_OK,
              "remote write");
     }
 }

@@ -40,7 +40,7 @@ struct tg_backend {
     struct tg_write_result result;
     bool is_canceled;
     struct tg_point_groups groups;
-    struct tg_rw_body body;
+    struct tg_remote_write_body body;
     struct tg_buf packed;      /* the body */
     struct tg_buf is_left_out; /* bool: points of a group */
     struct tg_buf scratch;
@@ -114,7 +114,7 @@ static void close_it(struct tg_backend *b)
     tg_backend_http_deinit(&b->http);
     tg_buf_deinit(&b->packed);
     tg_buf_deinit(&b->is_left_out);
-    tg_rw_body_deinit(&b->body);
+    tg_remote_write_body_deinit(&b->body);
     tg_point_groups_deinit(&b->groups);
     tg_buf_deinit(&b->scratch);
     tg_prom_about_deinit(&b->about);
@@ -177,8 +177,8 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_point_groups_init(&b->groups);
-    tg_rw_body_init(&b->body, NULL); /* its pieces come with http */
-    tg_buf_init(&b->packed, 0);      /* bounded by what it stands for, max_request_bytes */
+    tg_remote_write_body_init(&b->body, NULL); /* its pieces come with http */
+    tg_buf_init(&b->packed, 0); /* bounded by what it stands for, max_request_bytes */
     tg_buf_init(&b->is_left_out, 0);
     b->resource = (struct tg_prom_resource){
         .as_labels = strcmp(tg_options_str(how->options, "resource_attributes"), "labels") == 0,
@@ -212,7 +212,7 @@ static enum tg_code put_notes(const struct tg_backend *b, const struct tg_prom_s
 {
     if (split->has_target) {
         tg_buf_reset(scratch);
-        TG_TRY(tg_rw_prepare(&split->target, &b->names, NULL, scratch, err));
+        TG_TRY(tg_remote_write_prepare(&split->target, &b->names, NULL, scratch, err));
         TG_TRY(tg_prom_note_put(out, b->http.pieces, TG_PROM_NOTE_TARGET, scratch->data,
                                 scratch->len));
     }
@@ -236,7 +236,8 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     tg_arena_init(&arena, 0);
     enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
     if (code == TG_OK) code = put_notes(b, &split, &scratch, out, err);
-    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, b->http.pieces, out, err);
+    if (code == TG_OK)
+        code = tg_remote_write_prepare(&split.points, &b->names, b->http.pieces, out, err);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
     if (code != TG_OK) out->len = start;
@@ -255,11 +256,12 @@ static enum tg_code forms(void *backend, const struct tg_series_desc *mapped,
     tg_buf_reset(scratch);
     tg_arena_init(&arena, 0);
     enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
-    if (code == TG_OK) code = tg_rw_prepare(&split.points, &b->names, NULL, scratch, NULL);
+    if (code == TG_OK)
+        code = tg_remote_write_prepare(&split.points, &b->names, NULL, scratch, NULL);
     /* Who it is goes by the labels, too: what a restart changes in its resource and target_info
      * holds makes no other series of it. */
     if (code == TG_OK)
-        code = tg_rw_forms(&split.points, scratch->data, (uint32_t)scratch->len, out, n);
+        code = tg_remote_write_forms(&split.points, scratch->data, (uint32_t)scratch->len, out, n);
     tg_arena_deinit(&arena);
     return code;
 }
@@ -281,12 +283,12 @@ static enum tg_code add_group(struct tg_backend *b, const struct tg_delivery *d,
     TG_TRY(tg_buf_reserve(&b->is_left_out, group->n * sizeof(bool)));
     bool *is_left_out = (bool *)b->is_left_out.data;
     const uint32_t len = (uint32_t)(end - at);
-    TG_TRY(tg_rw_body_add(&b->body, at, len, g->points, group->n, is_left_out));
+    TG_TRY(tg_remote_write_body_add(&b->body, at, len, g->points, group->n, is_left_out));
     for (uint32_t k = 0; k < group->n; k++) {
         if (is_left_out[k])
             tg_backend_http_leave_out(&b->http, g->numbers[k]);
         else if (g->points[k]->exemplars)
-            TG_TRY(tg_rw_left_out(at, len, g->points[k], &b->scratch, &b->http.left_out));
+            TG_TRY(tg_remote_write_left_out(at, len, g->points[k], &b->scratch, &b->http.left_out));
     }
     return TG_OK;
 }
@@ -299,7 +301,7 @@ static enum tg_code encode(struct tg_backend *b, const struct tg_delivery *d)
         if (!d->points[i].prepared)
             tg_backend_http_skip(&b->http, i, "the series was not prepared");
     TG_TRY(tg_point_groups_make(g, d));
-    TG_TRY(tg_rw_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true));
+    TG_TRY(tg_remote_write_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true));
     for (uint32_t i = 0; i < g->n_groups; i++) {
         if (i + AHEAD < g->n_groups) {
             __builtin_prefetch(g->groups[i + AHEAD].prepared);
@@ -320,9 +322,9 @@ static bool has_form(struct tg_backend *b, const struct tg_point *p)
     struct tg_buf prepared, message;
     tg_buf_init(&prepared, 0);
     tg_buf_init(&message, b->http.max_request_bytes);
-    enum tg_code code = tg_rw_prepare(&like, &b->names, NULL, &prepared, NULL);
+    enum tg_code code = tg_remote_write_prepare(&like, &b->names, NULL, &prepared, NULL);
     if (code == TG_OK)
-        code = tg_rw_append_point(&message, prepared.data, (uint32_t)prepared.len, p);
+        code = tg_remote_write_append_point(&message, prepared.data, (uint32_t)prepared.len, p);
     tg_buf_deinit(&message);
     tg_buf_deinit(&prepared);
     return code != TG_ERR_UNSUPPORTED;
@@ -393,7 +395,7 @@ static void on_told(void *backend, const struct tg_http_result *r)
 /* What is sent of the body; borrows b->packed. */
 static struct tg_buf end_body(struct tg_backend *b)
 {
-    const size_t skip = tg_rw_body_end(&b->body);
+    const size_t skip = tg_remote_write_body_end(&b->body);
     return (struct tg_buf){.data = b->packed.data + skip, .len = b->packed.len - skip};
 }
 
@@ -405,7 +407,8 @@ static bool tell_the_rest(struct tg_backend *b)
     if (b->about.n_due == 0 || b->is_canceled) return false;
     const uint32_t timeout_ms =
         b->http.timeout_ms < TOLD_TIMEOUT_MS ? b->http.timeout_ms : TOLD_TIMEOUT_MS;
-    if (tg_rw_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true) == TG_OK &&
+    if (tg_remote_write_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true) ==
+            TG_OK &&
         tg_prom_about_encode(&b->about, &b->body) == TG_OK) {
         const struct tg_buf body = end_body(b);
         if (tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &body, timeout_ms,
@@ -439,7 +442,7 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
     const enum tg_code code = encode(b, d);
     if (code != TG_OK) {
         tg_backend_http_end_unencoded(h, d->n_points, code);
-    } else if (tg_rw_body_is_empty(&b->body)) {
+    } else if (tg_remote_write_body_is_empty(&b->body)) {
         tg_backend_http_end_later(h, TG_WRITE_OK, "");
     } else {
         const struct tg_buf body = end_body(b);

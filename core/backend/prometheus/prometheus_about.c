@@ -6,8 +6,8 @@
 #include "core/base/mem.h"
 #include "core/model/help.h"
 #include "core/protocol/prom_name.h"
+#include "core/protocol/protobuf_wire.h"
 #include "core/protocol/remote_write.h"
-#include "core/protocol/wire.h"
 
 enum {
     MAX_KNOWN = 1 << 16,
@@ -155,11 +155,11 @@ enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_des
                              : tg_prom_unit(d, &text);
     if (code == TG_OK) code = tg_buf_reserve(out, text.len + d->help_len + 48);
     if (code == TG_OK) {
-        tg_wire_put_varint(out, TYPE, d->has_family ? d->family_type : metadata_type(d));
-        tg_wire_put_bytes(out, NAME, text.data, name_len);
-        if (d->help_len) tg_wire_put_bytes(out, HELP, d->help, d->help_len);
+        tg_protobuf_wire_put_varint(out, TYPE, d->has_family ? d->family_type : metadata_type(d));
+        tg_protobuf_wire_put_bytes(out, NAME, text.data, name_len);
+        if (d->help_len) tg_protobuf_wire_put_bytes(out, HELP, d->help, d->help_len);
         if (text.len > name_len)
-            tg_wire_put_bytes(out, UNIT, text.data + name_len, text.len - name_len);
+            tg_protobuf_wire_put_bytes(out, UNIT, text.data + name_len, text.len - name_len);
     }
     tg_buf_deinit(&text);
     return code;
@@ -293,19 +293,19 @@ void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note,
     if (ts_ns > due->ts_ns) due->ts_ns = ts_ns;
 }
 
-enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_rw_body *body)
+enum tg_code tg_prom_about_encode(const struct tg_prom_about *a, struct tg_remote_write_body *body)
 {
     for (uint32_t i = 0; i < a->n_due; i++) {
         const struct tg_prom_due *d = &a->due[i];
         const uint8_t *bytes = a->text.data + d->offset;
         if (d->mark == TG_PROM_NOTE_METADATA) {
-            TG_TRY(tg_rw_body_add_field(body, METADATA, bytes, d->len));
+            TG_TRY(tg_remote_write_body_add_field(body, METADATA, bytes, d->len));
             continue;
         }
         const struct tg_point one = {.ts_ns = d->ts_ns, .value.f64 = 1, .type = TG_VALUE_DOUBLE};
         const struct tg_point *const points[] = {&one};
         bool is_left_out;
-        TG_TRY(tg_rw_body_add(body, bytes, d->len, points, 1, &is_left_out));
+        TG_TRY(tg_remote_write_body_add(body, bytes, d->len, points, 1, &is_left_out));
     }
     return TG_OK;
 }

@@ -5,8 +5,8 @@
  * as without them:
  *
  *   { u8 mark | len (varint) | tokens (pieces.h) of: u32 len | u64 hash | bytes } ...
- *   then what tg_rw_body_add takes
- *     0x40 target_info   bytes: a series as tg_rw_prepare gives it
+ *   then what tg_remote_write_body_add takes
+ *     0x40 target_info   bytes: a series as tg_remote_write_prepare gives it
  *     0x41 metadata      bytes: a MetricMetadata message
  *
  * The first length is that of the tokens, the other that of the bytes.
@@ -96,7 +96,7 @@ void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note,
 /* Adds what was gathered to a body whose pieces are those of the notes. TG_ERR_NOMEM,
  * TG_ERR_TOO_LARGE. */
 TG_MUST_CHECK enum tg_code tg_prom_about_encode(const struct tg_prom_about *a,
-                                                struct tg_rw_body *body);
+                                                struct tg_remote_write_body *body);
 /* The receiver has it, or will not have it. */
 void tg_prom_about_sent(struct tg_prom_about *a);
 /* It was not taken, for no fault of its own: a minute's pause from now_ms (monotonic clock) on. */

@@ -26,7 +26,7 @@ static int64_t turn_ns(void *arg, uint64_t turn)
     return INT64_C(1767225600000000000) + (int64_t)turn * 1000000000;
 }
 
-static void decode(enum tg_send_protocol protocol, const struct tg_buf *body, struct tg_decode *d)
+static void decode(enum tg_send_protocol protocol, const struct tg_buf *body, struct tg_intake *d)
 {
     struct tg_err err = {.msg = ""};
     struct tg_buf raw;
@@ -42,7 +42,7 @@ static void decode(enum tg_send_protocol protocol, const struct tg_buf *body, st
         code = tg_compress_decode(&compress, TG_ENCODING_SNAPPY, body->data, body->len, 1 << 24,
                                   &raw, &err);
     if (code == TG_OK && protocol == TG_SEND_REMOTE_WRITE)
-        code = tg_rw_decode(raw.data, raw.len, d, &err);
+        code = tg_remote_write_decode(raw.data, raw.len, d, &err);
     if (code != TG_OK) fail_msg("protocol %d: %s", (int)protocol, err.msg);
     tg_compress_deinit(&compress);
     tg_buf_deinit(&raw);
@@ -63,7 +63,7 @@ static void test_protocols(void **state)
         struct tg_arena arena;
         tg_batch_init(&batch, tg_table_guard(table), 0, 0);
         tg_arena_init(&arena, 0);
-        struct tg_decode d = {.table = table, .batch = &batch, .arena = &arena};
+        struct tg_intake d = {.table = table, .batch = &batch, .arena = &arena};
         for (int k = 0; k < 2; k++) {
             struct tg_buf body;
             tg_buf_init(&body, 1 << 24);

@@ -17,7 +17,7 @@ struct fixture {
     struct tg_table *table;
     struct tg_batch batch;
     struct tg_arena scratch;
-    struct tg_decode d;
+    struct tg_intake d;
 };
 
 static void open_fixture(struct fixture *f, const struct tg_table_config *config)
@@ -27,7 +27,7 @@ static void open_fixture(struct fixture *f, const struct tg_table_config *config
     assert_non_null(f->table);
     tg_batch_init(&f->batch, tg_table_guard(f->table), 0, 1 << 20);
     tg_arena_init(&f->scratch, 1 << 20);
-    f->d = (struct tg_decode){
+    f->d = (struct tg_intake){
         .table = f->table, .batch = &f->batch, .arena = &f->scratch, .now_ns = 777, .now_s = 1};
 }
 

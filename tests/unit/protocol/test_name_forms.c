@@ -47,10 +47,10 @@ static enum tg_code forms_of(const struct series *s, const struct tg_prom_names 
                                            .value_len = (uint32_t)strlen(s->tags[2 * i + 1])};
     struct tg_buf b;
     tg_buf_init(&b, 0);
-    enum tg_code code =
-        names ? tg_rw_prepare(&d, names, NULL, &b, NULL) : tg_influx_prepare(&d, &b, NULL);
+    enum tg_code code = names ? tg_remote_write_prepare(&d, names, NULL, &b, NULL)
+                              : tg_influx_prepare(&d, &b, NULL);
     if (code == TG_OK)
-        code = names ? tg_rw_forms(&d, b.data, (uint32_t)b.len, forms, n)
+        code = names ? tg_remote_write_forms(&d, b.data, (uint32_t)b.len, forms, n)
                      : tg_influx_forms(&d, &b, forms, n);
     tg_buf_deinit(&b);
     return code;

@@ -124,8 +124,9 @@ static void are_what_they_say_and_go_out_as_they_came(void **state)
          JOIN(number(2, 1.5), sum_is(9), schema(-53), pos(1, 1), number(13, 1.5), number(16, 1),
               number(16, 2), varint(14, 3)),
          M " f:1.5 scale=-53 zero=0<0 sum=9 +0 p=0 p=1.5 p=0 -0 <=1 <=2 reset=gauge"},
-        {"ended", JOIN(varint(1, 0), fixed(3, TG_RW_STALE_NAN)), M " none"},
-        {"ended, of floats", JOIN(number(2, 0), fixed(3, TG_RW_STALE_NAN), schema(99)), M " none"},
+        {"ended", JOIN(varint(1, 0), fixed(3, TG_REMOTE_WRITE_STALE_NAN)), M " none"},
+        {"ended, of floats", JOIN(number(2, 0), fixed(3, TG_REMOTE_WRITE_STALE_NAN), schema(99)),
+         M " none"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct tg_decode_fixture f;
@@ -139,20 +140,21 @@ static void are_what_they_say_and_go_out_as_they_came(void **state)
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
         for (int run = 0; run < 2; run++) {
-            if (tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err) != TG_OK)
+            if (tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err) != TG_OK)
                 fail_msg("%s: %s", rows[i].name, err.msg);
             if (f.d.n_rejected) fail_msg("%s: %s", rows[i].name, f.d.first_reject.msg);
             assert_string_equal(tg_decode_text(&f), want);
             if (run == 0) tg_decode_fixture_reset(&f);
         }
         const struct tg_otlp_item *item = tg_decode_items(&f);
-        assert_int_equal(tg_rw_prepare(item->desc, &tg_prom_names_default, NULL, &prepared, &err),
-                         TG_OK);
+        assert_int_equal(
+            tg_remote_write_prepare(item->desc, &tg_prom_names_default, NULL, &prepared, &err),
+            TG_OK);
         for (uint64_t n = 1, fired = true; fired; n++) { /* a failure leaves nothing behind */
             tg_buf_deinit(&out);
             tg_mem_fail_at(n);
-            const enum tg_code code =
-                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, item->point);
+            const enum tg_code code = tg_remote_write_append_point(
+                &out, prepared.data, (uint32_t)prepared.len, item->point);
             fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
@@ -160,7 +162,8 @@ static void are_what_they_say_and_go_out_as_they_came(void **state)
         }
         struct tg_decode_fixture g;
         tg_decode_fixture_init(&g, NULL);
-        assert_int_equal(tg_decode_exact(&g, tg_rw_decode, out.data, out.len, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&g, tg_remote_write_decode, out.data, out.len, &err),
+                         TG_OK);
         assert_string_equal(tg_decode_text(&g), want);
         tg_decode_fixture_deinit(&g);
         tg_buf_deinit(&prepared);
@@ -257,7 +260,7 @@ static void bad_ones_are_refused_alone(void **state)
         const struct bytes good = request(JOIN(one, varint(6, 1)));
         const struct bytes b = JOIN(good, request(rows[i].h), good);
         for (int run = 0; run < 2; run++) {
-            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+            assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
             if (f.d.n_rejected != 1 || f.d.first_code != rows[i].code ||
                 !strstr(f.d.first_reject.msg, rows[i].why) ||
                 strncmp(f.d.first_reject.msg, "series \"m\": ", 12) != 0)
@@ -298,7 +301,7 @@ static void malformed_ones_say_where(void **state)
         tg_decode_fixture_init(&f, NULL);
         const struct bytes b =
             JOIN(good, field(1, JOIN(label("__name__", "m"), field(4, rows[i].h))));
-        const enum tg_code code = tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err);
+        const enum tg_code code = tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err);
         if (code != TG_ERR_MALFORMED || !strstr(err.msg, rows[i].why))
             fail_msg("row %zu: code %d: %s", i, (int)code, err.msg);
         assert_true(err.offset > good.n && err.offset <= b.n);
@@ -316,7 +319,7 @@ static void the_widest_is_exact(void **state)
     tg_decode_fixture_init(&f, NULL);
     const struct bytes b = request(
         JOIN(varint(1, 3), schema(8), pos(-40000, 1), pos(65534, 1), delta(12, 1), delta(12, 1)));
-    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+    assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
     assert_int_equal(f.batch.n_points, 1);
     const struct tg_exp_histogram *h = f.batch.points[0].value.exp_histogram;
     assert_int_equal(h->n_pos, TG_NATIVE_MAX_BUCKETS);

@@ -657,7 +657,7 @@ static void malformed_bytes_say_where(void **state)
         }
         tg_decode_fixture_deinit(&f);
     }
-    assert_int_equal(tg_otlp_decode_metrics(NULL, 0, &(struct tg_decode){.batch = NULL}, NULL),
+    assert_int_equal(tg_otlp_decode_metrics(NULL, 0, &(struct tg_intake){.batch = NULL}, NULL),
                      TG_OK);
 }
 

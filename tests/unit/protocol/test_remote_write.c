@@ -47,7 +47,7 @@ static void decodes_what_protoc_encodes(void **state)
     struct tg_err err = {.msg = ""};
     tg_decode_fixture_init(&f, NULL);
     for (int run = 0; run < 2; run++) {
-        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, bytes, len, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, bytes, len, &err), TG_OK);
         assert_string_equal(tg_decode_text(&f), by_protoc_want);
         assert_int_equal(f.d.n_accepted, 5);
         assert_int_equal(f.d.n_rejected, 0);
@@ -75,7 +75,8 @@ static void assert_text(struct tg_decode_fixture *f, struct bytes b, const char 
 {
     struct tg_err err = {.msg = ""};
     for (int run = 0; run < 2; run++) {
-        if (tg_decode_exact(f, tg_rw_decode, b.d, b.n, &err) != TG_OK) fail_msg("%s", err.msg);
+        if (tg_decode_exact(f, tg_remote_write_decode, b.d, b.n, &err) != TG_OK)
+            fail_msg("%s", err.msg);
         assert_string_equal(tg_decode_text(f), want);
         tg_decode_fixture_reset(f);
     }
@@ -122,7 +123,7 @@ static void metadata_is_noted_and_counted(void **state)
     const struct bytes unnamed = field(3, JOIN(varint(1, 1), text(4, "Of what?")));
     const struct bytes all =
         JOIN(ok, other, unnamed, field(1, JOIN(label("__name__", "m"), sample(1, 1))), ok);
-    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, all.d, all.n, &err), TG_OK);
+    assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, all.d, all.n, &err), TG_OK);
     assert_int_equal(f.d.n_accepted, 1);
     assert_int_equal(f.d.n_metadata[TG_HELP_NOTED], 2);
     assert_int_equal(f.d.n_metadata[TG_HELP_OTHER], 1);
@@ -134,10 +135,11 @@ static void metadata_is_noted_and_counted(void **state)
     assert_memory_equal(got.help, "How long.", 9);
     assert_int_equal(got.unit_len, 1);
     const struct bytes bad = field(3, hex("12ff"));
-    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, bad.d, bad.n, &err), TG_ERR_MALFORMED);
+    assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, bad.d, bad.n, &err),
+                     TG_ERR_MALFORMED);
     assert_non_null(strstr(err.msg, "metadata"));
     const struct bytes no_message = varint(3, 7);
-    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, no_message.d, no_message.n, &err),
+    assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, no_message.d, no_message.n, &err),
                      TG_ERR_MALFORMED);
     tg_arena_deinit(&arena);
     tg_decode_fixture_deinit(&f);
@@ -168,7 +170,7 @@ static void times_are_checked(void **state)
         struct tg_err err;
         const struct bytes b = field(1, JOIN(label("__name__", "m"), sample(2, rows[i].ms)));
         for (int run = 0; run < 2; run++) {
-            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+            assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
             assert_int_equal(f.d.n_accepted, rows[i].ok);
             assert_int_equal(f.d.n_rejected, !rows[i].ok);
             if (rows[i].ok)
@@ -188,8 +190,8 @@ static void stale_markers_are_points_without_value(void **state)
     const struct bytes n = label("__name__", "m");
     tg_decode_fixture_init(&f, NULL);
     assert_text(&f,
-                field(1, JOIN(n, field(2, JOIN(fixed(1, TG_RW_STALE_NAN), varint(2, 1))),
-                              field(4, JOIN(fixed(3, TG_RW_STALE_NAN), varint(15, 2))),
+                field(1, JOIN(n, field(2, JOIN(fixed(1, TG_REMOTE_WRITE_STALE_NAN), varint(2, 1))),
+                              field(4, JOIN(fixed(3, TG_REMOTE_WRITE_STALE_NAN), varint(15, 2))),
                               field(2, JOIN(fixed(1, 0x7ff8000000000001), varint(2, 3))))),
                 "m unknown [] none @1000000\n"
                 "m unknown [] d:nan @3000000\n"
@@ -228,7 +230,7 @@ static void bad_series_are_rejected_alone(void **state)
         const struct bytes good = field(1, JOIN(n, label("good", "yes"), s));
         const struct bytes b = JOIN(good, field(1, rows[i].series), good);
         for (int run = 0; run < 2; run++) {
-            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+            assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
             if (f.d.n_rejected != rows[i].n_points || f.d.first_code != rows[i].code ||
                 !strstr(f.d.first_reject.msg, rows[i].why))
                 fail_msg("%s: %llu rejected, code %d: %s", rows[i].name,
@@ -322,19 +324,21 @@ static void what_is_native_goes_out_under_its_names(void **state)
         tg_arena_init(&arena, 0);
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
-        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, in.d, in.n, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, in.d, in.n, &err), TG_OK);
         assert_int_equal(f.batch.n_points, 2);
         for (uint32_t k = 0; k < 2; k++) {
             struct tg_series_desc d;
             tg_buf_reset(&prepared);
             assert_int_equal(tg_table_describe(f.table, f.batch.points[k].series, &d, &arena),
                              TG_OK);
-            assert_int_equal(tg_rw_prepare(&d, &runs[i].names, NULL, &prepared, &err), TG_OK);
-            assert_int_equal(
-                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &f.batch.points[k]),
-                TG_OK);
+            assert_int_equal(tg_remote_write_prepare(&d, &runs[i].names, NULL, &prepared, &err),
+                             TG_OK);
+            assert_int_equal(tg_remote_write_append_point(
+                                 &out, prepared.data, (uint32_t)prepared.len, &f.batch.points[k]),
+                             TG_OK);
         }
-        assert_int_equal(tg_decode_exact(&back, tg_rw_decode, out.data, out.len, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&back, tg_remote_write_decode, out.data, out.len, &err),
+                         TG_OK);
         assert_string_equal(tg_decode_text(&back), runs[i].want);
         tg_buf_deinit(&prepared);
         tg_buf_deinit(&out);
@@ -382,7 +386,7 @@ static void odd_labels_of_exemplars_are_kept_or_counted(void **state)
         const struct bytes b =
             field(1, JOIN(n, sample(1, 10),
                           exemplar_of(rows[i].key, rows[i].value, rows[i].key2, rows[i].value2)));
-        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
         if (rows[i].want)
             (void)snprintf(want, sizeof(want), "m unknown [] d:1 @10000000 ex{1 @5000000%s}\n",
                            rows[i].want);
@@ -410,7 +414,7 @@ static void unusable_exemplars_are_counted(void **state)
         JOIN(field(1, JOIN(n, late, wide)), field(1, JOIN(n, sample(1, 1), late)),
              field(1, JOIN(n, late, exemplar("b", 2, 2))));
     for (int run = 0; run < 2; run++) {
-        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
         assert_string_equal(tg_decode_text(&f),
                             "m unknown [] d:1 @1000000\n"
                             "m unknown [] @2000000 ex{2 @2000000 trace_id=b}\n");
@@ -426,7 +430,7 @@ static void unusable_exemplars_are_counted(void **state)
     for (uint64_t at = 1, fired = true; fired; at++) {
         tg_decode_fixture_init(&f, NULL);
         tg_mem_fail_at(at);
-        const enum tg_code code = tg_decode_exact(&f, tg_rw_decode, with.d, with.n, &err);
+        const enum tg_code code = tg_decode_exact(&f, tg_remote_write_decode, with.d, with.n, &err);
         fired = tg_mem_fail_fired();
         tg_mem_fail_at(0);
         if (code == TG_OK && f.batch.n_points == 1 && !f.batch.points[0].exemplars) {
@@ -472,8 +476,8 @@ static void malformed_bytes_say_where(void **state)
         tg_decode_fixture_init(&f, NULL);
         for (int run = 0; run < 2; run++) {
             struct tg_err err = {.msg = ""};
-            const enum tg_code code =
-                tg_decode_exact(&f, tg_rw_decode, rows[i].request.d, rows[i].request.n, &err);
+            const enum tg_code code = tg_decode_exact(&f, tg_remote_write_decode, rows[i].request.d,
+                                                      rows[i].request.n, &err);
             if (code != TG_ERR_MALFORMED || !strstr(err.msg, rows[i].why))
                 fail_msg("row %zu: code %d: %s", i, (int)code, err.msg);
             assert_true(err.offset <= rows[i].request.n);
@@ -481,7 +485,8 @@ static void malformed_bytes_say_where(void **state)
         }
         tg_decode_fixture_deinit(&f);
     }
-    assert_int_equal(tg_rw_decode(NULL, 0, &(struct tg_decode){.batch = NULL}, NULL), TG_OK);
+    assert_int_equal(tg_remote_write_decode(NULL, 0, &(struct tg_intake){.batch = NULL}, NULL),
+                     TG_OK);
 }
 
 static void damage_does_no_harm(void **state)
@@ -494,7 +499,7 @@ static void damage_does_no_harm(void **state)
     size_t n_whole = 0; /* a prefix is accepted between two TimeSeries only */
     for (size_t n = 1; n < len; n++) {
         struct tg_err err;
-        if (tg_decode_exact(&f, tg_rw_decode, bytes, n, &err) == TG_OK)
+        if (tg_decode_exact(&f, tg_remote_write_decode, bytes, n, &err) == TG_OK)
             n_whole++;
         else
             assert_int_equal(f.batch.n_points, 0);
@@ -504,7 +509,7 @@ static void damage_does_no_harm(void **state)
     for (size_t bit = 0; bit < len * 8; bit++) {
         struct tg_err err;
         bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
-        if (tg_decode_exact(&f, tg_rw_decode, bytes, len, &err) == TG_OK)
+        if (tg_decode_exact(&f, tg_remote_write_decode, bytes, len, &err) == TG_OK)
             assert_int_equal(f.d.n_accepted, f.batch.n_points);
         else
             assert_int_equal(f.batch.n_points, 0);
@@ -526,7 +531,7 @@ static void survives_every_failed_allocation(void **state)
         struct tg_err err = {.msg = ""};
         tg_decode_fixture_init(&f, NULL);
         tg_mem_fail_at(n);
-        const enum tg_code code = tg_decode_exact(&f, tg_rw_decode, bytes, len, &err);
+        const enum tg_code code = tg_decode_exact(&f, tg_remote_write_decode, bytes, len, &err);
         fired = tg_mem_fail_fired();
         tg_mem_fail_at(0);
         if (code == TG_OK) {
@@ -538,7 +543,7 @@ static void survives_every_failed_allocation(void **state)
         }
         (void)tg_decode_text(&f);
         tg_decode_fixture_reset(&f);
-        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, bytes, len, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, bytes, len, &err), TG_OK);
         assert_string_equal(tg_decode_text(&f), by_protoc_want);
         tg_decode_fixture_deinit(&f);
     }
@@ -557,7 +562,7 @@ static void full_table_refuses_new_series(void **state)
         b = JOIN(b, field(1, JOIN(label("__name__", i % 2 ? "b" : "a"), sample(i, i),
                                   sample(i, i + 1))));
     for (int run = 0; run < 2; run++) {
-        assert_int_equal(tg_decode_exact(&f, tg_rw_decode, b.d, b.n, &err), TG_OK);
+        assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, b.d, b.n, &err), TG_OK);
         assert_int_equal(f.d.n_accepted, 18);
         assert_int_equal(f.d.n_rejected, 18);
         assert_int_equal(f.d.first_code, TG_ERR_FULL);
@@ -751,11 +756,14 @@ static void kept_names_reach_the_message(void **state)
         tg_decode_fixture_init(&f, NULL);
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
-        assert_int_equal(tg_rw_prepare(&d, runs[i].names, NULL, &prepared, &err), runs[i].code);
+        assert_int_equal(tg_remote_write_prepare(&d, runs[i].names, NULL, &prepared, &err),
+                         runs[i].code);
         if (runs[i].want) {
-            assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p),
+            assert_int_equal(
+                tg_remote_write_append_point(&out, prepared.data, (uint32_t)prepared.len, &p),
+                TG_OK);
+            assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, out.data, out.len, &err),
                              TG_OK);
-            assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
             assert_string_equal(tg_decode_text(&f), runs[i].want);
         }
         tg_buf_deinit(&prepared);
@@ -1113,13 +1121,13 @@ static void points_are_written(void **state)
         tg_decode_fixture_init(&f, NULL);
         tg_buf_init(&prepared, 0);
         tg_buf_init(&out, 0);
-        assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
+        assert_int_equal(tg_remote_write_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
         for (int run = 0; run < 2; run++) {
             tg_buf_reset(&out);
-            assert_int_equal(
-                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &rows[i].p),
-                rows[i].code);
-            if (tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err) != TG_OK)
+            assert_int_equal(tg_remote_write_append_point(&out, prepared.data,
+                                                          (uint32_t)prepared.len, &rows[i].p),
+                             rows[i].code);
+            if (tg_decode_exact(&f, tg_remote_write_decode, out.data, out.len, &err) != TG_OK)
                 fail_msg("row %zu: %s", i, err.msg);
             assert_int_equal(f.d.n_rejected, 0);
             assert_string_equal(tg_decode_text(&f), rows[i].want);
@@ -1129,8 +1137,8 @@ static void points_are_written(void **state)
             tg_buf_deinit(&out);
             tg_buf_init(&out, 0);
             tg_mem_fail_at(n);
-            const enum tg_code code =
-                tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &rows[i].p);
+            const enum tg_code code = tg_remote_write_append_point(
+                &out, prepared.data, (uint32_t)prepared.len, &rows[i].p);
             const bool fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             assert_int_equal(code, fired ? TG_ERR_NOMEM : rows[i].code);
@@ -1142,7 +1150,7 @@ static void points_are_written(void **state)
             tg_buf_deinit(&prepared);
             tg_buf_init(&prepared, 0);
             tg_mem_fail_at(n);
-            const enum tg_code code = tg_rw_prepare(&d, &escaped, NULL, &prepared, &err);
+            const enum tg_code code = tg_remote_write_prepare(&d, &escaped, NULL, &prepared, &err);
             const bool fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
@@ -1172,8 +1180,9 @@ static void the_scalar_form_is_exact(void **state)
         .ts_ns = INT64_C(1700000000123000000), .type = TG_VALUE_DOUBLE, .value.f64 = 1};
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
-    assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
+    assert_int_equal(tg_remote_write_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
+    assert_int_equal(tg_remote_write_append_point(&out, prepared.data, (uint32_t)prepared.len, &p),
+                     TG_OK);
     const size_t len = tg_unhex("0a55"
                                 "0a0a0a0141120575707065"
                                 "72"
@@ -1200,15 +1209,16 @@ static void what_prometheus_cannot_take_is_refused(void **state)
                                .kind = TG_KIND_COUNTER,
                                .temporality = TG_TEMPORALITY_DELTA};
     tg_buf_init(&b, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &b, &err), TG_ERR_UNSUPPORTED);
+    assert_int_equal(tg_remote_write_prepare(&d, &escaped, NULL, &b, &err), TG_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "cumulative"));
     d = (struct tg_series_desc){.name = "??", .unit = "", .name_len = 2};
-    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &b, &err), TG_ERR_INVALID);
+    assert_int_equal(tg_remote_write_prepare(&d, &escaped, NULL, &b, &err), TG_ERR_INVALID);
     assert_int_equal(b.len, 0);
     const struct tg_point p = {.type = TG_VALUE_DOUBLE};
-    assert_int_equal(tg_rw_append_point(&b, NULL, 0, &p), TG_ERR_UNSUPPORTED);
-    assert_int_equal(tg_rw_append_point(&b, (const uint8_t *)"\x01\xff\xff\xff\xff", 5, &p),
-                     TG_ERR_UNSUPPORTED);
+    assert_int_equal(tg_remote_write_append_point(&b, NULL, 0, &p), TG_ERR_UNSUPPORTED);
+    assert_int_equal(
+        tg_remote_write_append_point(&b, (const uint8_t *)"\x01\xff\xff\xff\xff", 5, &p),
+        TG_ERR_UNSUPPORTED);
     tg_buf_deinit(&b);
 }
 
@@ -1219,7 +1229,8 @@ static uint64_t labels_left_out(const struct tg_buf *prepared, const struct tg_p
     tg_buf_init(&scratch, 0);
     for (int twice = 1; twice <= 2; twice++) {
         assert_int_equal(
-            tg_rw_left_out(prepared->data, (uint32_t)prepared->len, p, &scratch, &left), TG_OK);
+            tg_remote_write_left_out(prepared->data, (uint32_t)prepared->len, p, &scratch, &left),
+            TG_OK);
         assert_int_equal(left.n[TG_LEFT_OUT_EXEMPLAR_LABEL] % (unsigned)twice, 0); /* it adds */
     }
     tg_buf_deinit(&scratch);
@@ -1248,7 +1259,7 @@ static void exemplar_labels_that_are_left_out_are_counted(void **state)
     struct tg_buf prepared;
     struct tg_err err;
     tg_buf_init(&prepared, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
+    assert_int_equal(tg_remote_write_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
     uint64_t sum = 0;
     struct tg_exemplar all[6];
     for (size_t i = 0; i < 6; i++) {
@@ -1286,9 +1297,10 @@ static void long_exemplar_labels_are_left_out(void **state)
     tg_decode_fixture_init(&f, NULL);
     tg_buf_init(&prepared, 0);
     tg_buf_init(&out, 0);
-    assert_int_equal(tg_rw_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
-    assert_int_equal(tg_rw_append_point(&out, prepared.data, (uint32_t)prepared.len, &p), TG_OK);
-    assert_int_equal(tg_decode_exact(&f, tg_rw_decode, out.data, out.len, &err), TG_OK);
+    assert_int_equal(tg_remote_write_prepare(&d, &escaped, NULL, &prepared, &err), TG_OK);
+    assert_int_equal(tg_remote_write_append_point(&out, prepared.data, (uint32_t)prepared.len, &p),
+                     TG_OK);
+    assert_int_equal(tg_decode_exact(&f, tg_remote_write_decode, out.data, out.len, &err), TG_OK);
     assert_string_equal(tg_decode_text(&f),
                         "m unknown [] d:1 @0 ex{1 @0 01000000000000000000000000000000/"
                         "0000000000000000 a=b}\n");
@@ -1312,7 +1324,7 @@ static void hits_allocate_nothing(void **state)
         tg_buf_reset(&body);
         tg_workload_remote_write(&w, 0, 300, &body);
         if (run) tg_mem_fail_at(1);
-        assert_int_equal(tg_rw_decode(body.data, body.len, &f.d, &err), TG_OK);
+        assert_int_equal(tg_remote_write_decode(body.data, body.len, &f.d, &err), TG_OK);
         assert_true(run == 0 || !tg_mem_fail_fired());
         tg_mem_fail_at(0);
         assert_int_equal(f.d.n_misses, run ? 0 : 300);

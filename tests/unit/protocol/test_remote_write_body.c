@@ -13,8 +13,8 @@
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
 #include "core/protocol/prom_name.h"
+#include "core/protocol/protobuf_wire.h"
 #include "core/protocol/remote_write.h"
-#include "core/protocol/wire.h"
 #include "tests/support/body_script.h"
 #include "tests/support/decode_fixture.h"
 
@@ -48,7 +48,7 @@ static void any_points_make_the_same_message(void **state)
 
 struct rig {
     struct tg_pieces *pieces;
-    struct tg_rw_body body;
+    struct tg_remote_write_body body;
     struct tg_buf out;
     struct tg_decode_fixture f;
 };
@@ -57,14 +57,14 @@ static void setup(struct rig *r)
 {
     r->pieces = tg_pieces_new();
     assert_non_null(r->pieces);
-    tg_rw_body_init(&r->body, r->pieces);
+    tg_remote_write_body_init(&r->body, r->pieces);
     tg_buf_init(&r->out, 0);
     tg_decode_fixture_init(&r->f, NULL);
 }
 
 static void teardown(struct rig *r)
 {
-    tg_rw_body_deinit(&r->body);
+    tg_remote_write_body_deinit(&r->body);
     tg_buf_deinit(&r->out);
     tg_decode_fixture_deinit(&r->f);
     tg_pieces_free(r->pieces);
@@ -86,7 +86,7 @@ static void prepare_named(struct rig *r, enum tg_kind kind, const char *host, co
     tg_buf_init(out, 0);
     for (int i = 0; i < 6; i++) {
         tg_buf_reset(out);
-        if (tg_rw_prepare(&d, &tg_prom_names_default, r->pieces, out, &err) != TG_OK)
+        if (tg_remote_write_prepare(&d, &tg_prom_names_default, r->pieces, out, &err) != TG_OK)
             fail_msg("%s", err.msg);
     }
 }
@@ -99,12 +99,12 @@ static void prepare(struct rig *r, enum tg_kind kind, struct tg_buf *out)
 /* How many fields (TimeSeries) are in a plain body. */
 static unsigned count_series(const struct tg_buf *b)
 {
-    struct tg_wire w = tg_wire_of(b->data, b->len);
-    struct tg_wire_field f = {.tag = 0};
+    struct tg_protobuf_wire w = tg_protobuf_wire_of(b->data, b->len);
+    struct tg_protobuf_wire_field f = {.tag = 0};
     unsigned n = 0;
     while (w.p < w.end) {
-        assert_true(tg_wire_next(&w, &f));
-        assert_int_equal(f.tag, TG_WIRE_TAG(1, TG_WIRE_BYTES));
+        assert_true(tg_protobuf_wire_next(&w, &f));
+        assert_int_equal(f.tag, TG_PROTOBUF_WIRE_TAG(1, TG_PROTOBUF_WIRE_BYTES));
         n++;
     }
     return n;
@@ -188,12 +188,13 @@ static void points_of_a_series_are_one_time_series(void **state)
         for (uint32_t k = 0; k < rows[i].n; k++) points[k] = &rows[i].points[k];
         for (int turn = 0; turn < 2; turn++) {
             tg_buf_reset(&r.out);
-            assert_int_equal(tg_rw_body_begin(&r.body, &r.out, SIZE_MAX, false), TG_OK);
-            assert_int_equal(tg_rw_body_add(&r.body, prepared.data, (uint32_t)prepared.len, points,
-                                            rows[i].n, is_left_out),
+            assert_int_equal(tg_remote_write_body_begin(&r.body, &r.out, SIZE_MAX, false), TG_OK);
+            assert_int_equal(tg_remote_write_body_add(&r.body, prepared.data,
+                                                      (uint32_t)prepared.len, points, rows[i].n,
+                                                      is_left_out),
                              TG_OK);
-            assert_int_equal(tg_rw_body_end(&r.body), 0);
-            assert_int_equal(tg_rw_body_is_empty(&r.body), rows[i].n_series == 0);
+            assert_int_equal(tg_remote_write_body_end(&r.body), 0);
+            assert_int_equal(tg_remote_write_body_is_empty(&r.body), rows[i].n_series == 0);
             if (count_series(&r.out) != rows[i].n_series)
                 fail_msg("%s: %u series", rows[i].name, count_series(&r.out));
             for (uint32_t k = 0; k < rows[i].n; k++)
@@ -216,11 +217,13 @@ static void a_point_in_the_middle_stands_in_its_place(void **state)
     bool is_left_out[4];
     setup(&r);
     prepare(&r, TG_KIND_GAUGE, &prepared);
-    assert_int_equal(tg_rw_body_begin(&r.body, &r.out, SIZE_MAX, false), TG_OK);
-    assert_int_equal(
-        tg_rw_body_add(&r.body, prepared.data, (uint32_t)prepared.len, of, 4, is_left_out), TG_OK);
-    (void)tg_rw_body_end(&r.body);
-    assert_int_equal(tg_decode_exact(&r.f, tg_rw_decode, r.out.data, r.out.len, &err), TG_OK);
+    assert_int_equal(tg_remote_write_body_begin(&r.body, &r.out, SIZE_MAX, false), TG_OK);
+    assert_int_equal(tg_remote_write_body_add(&r.body, prepared.data, (uint32_t)prepared.len, of, 4,
+                                              is_left_out),
+                     TG_OK);
+    (void)tg_remote_write_body_end(&r.body);
+    assert_int_equal(tg_decode_exact(&r.f, tg_remote_write_decode, r.out.data, r.out.len, &err),
+                     TG_OK);
     static const char series[] = "m{host=\"a-host\",zone=\"a-zone\"} unknown []";
     char want[400];
     (void)snprintf(want, sizeof(want),
@@ -242,25 +245,28 @@ static void a_body_has_a_limit(void **state)
     setup(&r);
     prepare(&r, TG_KIND_GAUGE, &prepared);
     const uint32_t len = (uint32_t)prepared.len;
-    assert_int_equal(tg_rw_body_begin(&r.body, &r.out, SIZE_MAX, false), TG_OK);
-    assert_int_equal(tg_rw_body_add(&r.body, prepared.data, len, of, 1, &is_left_out), TG_OK);
+    assert_int_equal(tg_remote_write_body_begin(&r.body, &r.out, SIZE_MAX, false), TG_OK);
+    assert_int_equal(tg_remote_write_body_add(&r.body, prepared.data, len, of, 1, &is_left_out),
+                     TG_OK);
     const size_t n = r.out.len;
     for (int is_snappy = 0; is_snappy < 2; is_snappy++) {
         for (size_t max = 0; max < 3 * n; max += 1 + n / 7) {
             tg_buf_reset(&r.out);
-            assert_int_equal(tg_rw_body_begin(&r.body, &r.out, max, is_snappy), TG_OK);
+            assert_int_equal(tg_remote_write_body_begin(&r.body, &r.out, max, is_snappy), TG_OK);
             for (size_t k = 1; k <= max / n; k++)
-                assert_int_equal(tg_rw_body_add(&r.body, prepared.data, len, of, 1, &is_left_out),
-                                 TG_OK);
-            assert_int_equal(tg_rw_body_add(&r.body, prepared.data, len, of, 1, &is_left_out),
-                             TG_ERR_TOO_LARGE);
+                assert_int_equal(
+                    tg_remote_write_body_add(&r.body, prepared.data, len, of, 1, &is_left_out),
+                    TG_OK);
+            assert_int_equal(
+                tg_remote_write_body_add(&r.body, prepared.data, len, of, 1, &is_left_out),
+                TG_ERR_TOO_LARGE);
         }
     }
     tg_buf_reset(&r.out);
-    assert_int_equal(tg_rw_body_begin(&r.body, &r.out, 10, false), TG_OK);
-    assert_int_equal(tg_rw_body_add_field(&r.body, 3, "123456789", 9), TG_ERR_TOO_LARGE);
-    assert_int_equal(tg_rw_body_add_field(&r.body, 3, "12345678", 8), TG_OK);
-    assert_int_equal(tg_rw_body_end(&r.body), 0);
+    assert_int_equal(tg_remote_write_body_begin(&r.body, &r.out, 10, false), TG_OK);
+    assert_int_equal(tg_remote_write_body_add_field(&r.body, 3, "123456789", 9), TG_ERR_TOO_LARGE);
+    assert_int_equal(tg_remote_write_body_add_field(&r.body, 3, "12345678", 8), TG_OK);
+    assert_int_equal(tg_remote_write_body_end(&r.body), 0);
     assert_int_equal(r.out.len, 10);
     assert_memory_equal(r.out.data,
                         "\x1a\x08"
@@ -288,12 +294,12 @@ static void bodies_are_written_for_ever(void **state)
     tg_compress_init(&compress);
     for (unsigned i = 0; i < 60; i++) {
         if (i == 10) r.body.base = UINT32_MAX - ((uint32_t)1 << 31) - 2000;
-        assert_int_equal(tg_rw_body_begin(&r.body, &r.out, SIZE_MAX, true), TG_OK);
+        assert_int_equal(tg_remote_write_body_begin(&r.body, &r.out, SIZE_MAX, true), TG_OK);
         assert_true(r.body.base <= UINT32_MAX - ((uint32_t)1 << 31));
-        assert_int_equal(
-            tg_rw_body_add(&r.body, prepared.data, (uint32_t)prepared.len, of, 3, is_left_out),
-            TG_OK);
-        const size_t skip = tg_rw_body_end(&r.body);
+        assert_int_equal(tg_remote_write_body_add(&r.body, prepared.data, (uint32_t)prepared.len,
+                                                  of, 3, is_left_out),
+                         TG_OK);
+        const size_t skip = tg_remote_write_body_end(&r.body);
         tg_buf_reset(&got);
         assert_int_equal(tg_compress_decode(&compress, TG_ENCODING_SNAPPY, r.out.data + skip,
                                             r.out.len - skip, 1 << 20, &got, &err),
@@ -330,16 +336,19 @@ static void what_is_forgotten_is_not_taken_for_something_else(void **state)
         tg_buf_reset(&want);
         for (int is_snappy = 0; is_snappy < 2; is_snappy++) {
             struct tg_buf *out = is_snappy ? &r.out : &want;
-            assert_int_equal(tg_rw_body_begin(&r.body, out, SIZE_MAX, is_snappy), TG_OK);
-            for (uint32_t i = 0; i < 2 + TG_RW_LOG / 6; i++) {
-                const struct tg_buf *p = i == 0 ? &before : i <= TG_RW_LOG / 6 ? &many : &after;
+            assert_int_equal(tg_remote_write_body_begin(&r.body, out, SIZE_MAX, is_snappy), TG_OK);
+            for (uint32_t i = 0; i < 2 + TG_REMOTE_WRITE_LOG / 6; i++) {
+                const struct tg_buf *p = i == 0                         ? &before
+                                         : i <= TG_REMOTE_WRITE_LOG / 6 ? &many
+                                                                        : &after;
                 const struct tg_point *of[] = {i > 0 && i <= shift ? &both : &number};
                 bool is_left_out;
-                assert_int_equal(
-                    tg_rw_body_add(&r.body, p->data, (uint32_t)p->len, of, 1, &is_left_out), TG_OK);
+                assert_int_equal(tg_remote_write_body_add(&r.body, p->data, (uint32_t)p->len, of, 1,
+                                                          &is_left_out),
+                                 TG_OK);
             }
         }
-        const size_t skip = tg_rw_body_end(&r.body);
+        const size_t skip = tg_remote_write_body_end(&r.body);
         tg_buf_reset(&got);
         assert_int_equal(tg_compress_decode(&compress, TG_ENCODING_SNAPPY, r.out.data + skip,
                                             r.out.len - skip, 1 << 24, &got, &err),
@@ -375,16 +384,16 @@ static void survives_every_failed_allocation(void **state)
         bool fired = false;
         for (int turn = 0; turn < 2; turn++) { /* once it fails, then on the same body it works */
             if (turn == 0) tg_mem_fail_at(n);
-            enum tg_code code = tg_rw_body_begin(&r.body, &r.out, SIZE_MAX, true);
+            enum tg_code code = tg_remote_write_body_begin(&r.body, &r.out, SIZE_MAX, true);
             if (code == TG_OK)
-                code = tg_rw_body_add(&r.body, prepared.data, (uint32_t)prepared.len, of, 3,
-                                      is_left_out);
+                code = tg_remote_write_body_add(&r.body, prepared.data, (uint32_t)prepared.len, of,
+                                                3, is_left_out);
             if (turn == 0) fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             /* memory for what is remembered of pieces is not needed */
             assert_true(code == TG_OK || (turn == 0 && fired && code == TG_ERR_NOMEM));
             if (code != TG_OK) continue;
-            skip = tg_rw_body_end(&r.body);
+            skip = tg_remote_write_body_end(&r.body);
             tg_buf_reset(&got);
             assert_int_equal(tg_compress_decode(&compress, TG_ENCODING_SNAPPY, r.out.data + skip,
                                                 r.out.len - skip, 1 << 20, &got, &err),

@@ -69,13 +69,13 @@ static void test_write(void **state)
     /* One series, oldest first. */
     const struct tg_point *const sorted[] = {&points[2], &points[3], &points[0]};
     bool is_left_out[3];
-    struct tg_rw_body body;
-    tg_rw_body_init(&body, NULL);
-    assert_int_equal(tg_rw_body_begin(&body, &want, SIZE_MAX, false), TG_OK);
-    assert_int_equal(
-        tg_rw_body_add(&body, prepared.data, (uint32_t)prepared.len, sorted, 3, is_left_out),
-        TG_OK);
-    tg_rw_body_deinit(&body);
+    struct tg_remote_write_body body;
+    tg_remote_write_body_init(&body, NULL);
+    assert_int_equal(tg_remote_write_body_begin(&body, &want, SIZE_MAX, false), TG_OK);
+    assert_int_equal(tg_remote_write_body_add(&body, prepared.data, (uint32_t)prepared.len, sorted,
+                                              3, is_left_out),
+                     TG_OK);
+    tg_remote_write_body_deinit(&body);
     for (size_t i = 0; i < 4; i++)
         d[i] = (struct tg_delivery_point){&points[i], NULL, prepared.data, (uint32_t)prepared.len};
     for (uint8_t t = TG_TEMPORALITY_NONE; t <= TG_TEMPORALITY_CUMULATIVE; t++) {

@@ -80,7 +80,7 @@ static void assert_body(const struct tg_buf *body, const char *want)
     struct tg_decode_fixture f;
     struct tg_err err = {.msg = ""};
     tg_decode_fixture_init(&f, NULL);
-    if (tg_decode_exact(&f, tg_rw_decode, body->data, body->len, &err) != TG_OK)
+    if (tg_decode_exact(&f, tg_remote_write_decode, body->data, body->len, &err) != TG_OK)
         fail_msg("%s", err.msg);
     assert_string_equal(tg_decode_text(&f), want);
     tg_decode_fixture_deinit(&f);
@@ -453,8 +453,8 @@ static void test_settings(void **state)
         struct tg_err err;
         const struct tg_buf *points = cases[i].n_requests == 2 ? &f.previous : &f.body;
         tg_decode_fixture_init(&text, NULL);
-        assert_int_equal(tg_decode_exact(&text, tg_rw_decode, points->data, points->len, &err),
-                         TG_OK);
+        assert_int_equal(
+            tg_decode_exact(&text, tg_remote_write_decode, points->data, points->len, &err), TG_OK);
         if (!strstr(tg_decode_text(&text), cases[i].points))
             fail_msg("%zu: %s", i, tg_decode_text(&text));
         tg_decode_fixture_deinit(&text);
@@ -518,7 +518,7 @@ static void test_notes_are_checked(void **state)
         assert_false(tg_prom_note_next(NULL, &at, b.data + n, &note));
         assert_ptr_equal(at, b.data);
     }
-    for (unsigned form = 0; form < 256; form++) { /* and no form (rw_prepared.h) */
+    for (unsigned form = 0; form < 256; form++) { /* and no form (remote_write_prepared.h) */
         const uint8_t byte[3 + TG_PROM_NOTE_HEAD] = {(uint8_t)form, 1 + TG_PROM_NOTE_HEAD,
                                                      TG_PROM_NOTE_HEAD << 1};
         const uint8_t *at = byte;

@@ -1,6 +1,6 @@
-#include "core/protocol/decode.h"
+#include "core/protocol/intake.h"
 
-void tg_decode_reject(struct tg_decode *d, uint64_t n, const struct tg_err *err)
+void tg_intake_reject(struct tg_intake *d, uint64_t n, const struct tg_err *err)
 {
     if (d->n_rejected == 0) {
         d->first_reject = *err;
@@ -9,7 +9,7 @@ void tg_decode_reject(struct tg_decode *d, uint64_t n, const struct tg_err *err)
     d->n_rejected += n;
 }
 
-void tg_decode_finish(struct tg_decode *d, uint32_t from, uint32_t touch_at, bool any_refused)
+void tg_intake_finish(struct tg_intake *d, uint32_t from, uint32_t touch_at, bool any_refused)
 {
     struct tg_batch *b = d->batch;
     for (; touch_at < b->n_points; touch_at++) {

@@ -1,4 +1,4 @@
-/* decode.h: what every ingest decoder is given and what it gives back.
+/* intake.h: what every ingest decoder is given and what it gives back.
  *
  * A decoder walks the bytes of one request, hashes the identity bytes of each point (raw key), asks
  * the table, and only on a miss decodes the identity into a desc and interns it. It appends to
@@ -8,15 +8,15 @@
  *
  * Threading: one request, one thread.
  */
-#ifndef TG_PROTOCOL_DECODE_H
-#define TG_PROTOCOL_DECODE_H
+#ifndef TG_PROTOCOL_INTAKE_H
+#define TG_PROTOCOL_INTAKE_H
 
 #include "core/base/arena.h"
 #include "core/base/err.h"
 #include "core/model/point.h"
 #include "core/model/table.h"
 
-struct tg_decode {
+struct tg_intake {
     struct tg_table *table; /* borrows */
     struct tg_batch *batch; /* borrows; inside the table's guard */
     struct tg_arena *arena; /* scratch of this request; the caller resets it */
@@ -40,11 +40,11 @@ struct tg_decode {
 };
 
 /* Counts `n` rejected points; keeps *err when it is the first. err->code tells the class. */
-void tg_decode_reject(struct tg_decode *d, uint64_t n, const struct tg_err *err);
+void tg_intake_reject(struct tg_intake *d, uint64_t n, const struct tg_err *err);
 
 /* The end of a request whose points stand in the batch from `from` on: touches the series of those
  * from `touch_at` on, takes out the points left without a series (`any_refused` = there are some),
  * and counts the rest as accepted. */
-void tg_decode_finish(struct tg_decode *d, uint32_t from, uint32_t touch_at, bool any_refused);
+void tg_intake_finish(struct tg_intake *d, uint32_t from, uint32_t touch_at, bool any_refused);
 
 #endif
