@@ -229,7 +229,7 @@ enum tg_code tg_json_row(struct tg_buf *out, const struct tg_query_row *row)
     if (hint) TG_TRY(tg_buf_printf(out, ",\"reset_hint\":\"%s\"", hint));
     if (row->point->exemplars && row->point->exemplars->n) {
         TG_TRY(put_text(out, ",\"exemplars\":"));
-        TG_TRY(tg_pq_exemplars_encode(row->point->exemplars, out));
+        TG_TRY(tg_parquet_exemplars_encode(row->point->exemplars, out));
     }
     return put_text(out, "}");
 }

@@ -16,13 +16,13 @@
 #include "core/parquet/parquet_rows.h"
 #include "core/parquet/parquet_writer.h"
 
-struct tg_pq_column_writer {
+struct tg_parquet_column_writer {
     const struct tg_parquet_options *options; /* borrows; no zeros */
-    const struct tg_pq_rows *rows;            /* borrows */
-    bool use_dict[TG_PQ_DICTS];
+    const struct tg_parquet_rows *rows;       /* borrows */
+    bool use_dict[TG_PARQUET_DICTS];
     struct tg_buf *out; /* the file's bytes; out->data[0] is at file offset `base` */
     uint64_t base;
-    struct tg_pq_page *pages; /* of all chunks so far */
+    struct tg_parquet_page *pages; /* of all chunks so far */
     uint32_t n_pages, pages_cap;
 
     struct tg_buf body, rep, def, values, packed; /* of the page that is open */
@@ -32,13 +32,13 @@ struct tg_pq_column_writer {
 };
 
 /* Storage is the caller's; `options` without zeros. TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_pq_column_writer_init(struct tg_pq_column_writer *w,
-                                                    const struct tg_parquet_options *options);
-void tg_pq_column_writer_deinit(struct tg_pq_column_writer *w);
+TG_MUST_CHECK enum tg_code tg_parquet_column_writer_init(struct tg_parquet_column_writer *w,
+                                                         const struct tg_parquet_options *options);
+void tg_parquet_column_writer_deinit(struct tg_parquet_column_writer *w);
 
 /* Appends the chunk of rows [first, first + n) to w->out and fills *chunk. */
-TG_MUST_CHECK enum tg_code tg_pq_column_write(struct tg_pq_column_writer *w,
-                                              enum tg_pq_column_id column, uint32_t first,
-                                              uint32_t n, struct tg_pq_chunk *chunk);
+TG_MUST_CHECK enum tg_code tg_parquet_column_write(struct tg_parquet_column_writer *w,
+                                                   enum tg_parquet_column_id column, uint32_t first,
+                                                   uint32_t n, struct tg_parquet_chunk *chunk);
 
 #endif

@@ -23,7 +23,7 @@ static void pack_mini(uint8_t *to, const uint64_t *v, unsigned width)
     memcpy(to, &acc, used / 8);
 }
 
-enum tg_code tg_pq_delta_encode(const int64_t *values, size_t n, struct tg_buf *out)
+enum tg_code tg_parquet_delta_encode(const int64_t *values, size_t n, struct tg_buf *out)
 {
     TG_TRY(tg_buf_reserve(out, 4 * (size_t)TG_VARINT_MAX));
     tg_buf_put_varint(out, BLOCK);
@@ -74,7 +74,7 @@ static uint64_t unpack_one(const uint8_t *p, const uint8_t *end, uint64_t bit, u
     return width == 64 ? word : word & ((UINT64_C(1) << width) - 1);
 }
 
-bool tg_pq_delta_decode(const uint8_t *p, size_t len, int64_t *out, size_t n)
+bool tg_parquet_delta_decode(const uint8_t *p, size_t len, int64_t *out, size_t n)
 {
     const uint8_t *end = len ? p + len : p; /* nothing may be NULL */
     uint64_t block, n_mini, count, first;

@@ -17,10 +17,11 @@
 #include "core/base/buf.h"
 
 /* Appends the encoding of n values. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
-TG_MUST_CHECK enum tg_code tg_pq_delta_encode(const int64_t *values, size_t n, struct tg_buf *out);
+TG_MUST_CHECK enum tg_code tg_parquet_delta_encode(const int64_t *values, size_t n,
+                                                   struct tg_buf *out);
 
 /* Decodes exactly n values from bytes of our own block shape; false when they are anything else
  * (also when bytes are left over). */
-bool tg_pq_delta_decode(const uint8_t *p, size_t len, int64_t *out, size_t n);
+bool tg_parquet_delta_decode(const uint8_t *p, size_t len, int64_t *out, size_t n);
 
 #endif

@@ -13,27 +13,28 @@
 
 #include "core/base/buf.h"
 
-struct tg_pq_string {
+struct tg_parquet_string {
     const char *ptr;
     uint32_t len;
     uint32_t hash; /* low bits */
 };
 
-struct tg_pq_dict {
-    struct tg_pq_string *items; /* index -> string */
+struct tg_parquet_dict {
+    struct tg_parquet_string *items; /* index -> string */
     uint32_t n, cap;
     uint32_t *slots; /* hash -> index + 1; a power of two of them */
     uint32_t n_slots;
     uint64_t plain_bytes; /* of the dictionary page */
 };
 
-void tg_pq_dict_init(struct tg_pq_dict *d);
-void tg_pq_dict_deinit(struct tg_pq_dict *d);
-void tg_pq_dict_reset(struct tg_pq_dict *d); /* keeps capacity */
+void tg_parquet_dict_init(struct tg_parquet_dict *d);
+void tg_parquet_dict_deinit(struct tg_parquet_dict *d);
+void tg_parquet_dict_reset(struct tg_parquet_dict *d); /* keeps capacity */
 /* The index of the string, added when new. TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_pq_dict_add(struct tg_pq_dict *d, const char *p, uint32_t len,
-                                          uint32_t *index);
+TG_MUST_CHECK enum tg_code tg_parquet_dict_add(struct tg_parquet_dict *d, const char *p,
+                                               uint32_t len, uint32_t *index);
 /* Appends the dictionary page's body (PLAIN byte arrays). */
-TG_MUST_CHECK enum tg_code tg_pq_dict_encode(const struct tg_pq_dict *d, struct tg_buf *out);
+TG_MUST_CHECK enum tg_code tg_parquet_dict_encode(const struct tg_parquet_dict *d,
+                                                  struct tg_buf *out);
 
 #endif

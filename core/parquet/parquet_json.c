@@ -10,7 +10,7 @@
 
 /* ---- UTF-8 ---- */
 
-enum tg_code tg_pq_utf8_fix(const char **p, uint32_t *len, struct tg_arena *arena)
+enum tg_code tg_parquet_utf8_fix(const char **p, uint32_t *len, struct tg_arena *arena)
 {
     const uint8_t *s = (const uint8_t *)*p;
     size_t i = 0, n_bad = 0;
@@ -84,7 +84,7 @@ static enum tg_code put_double(struct tg_buf *out, double v)
     return tg_buf_printf(out, "%.17g", v);
 }
 
-enum tg_code tg_pq_exemplars_encode(const struct tg_exemplars *e, struct tg_buf *out)
+enum tg_code tg_parquet_exemplars_encode(const struct tg_exemplars *e, struct tg_buf *out)
 {
     TG_TRY(tg_buf_append(out, "[", 1));
     for (uint32_t i = 0; i < e->n; i++) {
@@ -256,8 +256,8 @@ static bool exemplar(struct in *in, struct tg_exemplar *x)
     return lit(in, "}");
 }
 
-enum tg_code tg_pq_exemplars_parse(const char *text, size_t len, struct tg_arena *arena,
-                                   const struct tg_exemplars **out)
+enum tg_code tg_parquet_exemplars_parse(const char *text, size_t len, struct tg_arena *arena,
+                                        const struct tg_exemplars **out)
 {
     struct in in = {text, text + len, arena, false};
     struct tg_exemplars *e = tg_arena_calloc(arena, 1, sizeof(*e));

@@ -18,14 +18,16 @@
 #include "core/model/point.h"
 
 /* Appends the text. TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
-TG_MUST_CHECK enum tg_code tg_pq_exemplars_encode(const struct tg_exemplars *e, struct tg_buf *out);
+TG_MUST_CHECK enum tg_code tg_parquet_exemplars_encode(const struct tg_exemplars *e,
+                                                       struct tg_buf *out);
 /* Parses text of the above form only; everything is copied into `arena`. TG_ERR_CORRUPT,
  * TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_pq_exemplars_parse(const char *text, size_t len,
-                                                 struct tg_arena *arena,
-                                                 const struct tg_exemplars **out);
+TG_MUST_CHECK enum tg_code tg_parquet_exemplars_parse(const char *text, size_t len,
+                                                      struct tg_arena *arena,
+                                                      const struct tg_exemplars **out);
 
 /* Makes *p, *len valid UTF-8: untouched when they are, else a copy in `arena`. TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_pq_utf8_fix(const char **p, uint32_t *len, struct tg_arena *arena);
+TG_MUST_CHECK enum tg_code tg_parquet_utf8_fix(const char **p, uint32_t *len,
+                                               struct tg_arena *arena);
 
 #endif

@@ -7,25 +7,25 @@
 
 /* ---- page header ---- */
 
-void tg_pq_page_header_write(struct tg_thriftw *w, const struct tg_pq_page_header *h)
+void tg_parquet_page_header_write(struct tg_thriftw *w, const struct tg_parquet_page_header *h)
 {
     tg_thriftw_begin(w);
     tg_thriftw_i32(w, 1, (int32_t)h->type);
     tg_thriftw_i32(w, 2, (int32_t)h->uncompressed_bytes);
     tg_thriftw_i32(w, 3, (int32_t)h->compressed_bytes);
     if (h->has_crc) tg_thriftw_i32(w, 4, (int32_t)h->crc);
-    tg_thriftw_struct(w, h->type == TG_PQ_DATA_PAGE ? 5 : 7);
+    tg_thriftw_struct(w, h->type == TG_PARQUET_DATA_PAGE ? 5 : 7);
     tg_thriftw_i32(w, 1, (int32_t)h->n_values);
     tg_thriftw_i32(w, 2, (int32_t)h->encoding);
-    if (h->type == TG_PQ_DATA_PAGE) {
-        tg_thriftw_i32(w, 3, TG_PQ_RLE);
-        tg_thriftw_i32(w, 4, TG_PQ_RLE);
+    if (h->type == TG_PARQUET_DATA_PAGE) {
+        tg_thriftw_i32(w, 3, TG_PARQUET_RLE);
+        tg_thriftw_i32(w, 4, TG_PARQUET_RLE);
     }
     tg_thriftw_end(w);
     tg_thriftw_end(w);
 }
 
-static void sub_header_read(struct tg_thriftr *r, struct tg_pq_page_header *h, bool is_data,
+static void sub_header_read(struct tg_thriftr *r, struct tg_parquet_page_header *h, bool is_data,
                             unsigned *seen)
 {
     int id;
@@ -38,14 +38,14 @@ static void sub_header_read(struct tg_thriftr *r, struct tg_pq_page_header *h, b
             continue;
         }
         v = tg_thriftr_i32(r, t);
-        if (v < 0 || (id > 2 && v != TG_PQ_RLE)) r->failed = true;
+        if (v < 0 || (id > 2 && v != TG_PARQUET_RLE)) r->failed = true;
         if (id == 1) h->n_values = (uint32_t)v;
-        if (id == 2) h->encoding = (enum tg_pq_encoding)v;
+        if (id == 2) h->encoding = (enum tg_parquet_encoding)v;
         if (id <= 2) *seen |= 8u << id;
     }
 }
 
-enum tg_code tg_pq_page_header_read(struct tg_thriftr *r, struct tg_pq_page_header *h)
+enum tg_code tg_parquet_page_header_read(struct tg_thriftr *r, struct tg_parquet_page_header *h)
 {
     int id;
     enum tg_thrift_type t;
@@ -57,9 +57,9 @@ enum tg_code tg_pq_page_header_read(struct tg_thriftr *r, struct tg_pq_page_head
         switch (id) {
         case 1:
             v = tg_thriftr_i32(r, t);
-            if (!r->failed && v != TG_PQ_DATA_PAGE && v != TG_PQ_DICTIONARY_PAGE)
+            if (!r->failed && v != TG_PARQUET_DATA_PAGE && v != TG_PARQUET_DICTIONARY_PAGE)
                 return TG_ERR_UNSUPPORTED;
-            h->type = (enum tg_pq_page_type)v;
+            h->type = (enum tg_parquet_page_type)v;
             seen |= 1;
             break;
         case 2:
@@ -78,7 +78,7 @@ enum tg_code tg_pq_page_header_read(struct tg_thriftr *r, struct tg_pq_page_head
             break;
         case 5:
         case 7:
-            if (t != TG_THRIFT_STRUCT || (h->type == TG_PQ_DATA_PAGE) != (id == 5))
+            if (t != TG_THRIFT_STRUCT || (h->type == TG_PARQUET_DATA_PAGE) != (id == 5))
                 r->failed = true;
             sub_header_read(r, h, id == 5, &seen);
             break;
@@ -90,27 +90,27 @@ enum tg_code tg_pq_page_header_read(struct tg_thriftr *r, struct tg_pq_page_head
 
 /* ---- page index ---- */
 
-bool tg_pq_column_index_write(struct tg_thriftw *w, const struct tg_pq_column *c,
-                              const struct tg_pq_page *pages, uint32_t n)
+bool tg_parquet_column_index_write(struct tg_thriftw *w, const struct tg_parquet_column *c,
+                                   const struct tg_parquet_page *pages, uint32_t n)
 {
-    uint8_t b[TG_PQ_BOUND_MAX];
+    uint8_t b[TG_PARQUET_BOUND_MAX];
     bool exact, ascending = true;
-    if (c->order == TG_PQ_ORDER_NONE) return false;
+    if (c->order == TG_PARQUET_ORDER_NONE) return false;
     for (uint32_t i = 0; i < n; i++) {
-        const struct tg_pq_page *p = &pages[i];
+        const struct tg_parquet_page *p = &pages[i];
         if (p->stats.n_null == p->n_values) continue;
-        if (tg_pq_stats_bound(&p->stats, c, false, b, &exact) < 0 ||
-            tg_pq_stats_bound(&p->stats, c, true, b, &exact) < 0)
+        if (tg_parquet_stats_bound(&p->stats, c, false, b, &exact) < 0 ||
+            tg_parquet_stats_bound(&p->stats, c, true, b, &exact) < 0)
             return false;
         /* claimed only where it is known: names are sorted */
-        if (i && c->order != TG_PQ_BYTES) ascending = false;
-        if (i && c->order == TG_PQ_BYTES) {
-            const struct tg_pq_stats *a = &p[-1].stats;
+        if (i && c->order != TG_PARQUET_BYTES) ascending = false;
+        if (i && c->order == TG_PARQUET_BYTES) {
+            const struct tg_parquet_stats *a = &p[-1].stats;
             if (!a->has_min ||
-                tg_pq_bytes_cmp(a->min.str.ptr, a->min.str.len, p->stats.min.str.ptr,
-                                p->stats.min.str.len) > 0 ||
-                tg_pq_bytes_cmp(a->max.str.ptr, a->max.str.len, p->stats.max.str.ptr,
-                                p->stats.max.str.len) > 0)
+                tg_parquet_bytes_cmp(a->min.str.ptr, a->min.str.len, p->stats.min.str.ptr,
+                                     p->stats.min.str.len) > 0 ||
+                tg_parquet_bytes_cmp(a->max.str.ptr, a->max.str.len, p->stats.max.str.ptr,
+                                     p->stats.max.str.len) > 0)
                 ascending = false;
         }
     }
@@ -123,7 +123,7 @@ bool tg_pq_column_index_write(struct tg_thriftw *w, const struct tg_pq_column *c
         for (uint32_t i = 0; i < n; i++) {
             const int len = pages[i].stats.n_null == pages[i].n_values
                                 ? 0
-                                : tg_pq_stats_bound(&pages[i].stats, c, is_max, b, &exact);
+                                : tg_parquet_stats_bound(&pages[i].stats, c, is_max, b, &exact);
             tg_thriftw_item_binary(w, b, (size_t)len);
         }
     }
@@ -134,7 +134,8 @@ bool tg_pq_column_index_write(struct tg_thriftw *w, const struct tg_pq_column *c
     return true;
 }
 
-void tg_pq_offset_index_write(struct tg_thriftw *w, const struct tg_pq_page *pages, uint32_t n)
+void tg_parquet_offset_index_write(struct tg_thriftw *w, const struct tg_parquet_page *pages,
+                                   uint32_t n)
 {
     tg_thriftw_begin(w);
     tg_thriftw_list(w, 1, TG_THRIFT_STRUCT, n);
@@ -148,7 +149,7 @@ void tg_pq_offset_index_write(struct tg_thriftw *w, const struct tg_pq_page *pag
     tg_thriftw_end(w);
 }
 
-static void location_read(struct tg_thriftr *r, struct tg_pq_page *p)
+static void location_read(struct tg_thriftr *r, struct tg_parquet_page *p)
 {
     int id;
     enum tg_thrift_type t;
@@ -166,8 +167,8 @@ static void location_read(struct tg_thriftr *r, struct tg_pq_page *p)
     }
 }
 
-enum tg_code tg_pq_offset_index_read(const uint8_t *bytes, size_t len, struct tg_arena *arena,
-                                     struct tg_pq_page **pages, uint32_t *n)
+enum tg_code tg_parquet_offset_index_read(const uint8_t *bytes, size_t len, struct tg_arena *arena,
+                                          struct tg_parquet_page **pages, uint32_t *n)
 {
     struct tg_thriftr r;
     int id;
@@ -181,7 +182,7 @@ enum tg_code tg_pq_offset_index_read(const uint8_t *bytes, size_t len, struct tg
             tg_thriftr_skip(&r, t);
             continue;
         }
-        *n = tg_thriftr_list(&r, t, TG_THRIFT_STRUCT, TG_PQ_MAX_PAGES);
+        *n = tg_thriftr_list(&r, t, TG_THRIFT_STRUCT, TG_PARQUET_MAX_PAGES);
         *pages = tg_arena_calloc(arena, *n + 1, sizeof(**pages));
         if (!*pages) return TG_ERR_NOMEM;
         for (uint32_t i = 0; i < *n && !r.failed; i++) location_read(&r, &(*pages)[i]);
@@ -189,8 +190,9 @@ enum tg_code tg_pq_offset_index_read(const uint8_t *bytes, size_t len, struct tg
     return r.failed || *n == 0 ? TG_ERR_CORRUPT : TG_OK;
 }
 
-enum tg_code tg_pq_column_index_read(const uint8_t *bytes, size_t len, const struct tg_pq_column *c,
-                                     struct tg_pq_page *pages, uint32_t n)
+enum tg_code tg_parquet_column_index_read(const uint8_t *bytes, size_t len,
+                                          const struct tg_parquet_column *c,
+                                          struct tg_parquet_page *pages, uint32_t n)
 {
     struct tg_thriftr r;
     int id;
@@ -208,7 +210,7 @@ enum tg_code tg_pq_column_index_read(const uint8_t *bytes, size_t len, const str
         if (tg_thriftr_list(&r, t, id == 1 ? TG_THRIFT_TRUE : TG_THRIFT_BINARY, n) != n)
             return TG_ERR_CORRUPT;
         for (uint32_t i = 0; i < n && !r.failed; i++) {
-            struct tg_pq_stats *s = &pages[i].stats;
+            struct tg_parquet_stats *s = &pages[i].stats;
             if (id == 1) {
                 s->has_null = tg_thriftr_item_bool(&r); /* here: only nulls */
                 continue;
@@ -217,7 +219,7 @@ enum tg_code tg_pq_column_index_read(const uint8_t *bytes, size_t len, const str
             if (!tg_varint_get(&r.p, r.end, &size) || size > (uint64_t)(r.end - r.p))
                 return TG_ERR_CORRUPT;
             if (!s->has_null) {
-                if (!tg_pq_bound_read(r.p, (size_t)size, c, id == 2 ? &s->min : &s->max))
+                if (!tg_parquet_bound_read(r.p, (size_t)size, c, id == 2 ? &s->min : &s->max))
                     return TG_ERR_CORRUPT;
                 if (id == 2)
                     s->has_min = true;
@@ -232,9 +234,9 @@ enum tg_code tg_pq_column_index_read(const uint8_t *bytes, size_t len, const str
 
 /* ---- footer ---- */
 
-static void chunk_write(struct tg_thriftw *w, unsigned id, const struct tg_pq_chunk *c)
+static void chunk_write(struct tg_thriftw *w, unsigned id, const struct tg_parquet_chunk *c)
 {
-    const struct tg_pq_column *col = &tg_pq_columns[id];
+    const struct tg_parquet_column *col = &tg_parquet_columns[id];
     tg_thriftw_begin(w);
     tg_thriftw_i64(w, 2, 0); /* file_offset: deprecated, 0 as the format asks */
     tg_thriftw_struct(w, 3); /* ColumnMetaData */
@@ -251,7 +253,7 @@ static void chunk_write(struct tg_thriftw *w, unsigned id, const struct tg_pq_ch
     tg_thriftw_i64(w, 7, (int64_t)c->compressed_bytes);
     tg_thriftw_i64(w, 9, (int64_t)c->data_offset);
     if (c->dict_offset) tg_thriftw_i64(w, 11, (int64_t)c->dict_offset);
-    tg_pq_stats_write(w, 12, &c->stats, col);
+    tg_parquet_stats_write(w, 12, &c->stats, col);
     tg_thriftw_end(w);
     if (c->offset_index_offset) {
         tg_thriftw_i64(w, 4, (int64_t)c->offset_index_offset);
@@ -264,17 +266,18 @@ static void chunk_write(struct tg_thriftw *w, unsigned id, const struct tg_pq_ch
     tg_thriftw_end(w);
 }
 
-static void row_group_write(struct tg_thriftw *w, const struct tg_pq_row_group *g, uint32_t ordinal)
+static void row_group_write(struct tg_thriftw *w, const struct tg_parquet_row_group *g,
+                            uint32_t ordinal)
 {
     uint64_t total = 0, compressed = 0;
-    for (unsigned i = 0; i < TG_PQ_COLUMNS; i++) {
+    for (unsigned i = 0; i < TG_PARQUET_COLUMNS; i++) {
         total += g->chunks[i].uncompressed_bytes;
         compressed += g->chunks[i].compressed_bytes;
     }
-    const struct tg_pq_chunk *first = &g->chunks[0];
+    const struct tg_parquet_chunk *first = &g->chunks[0];
     tg_thriftw_begin(w);
-    tg_thriftw_list(w, 1, TG_THRIFT_STRUCT, TG_PQ_COLUMNS);
-    for (unsigned i = 0; i < TG_PQ_COLUMNS; i++) chunk_write(w, i, &g->chunks[i]);
+    tg_thriftw_list(w, 1, TG_THRIFT_STRUCT, TG_PARQUET_COLUMNS);
+    for (unsigned i = 0; i < TG_PARQUET_COLUMNS; i++) chunk_write(w, i, &g->chunks[i]);
     tg_thriftw_i64(w, 2, (int64_t)total);
     tg_thriftw_i64(w, 3, (int64_t)g->n_rows);
     tg_thriftw_i64(w, 5, (int64_t)(first->dict_offset ? first->dict_offset : first->data_offset));
@@ -301,11 +304,11 @@ static void key_number(struct tg_thriftw *w, const char *key, const char *fmt_si
     key_value(w, key, text);
 }
 
-void tg_pq_file_meta_write(struct tg_thriftw *w, const struct tg_pq_file_meta *m)
+void tg_parquet_file_meta_write(struct tg_thriftw *w, const struct tg_parquet_file_meta *m)
 {
     tg_thriftw_begin(w);
     tg_thriftw_i32(w, 1, 1); /* version: page format v1 */
-    tg_pq_schema_write(w, 2);
+    tg_parquet_schema_write(w, 2);
     tg_thriftw_i64(w, 3, (int64_t)m->info.n_rows);
     tg_thriftw_list(w, 4, TG_THRIFT_STRUCT, m->n_row_groups);
     for (uint32_t i = 0; i < m->n_row_groups; i++) row_group_write(w, &m->row_groups[i], i);
@@ -319,8 +322,8 @@ void tg_pq_file_meta_write(struct tg_thriftw *w, const struct tg_pq_file_meta *m
     key_number(w, "tidegate.time_min_ns", "d", (uint64_t)m->info.time_min_ns);
     key_number(w, "tidegate.time_max_ns", "d", (uint64_t)m->info.time_max_ns);
     tg_thriftw_str(w, 6, "tidegate version " TG_VERSION);
-    tg_thriftw_list(w, 7, TG_THRIFT_STRUCT, TG_PQ_COLUMNS); /* ColumnOrder: TYPE_ORDER */
-    for (unsigned i = 0; i < TG_PQ_COLUMNS; i++) {
+    tg_thriftw_list(w, 7, TG_THRIFT_STRUCT, TG_PARQUET_COLUMNS); /* ColumnOrder: TYPE_ORDER */
+    for (unsigned i = 0; i < TG_PARQUET_COLUMNS; i++) {
         tg_thriftw_begin(w);
         tg_thriftw_struct(w, 1);
         tg_thriftw_end(w);
@@ -329,8 +332,8 @@ void tg_pq_file_meta_write(struct tg_thriftw *w, const struct tg_pq_file_meta *m
     tg_thriftw_end(w);
 }
 
-static void column_meta_read(struct tg_thriftr *r, const struct tg_pq_column *col,
-                             struct tg_pq_chunk *c)
+static void column_meta_read(struct tg_thriftr *r, const struct tg_parquet_column *col,
+                             struct tg_parquet_chunk *c)
 {
     int id;
     enum tg_thrift_type t;
@@ -354,7 +357,7 @@ static void column_meta_read(struct tg_thriftr *r, const struct tg_pq_column *co
                     r->failed = true;
             }
             break;
-        case 4: c->codec = (enum tg_pq_codec)tg_thriftr_i32(r, t); break;
+        case 4: c->codec = (enum tg_parquet_codec)tg_thriftr_i32(r, t); break;
         case 5:
         case 6:
         case 7:
@@ -368,13 +371,14 @@ static void column_meta_read(struct tg_thriftr *r, const struct tg_pq_column *co
             if (id == 9) c->data_offset = (uint64_t)v;
             if (id == 11) c->dict_offset = (uint64_t)v;
             break;
-        case 12: tg_pq_stats_read(r, t, &c->stats, col); break;
+        case 12: tg_parquet_stats_read(r, t, &c->stats, col); break;
         default: tg_thriftr_skip(r, t); break;
         }
     }
     const unsigned need = 1u << 1 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 7 | 1u << 9;
     if ((seen & need) != need) r->failed = true;
-    if (c->codec != TG_PQ_UNCOMPRESSED && c->codec != TG_PQ_SNAPPY && c->codec != TG_PQ_ZSTD)
+    if (c->codec != TG_PARQUET_UNCOMPRESSED && c->codec != TG_PARQUET_SNAPPY &&
+        c->codec != TG_PARQUET_ZSTD)
         r->failed = true;
 }
 
@@ -384,7 +388,7 @@ static bool within(uint64_t offset, uint64_t bytes, uint64_t all)
 }
 
 static void chunk_read(struct tg_thriftr *r, unsigned column, uint64_t data_bytes,
-                       struct tg_pq_chunk *c)
+                       struct tg_parquet_chunk *c)
 {
     int id;
     enum tg_thrift_type t;
@@ -395,7 +399,7 @@ static void chunk_read(struct tg_thriftr *r, unsigned column, uint64_t data_byte
         switch (id) {
         case 3:
             if (t != TG_THRIFT_STRUCT) r->failed = true;
-            column_meta_read(r, &tg_pq_columns[column], c);
+            column_meta_read(r, &tg_parquet_columns[column], c);
             has_meta = true;
             break;
         case 4:
@@ -422,7 +426,7 @@ static void chunk_read(struct tg_thriftr *r, unsigned column, uint64_t data_byte
 }
 
 static void row_group_read(struct tg_thriftr *r, uint64_t data_bytes, unsigned n_columns,
-                           struct tg_pq_row_group *g)
+                           struct tg_parquet_row_group *g)
 {
     int id;
     enum tg_thrift_type t;
@@ -441,7 +445,7 @@ static void row_group_read(struct tg_thriftr *r, uint64_t data_bytes, unsigned n
             tg_thriftr_skip(r, t);
         }
     }
-    if (!has_columns || n_rows < 1 || n_rows > TG_PQ_MAX_ROWS) r->failed = true;
+    if (!has_columns || n_rows < 1 || n_rows > TG_PARQUET_MAX_ROWS) r->failed = true;
     g->n_rows = (uint64_t)n_rows;
 }
 
@@ -493,9 +497,9 @@ static void key_value_read(struct tg_thriftr *r, struct tg_parquet_info *info, u
     }
 }
 
-enum tg_code tg_pq_file_meta_read(const uint8_t *bytes, size_t len, uint64_t data_bytes,
-                                  struct tg_arena *arena, struct tg_pq_file_meta *m,
-                                  struct tg_err *err)
+enum tg_code tg_parquet_file_meta_read(const uint8_t *bytes, size_t len, uint64_t data_bytes,
+                                       struct tg_arena *arena, struct tg_parquet_file_meta *m,
+                                       struct tg_err *err)
 {
     struct tg_thriftr r;
     int id;
@@ -510,14 +514,14 @@ enum tg_code tg_pq_file_meta_read(const uint8_t *bytes, size_t len, uint64_t dat
         uint32_t n;
         switch (id) {
         case 2:
-            n_columns = tg_pq_schema_read(&r, t);
+            n_columns = tg_parquet_schema_read(&r, t);
             if (!n_columns && !r.failed)
                 return tg_fail(err, TG_ERR_UNSUPPORTED,
                                "not a Parquet file of this gateway: its columns are others");
             break;
         case 3: n_rows = tg_thriftr_int(&r, t); break;
         case 4:
-            n = tg_thriftr_list(&r, t, TG_THRIFT_STRUCT, TG_PQ_MAX_ROW_GROUPS);
+            n = tg_thriftr_list(&r, t, TG_THRIFT_STRUCT, TG_PARQUET_MAX_ROW_GROUPS);
             if (!n_columns || m->row_groups) r.failed = true;
             if (r.failed) break;
             /* a row group takes hundreds of bytes: so many cannot be there */

@@ -25,14 +25,14 @@ struct tg_parquet_limits {   /* of the reader; zero = the default */
     bool ignore_checksums;   /* for fuzzing: reach what lies behind them */
 };
 
-struct tg_pq_column_reader {
+struct tg_parquet_column_reader {
     const uint8_t *file; /* borrows */
-    const struct tg_pq_column *column;
-    const struct tg_pq_chunk *chunk;
+    const struct tg_parquet_column *column;
+    const struct tg_parquet_chunk *chunk;
     struct tg_parquet_limits limits;
     uint64_t n_rows;
     bool all_null; /* known from the statistics: no page is read */
-    struct tg_pq_page *pages;
+    struct tg_parquet_page *pages;
     uint32_t n_pages;
     bool has_bounds; /* pages[].stats hold the column index */
     bool has_dict;
@@ -44,40 +44,40 @@ struct tg_pq_column_reader {
     uint32_t *row_start;
     uint64_t *values;
     uint32_t entries_cap;
-    const struct tg_pq_string *strings; /* the dictionary or the page's own */
+    const struct tg_parquet_string *strings; /* the dictionary or the page's own */
     uint32_t n_strings;
     bool in_dict; /* `values` are indices of the dictionary: equal index, equal string */
 
-    struct tg_pq_string *dict, *plain;
+    struct tg_parquet_string *dict, *plain;
     uint32_t n_dict, n_plain, plain_cap;
     struct tg_buf body, dict_body;
     struct tg_compress compress;
 };
 
-void tg_pq_column_reader_init(struct tg_pq_column_reader *r);
-void tg_pq_column_reader_deinit(struct tg_pq_column_reader *r);
+void tg_parquet_column_reader_init(struct tg_parquet_column_reader *r);
+void tg_parquet_column_reader_deinit(struct tg_parquet_column_reader *r);
 
 /* Starts on a chunk; the page list is in `arena`, all is borrowed. TG_ERR_CORRUPT, TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_pq_column_reader_open(struct tg_pq_column_reader *r,
-                                                    const uint8_t *file,
-                                                    enum tg_pq_column_id column,
-                                                    const struct tg_pq_row_group *group,
-                                                    const struct tg_parquet_limits *limits,
-                                                    struct tg_arena *arena);
+TG_MUST_CHECK enum tg_code tg_parquet_column_reader_open(struct tg_parquet_column_reader *r,
+                                                         const uint8_t *file,
+                                                         enum tg_parquet_column_id column,
+                                                         const struct tg_parquet_row_group *group,
+                                                         const struct tg_parquet_limits *limits,
+                                                         struct tg_arena *arena);
 /* The number of the page that holds the row; no page is read. */
-uint32_t tg_pq_column_page_of(const struct tg_pq_column_reader *r, uint64_t row);
-uint64_t tg_pq_column_page_end(const struct tg_pq_column_reader *r, uint32_t page);
+uint32_t tg_parquet_column_page_of(const struct tg_parquet_column_reader *r, uint64_t row);
+uint64_t tg_parquet_column_page_end(const struct tg_parquet_column_reader *r, uint32_t page);
 
 /* The entries of a row: [*first, *first + *n) of def and values. With all_null: none.
  * TG_ERR_CORRUPT, TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_pq_column_load(struct tg_pq_column_reader *r, uint64_t row);
-TG_MUST_CHECK static inline enum tg_code tg_pq_column_row(struct tg_pq_column_reader *r,
-                                                          uint64_t row, uint32_t *first,
-                                                          uint32_t *n)
+TG_MUST_CHECK enum tg_code tg_parquet_column_load(struct tg_parquet_column_reader *r, uint64_t row);
+TG_MUST_CHECK static inline enum tg_code tg_parquet_column_row(struct tg_parquet_column_reader *r,
+                                                               uint64_t row, uint32_t *first,
+                                                               uint32_t *n)
 {
     *first = *n = 0;
     if (r->all_null) return TG_OK;
-    if (row < r->first_row || row >= r->end_row) TG_TRY(tg_pq_column_load(r, row));
+    if (row < r->first_row || row >= r->end_row) TG_TRY(tg_parquet_column_load(r, row));
     const uint32_t at = (uint32_t)(row - r->first_row);
     *first = r->column->max_rep ? r->row_start[at] : at;
     *n = r->column->max_rep ? r->row_start[at + 1] - *first : 1;

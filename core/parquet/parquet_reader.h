@@ -34,9 +34,9 @@ struct tg_parquet_reader *tg_parquet_reader_new(
     const struct tg_parquet_limits *limits);              /* NULL = defaults; NULL on no memory */
 void tg_parquet_reader_free(struct tg_parquet_reader *r); /* NULL accepted */
 
-/* The length of the footer with its tail, from the file's last TG_PQ_TAIL bytes. TG_ERR_CORRUPT
- * when it is no Parquet file. */
-TG_MUST_CHECK enum tg_code tg_parquet_footer_len(const uint8_t tail[TG_PQ_TAIL],
+/* The length of the footer with its tail, from the file's last TG_PARQUET_TAIL bytes.
+ * TG_ERR_CORRUPT when it is no Parquet file. */
+TG_MUST_CHECK enum tg_code tg_parquet_footer_len(const uint8_t tail[TG_PARQUET_TAIL],
                                                  uint64_t file_bytes, uint64_t *len,
                                                  struct tg_err *err);
 /* Parses the last `len` bytes (as footer_len said) of a file. Borrows them until the next footer or

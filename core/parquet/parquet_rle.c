@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-void tg_pq_rle_init(struct tg_pq_rle *e, struct tg_buf *out, unsigned width)
+void tg_parquet_rle_init(struct tg_parquet_rle *e, struct tg_buf *out, unsigned width)
 {
     e->out = out;
     e->code = TG_OK;
@@ -12,7 +12,7 @@ void tg_pq_rle_init(struct tg_pq_rle *e, struct tg_buf *out, unsigned width)
     e->n_literals = 0;
 }
 
-void tg_pq_pack(uint8_t *to, const uint32_t *values, size_t n, unsigned width)
+void tg_parquet_pack(uint8_t *to, const uint32_t *values, size_t n, unsigned width)
 {
     uint64_t acc = 0;
     unsigned used = 0;
@@ -30,7 +30,7 @@ void tg_pq_pack(uint8_t *to, const uint32_t *values, size_t n, unsigned width)
     memcpy(to, &acc, 8); /* the slack */
 }
 
-static void flush_literals(struct tg_pq_rle *e)
+static void flush_literals(struct tg_parquet_rle *e)
 {
     if (e->n_literals == 0 || e->code != TG_OK) return;
     const uint32_t n_groups = (e->n_literals + 7) / 8;
@@ -39,21 +39,21 @@ static void flush_literals(struct tg_pq_rle *e)
     e->code = tg_buf_reserve(e->out, TG_VARINT_MAX + bytes + 8);
     if (e->code != TG_OK) return;
     tg_buf_put_varint(e->out, (uint64_t)n_groups << 1 | 1);
-    tg_pq_pack(e->out->data + e->out->len, e->literals, e->n_literals, e->width);
+    tg_parquet_pack(e->out->data + e->out->len, e->literals, e->n_literals, e->width);
     e->out->len += bytes;
     e->n_literals = 0;
 }
 
-static void put_literals(struct tg_pq_rle *e, uint64_t n)
+static void put_literals(struct tg_parquet_rle *e, uint64_t n)
 {
     while (n--) {
         e->literals[e->n_literals++] = e->value;
-        if (e->n_literals == TG_PQ_RLE_LITERALS) flush_literals(e);
+        if (e->n_literals == TG_PARQUET_RLE_LITERALS) flush_literals(e);
         if (e->code != TG_OK) e->n_literals = 0;
     }
 }
 
-void tg_pq_rle_close_run(struct tg_pq_rle *e)
+void tg_parquet_rle_close_run(struct tg_parquet_rle *e)
 {
     uint64_t n = e->n_run;
     e->n_run = 0;
@@ -68,7 +68,7 @@ void tg_pq_rle_close_run(struct tg_pq_rle *e)
     n -= fill;
     flush_literals(e);
     while (n && e->code == TG_OK) {
-        const uint64_t now = n < TG_PQ_RLE_MAX_RUN ? n : TG_PQ_RLE_MAX_RUN;
+        const uint64_t now = n < TG_PARQUET_RLE_MAX_RUN ? n : TG_PARQUET_RLE_MAX_RUN;
         e->code = tg_buf_reserve(e->out, TG_VARINT_MAX + 4);
         if (e->code != TG_OK) return;
         tg_buf_put_varint(e->out, now << 1);
@@ -77,14 +77,15 @@ void tg_pq_rle_close_run(struct tg_pq_rle *e)
     }
 }
 
-enum tg_code tg_pq_rle_finish(struct tg_pq_rle *e)
+enum tg_code tg_parquet_rle_finish(struct tg_parquet_rle *e)
 {
-    if (e->n_run) tg_pq_rle_close_run(e);
+    if (e->n_run) tg_parquet_rle_close_run(e);
     flush_literals(e);
     return e->code;
 }
 
-void tg_pq_rle_reader_init(struct tg_pq_rle_reader *r, const uint8_t *p, size_t len, unsigned width)
+void tg_parquet_rle_reader_init(struct tg_parquet_rle_reader *r, const uint8_t *p, size_t len,
+                                unsigned width)
 {
     memset(r, 0, sizeof(*r));
     r->p = p;
@@ -92,7 +93,7 @@ void tg_pq_rle_reader_init(struct tg_pq_rle_reader *r, const uint8_t *p, size_t 
     r->width = width;
 }
 
-static bool next_run(struct tg_pq_rle_reader *r)
+static bool next_run(struct tg_parquet_rle_reader *r)
 {
     uint64_t head;
     if (r->width > 32 || !tg_varint_get(&r->p, r->end, &head)) return false;
@@ -100,7 +101,7 @@ static bool next_run(struct tg_pq_rle_reader *r)
     if (head >> 32) return false; /* runs are at most 2^31 - 1 */
     if (head & 1) {
         const uint64_t n_groups = head >> 1;
-        if (n_groups * r->width > room || n_groups * 8 > TG_PQ_RLE_MAX_RUN) return false;
+        if (n_groups * r->width > room || n_groups * 8 > TG_PARQUET_RLE_MAX_RUN) return false;
         r->packed = true;
         r->n_left = n_groups * 8;
         r->at = r->p;
@@ -129,7 +130,8 @@ static uint32_t unpack_one(const uint8_t *p, const uint8_t *end, uint64_t bit, u
     return (uint32_t)(word >> (bit & 7)) & (uint32_t)((UINT64_C(1) << width) - 1);
 }
 
-size_t tg_pq_rle_reader_next(struct tg_pq_rle_reader *r, uint32_t *out, size_t max, bool *is_run)
+size_t tg_parquet_rle_reader_next(struct tg_parquet_rle_reader *r, uint32_t *out, size_t max,
+                                  bool *is_run)
 {
     if (max == 0) return 0;
     if (r->n_left == 0 && !next_run(r)) return 0;
@@ -147,11 +149,11 @@ size_t tg_pq_rle_reader_next(struct tg_pq_rle_reader *r, uint32_t *out, size_t m
     return n;
 }
 
-bool tg_pq_rle_reader_get(struct tg_pq_rle_reader *r, uint32_t *out, size_t n)
+bool tg_parquet_rle_reader_get(struct tg_parquet_rle_reader *r, uint32_t *out, size_t n)
 {
     while (n) {
         bool is_run;
-        const size_t got = tg_pq_rle_reader_next(r, out, n, &is_run);
+        const size_t got = tg_parquet_rle_reader_next(r, out, n, &is_run);
         if (got == 0) return false;
         if (is_run)
             for (size_t i = 1; i < got; i++) out[i] = out[0];
@@ -161,14 +163,15 @@ bool tg_pq_rle_reader_get(struct tg_pq_rle_reader *r, uint32_t *out, size_t n)
     return true;
 }
 
-bool tg_pq_rle_reader_get_u8(struct tg_pq_rle_reader *r, uint8_t *out, size_t n)
+bool tg_parquet_rle_reader_get_u8(struct tg_parquet_rle_reader *r, uint8_t *out, size_t n)
 {
     uint32_t some[256];
     while (n) {
         bool is_run;
         /* a run may be long, a packed piece not longer than `some` */
         const bool in_run = r->n_left && !r->packed;
-        const size_t got = tg_pq_rle_reader_next(r, some, in_run || n < 256 ? n : 256, &is_run);
+        const size_t got =
+            tg_parquet_rle_reader_next(r, some, in_run || n < 256 ? n : 256, &is_run);
         if (got == 0) return false;
         if (is_run) {
             if (some[0] > UINT8_MAX) return false;

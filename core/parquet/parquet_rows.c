@@ -8,7 +8,7 @@
 #include "core/parquet/parquet_json.h"
 #include "core/parquet/parquet_stats.h"
 
-void tg_pq_rows_init(struct tg_pq_rows *r)
+void tg_parquet_rows_init(struct tg_parquet_rows *r)
 {
     memset(r, 0, sizeof(*r));
     tg_arena_init(&r->scratch, 0);
@@ -16,7 +16,7 @@ void tg_pq_rows_init(struct tg_pq_rows *r)
     tg_buf_init(&r->expanded, 0);
 }
 
-void tg_pq_rows_deinit(struct tg_pq_rows *r)
+void tg_parquet_rows_deinit(struct tg_parquet_rows *r)
 {
     tg_free(r->points);
     tg_free(r->ordinals);
@@ -29,17 +29,17 @@ void tg_pq_rows_deinit(struct tg_pq_rows *r)
     tg_free(r->type);
     tg_free(r->tag_keys);
     tg_free(r->tag_values);
-    for (unsigned i = 0; i < TG_PQ_DICTS; i++) tg_pq_dict_deinit(&r->dicts[i]);
+    for (unsigned i = 0; i < TG_PARQUET_DICTS; i++) tg_parquet_dict_deinit(&r->dicts[i]);
     tg_arena_deinit(&r->scratch);
     tg_arena_deinit(&r->strings);
     tg_buf_deinit(&r->expanded);
 }
 
-void tg_pq_rows_reset(struct tg_pq_rows *r)
+void tg_parquet_rows_reset(struct tg_parquet_rows *r)
 {
     if (r->slots) memset(r->slots, 0, r->n_slots * sizeof(*r->slots));
-    for (unsigned i = 0; i < TG_PQ_DICTS; i++) {
-        tg_pq_dict_reset(&r->dicts[i]);
+    for (unsigned i = 0; i < TG_PARQUET_DICTS; i++) {
+        tg_parquet_dict_reset(&r->dicts[i]);
         r->plain_bytes[i] = 0;
     }
     r->n_texts_changed = 0;
@@ -58,13 +58,13 @@ static bool resize(void *array, uint32_t cap, size_t size)
     return bigger != NULL;
 }
 
-static uint32_t slot_of(const struct tg_pq_rows *r, const uint8_t *series)
+static uint32_t slot_of(const struct tg_parquet_rows *r, const uint8_t *series)
 {
     const uint64_t h = (uint64_t)(uintptr_t)series * UINT64_C(0x9E3779B97F4A7C15);
     return (uint32_t)(h >> 32) & (r->n_slots - 1);
 }
 
-static enum tg_code grow_slots(struct tg_pq_rows *r)
+static enum tg_code grow_slots(struct tg_parquet_rows *r)
 {
     const uint32_t n_slots = r->n_slots ? r->n_slots * 2 : 256;
     void *slots = tg_calloc(n_slots, sizeof(*r->slots));
@@ -81,7 +81,7 @@ static enum tg_code grow_slots(struct tg_pq_rows *r)
     return TG_OK;
 }
 
-static enum tg_code new_group(struct tg_pq_rows *r, const uint8_t *series, uint32_t len,
+static enum tg_code new_group(struct tg_parquet_rows *r, const uint8_t *series, uint32_t len,
                               uint32_t *ordinal)
 {
     if (r->n_groups >= r->n_slots / 2) TG_TRY(grow_slots(r));
@@ -90,7 +90,7 @@ static enum tg_code new_group(struct tg_pq_rows *r, const uint8_t *series, uint3
         if (!resize(&r->groups, cap, sizeof(*r->groups))) return TG_ERR_NOMEM;
         r->groups_cap = cap;
     }
-    struct tg_pq_group *g = &r->groups[r->n_groups];
+    struct tg_parquet_group *g = &r->groups[r->n_groups];
     memset(g, 0, sizeof(*g));
     g->bytes = series;
     g->len = len;
@@ -103,8 +103,8 @@ static enum tg_code new_group(struct tg_pq_rows *r, const uint8_t *series, uint3
     return TG_OK;
 }
 
-enum tg_code tg_pq_rows_add(struct tg_pq_rows *r, const uint8_t *series, uint32_t len,
-                            const struct tg_point *p)
+enum tg_code tg_parquet_rows_add(struct tg_parquet_rows *r, const uint8_t *series, uint32_t len,
+                                 const struct tg_point *p)
 {
     if (r->n == r->cap) {
         if (r->n >= UINT32_C(1) << 31) return TG_ERR_TOO_LARGE;
@@ -114,7 +114,7 @@ enum tg_code tg_pq_rows_add(struct tg_pq_rows *r, const uint8_t *series, uint32_
             return TG_ERR_NOMEM;
         r->cap = cap;
     }
-    uint32_t ordinal = TG_PQ_NULL;
+    uint32_t ordinal = TG_PARQUET_NULL;
     if (r->n_slots) {
         uint32_t at = slot_of(r, series);
         for (; r->slots[at].bytes; at = (at + 1) & (r->n_slots - 1)) {
@@ -124,7 +124,7 @@ enum tg_code tg_pq_rows_add(struct tg_pq_rows *r, const uint8_t *series, uint32_
             }
         }
     }
-    if (ordinal == TG_PQ_NULL) TG_TRY(new_group(r, series, len, &ordinal));
+    if (ordinal == TG_PARQUET_NULL) TG_TRY(new_group(r, series, len, &ordinal));
     r->groups[ordinal].n_rows++;
     r->points[r->n] = p;
     r->ordinals[r->n++] = ordinal;
@@ -133,26 +133,26 @@ enum tg_code tg_pq_rows_add(struct tg_pq_rows *r, const uint8_t *series, uint32_
 
 /* ---- the strings of the series ---- */
 
-static enum tg_code add_string(struct tg_pq_rows *r, struct tg_pq_group *g, enum tg_pq_dict_id id,
-                               const char *p, uint32_t len)
+static enum tg_code add_string(struct tg_parquet_rows *r, struct tg_parquet_group *g,
+                               enum tg_parquet_dict_id id, const char *p, uint32_t len)
 {
     r->plain_bytes[id] += (4 + (uint64_t)len) * g->n_rows;
-    return tg_pq_dict_add(&r->dicts[id], p, len, &g->strings[id]);
+    return tg_parquet_dict_add(&r->dicts[id], p, len, &g->strings[id]);
 }
 
-/* As tg_pq_dict_add, but first looks whether it is string `guess`: neighbouring series share most
- * of their tags. */
-static enum tg_code add_tag(struct tg_pq_dict *d, const char *p, uint32_t len, uint32_t guess,
+/* As tg_parquet_dict_add, but first looks whether it is string `guess`: neighbouring series share
+ * most of their tags. */
+static enum tg_code add_tag(struct tg_parquet_dict *d, const char *p, uint32_t len, uint32_t guess,
                             uint32_t *index)
 {
     if (guess < d->n && d->items[guess].len == len && memcmp(d->items[guess].ptr, p, len) == 0) {
         *index = guess;
         return TG_OK;
     }
-    return tg_pq_dict_add(d, p, len, index);
+    return tg_parquet_dict_add(d, p, len, index);
 }
 
-static enum tg_code add_tags(struct tg_pq_rows *r, struct tg_pq_group *g,
+static enum tg_code add_tags(struct tg_parquet_rows *r, struct tg_parquet_group *g,
                              const struct tg_series_desc *d, uint32_t before)
 {
     static const char letters[] = "psr"; /* by enum tg_origin */
@@ -172,10 +172,11 @@ static enum tg_code add_tags(struct tg_pq_rows *r, struct tg_pq_group *g,
         const struct tg_tag *t = &d->tags[i];
         const uint32_t at = r->n_tags + i;
         const bool has_guess = before + i < r->n_tags;
-        TG_TRY(add_tag(&r->dicts[TG_PQD_TAG_KEY], t->key, t->key_len,
-                       has_guess ? r->tag_keys[before + i] : TG_PQ_NULL, &r->tag_keys[at]));
-        TG_TRY(add_tag(&r->dicts[TG_PQD_TAG_VALUE], t->value, t->value_len,
-                       has_guess ? r->tag_values[before + i] : TG_PQ_NULL, &r->tag_values[at]));
+        TG_TRY(add_tag(&r->dicts[TG_PARQUET_DICT_TAG_KEY], t->key, t->key_len,
+                       has_guess ? r->tag_keys[before + i] : TG_PARQUET_NULL, &r->tag_keys[at]));
+        TG_TRY(add_tag(&r->dicts[TG_PARQUET_DICT_TAG_VALUE], t->value, t->value_len,
+                       has_guess ? r->tag_values[before + i] : TG_PARQUET_NULL,
+                       &r->tag_values[at]));
         plain[0] += 4 + (uint64_t)t->key_len;
         plain[1] += 4 + (uint64_t)t->value_len;
         if (t->origin != TG_ORIGIN_POINT && !origins) {
@@ -186,14 +187,14 @@ static enum tg_code add_tags(struct tg_pq_rows *r, struct tg_pq_group *g,
         if (origins && t->origin <= TG_ORIGIN_RESOURCE) origins[i] = letters[t->origin];
     }
     r->n_tags += d->n_tags;
-    r->plain_bytes[TG_PQD_TAG_KEY] += plain[0] * g->n_rows;
-    r->plain_bytes[TG_PQD_TAG_VALUE] += plain[1] * g->n_rows;
+    r->plain_bytes[TG_PARQUET_DICT_TAG_KEY] += plain[0] * g->n_rows;
+    r->plain_bytes[TG_PARQUET_DICT_TAG_VALUE] += plain[1] * g->n_rows;
     if (!origins) return TG_OK;
-    return add_string(r, g, TG_PQD_TAG_ORIGINS, origins, d->n_tags);
+    return add_string(r, g, TG_PARQUET_DICT_TAG_ORIGINS, origins, d->n_tags);
 }
 
-static enum tg_code add_series(struct tg_pq_rows *r, struct tg_pq_group *g, uint32_t before,
-                               struct tg_err *err)
+static enum tg_code add_series(struct tg_parquet_rows *r, struct tg_parquet_group *g,
+                               uint32_t before, struct tg_err *err)
 {
     struct tg_series_desc d;
     tg_arena_reset(&r->scratch);
@@ -204,17 +205,18 @@ static enum tg_code add_series(struct tg_pq_rows *r, struct tg_pq_group *g, uint
     memcpy(prefix, d.name, d.name_len < 8 ? d.name_len : 8);
     memcpy(&g->name_prefix, prefix, 8);
     g->name_prefix = __builtin_bswap64(g->name_prefix);
-    for (unsigned i = 0; i < TG_PQ_SERIES_DICTS; i++) g->strings[i] = TG_PQ_NULL;
+    for (unsigned i = 0; i < TG_PARQUET_SERIES_DICTS; i++) g->strings[i] = TG_PARQUET_NULL;
     const char *kind = tg_kind_name((enum tg_kind)d.kind);
-    TG_TRY(add_string(r, g, TG_PQD_NAME, d.name, d.name_len));
-    TG_TRY(add_string(r, g, TG_PQD_KIND, kind, (uint32_t)strlen(kind)));
+    TG_TRY(add_string(r, g, TG_PARQUET_DICT_NAME, d.name, d.name_len));
+    TG_TRY(add_string(r, g, TG_PARQUET_DICT_KIND, kind, (uint32_t)strlen(kind)));
     if (d.field_len)
-        TG_TRY(add_string(r, g, TG_PQD_FIELD, d.name + (d.name_len - d.field_len), d.field_len));
-    if (d.unit_len) TG_TRY(add_string(r, g, TG_PQD_UNIT, d.unit, d.unit_len));
+        TG_TRY(add_string(r, g, TG_PARQUET_DICT_FIELD, d.name + (d.name_len - d.field_len),
+                          d.field_len));
+    if (d.unit_len) TG_TRY(add_string(r, g, TG_PARQUET_DICT_UNIT, d.unit, d.unit_len));
     if (d.temporality == TG_TEMPORALITY_DELTA)
-        TG_TRY(add_string(r, g, TG_PQD_TEMPORALITY, "delta", 5));
+        TG_TRY(add_string(r, g, TG_PARQUET_DICT_TEMPORALITY, "delta", 5));
     if (d.temporality == TG_TEMPORALITY_CUMULATIVE)
-        TG_TRY(add_string(r, g, TG_PQD_TEMPORALITY, "cumulative", 10));
+        TG_TRY(add_string(r, g, TG_PARQUET_DICT_TEMPORALITY, "cumulative", 10));
     return add_tags(r, g, &d, before);
 }
 
@@ -222,11 +224,11 @@ static enum tg_code add_series(struct tg_pq_rows *r, struct tg_pq_group *g, uint
 
 static int group_cmp(const void *a, const void *b)
 {
-    const struct tg_pq_group *x = a, *y = b;
+    const struct tg_parquet_group *x = a, *y = b;
     if (x->name_prefix != y->name_prefix) return x->name_prefix < y->name_prefix ? -1 : 1;
-    int c = tg_pq_bytes_cmp(x->name, x->name_len, y->name, y->name_len);
+    int c = tg_parquet_bytes_cmp(x->name, x->name_len, y->name, y->name_len);
     if (c) return c;
-    c = tg_pq_bytes_cmp((const char *)x->bytes, x->len, (const char *)y->bytes, y->len);
+    c = tg_parquet_bytes_cmp((const char *)x->bytes, x->len, (const char *)y->bytes, y->len);
     if (c) return c;
     return x->ordinal < y->ordinal ? -1 : x->ordinal > y->ordinal;
 }
@@ -244,7 +246,7 @@ static int timed_cmp(const void *a, const void *b)
 }
 
 /* A group whose points came out of order; rare. */
-static enum tg_code sort_group(struct tg_pq_rows *r, const struct tg_pq_group *g)
+static enum tg_code sort_group(struct tg_parquet_rows *r, const struct tg_parquet_group *g)
 {
     struct timed *t = tg_reallocarray(NULL, g->n_rows, sizeof(*t));
     if (!t) return TG_ERR_NOMEM;
@@ -258,7 +260,7 @@ static enum tg_code sort_group(struct tg_pq_rows *r, const struct tg_pq_group *g
     return TG_OK;
 }
 
-static bool gather(struct tg_pq_rows *r, const struct tg_pq_group *g)
+static bool gather(struct tg_parquet_rows *r, const struct tg_parquet_group *g)
 {
     const uint32_t end = g->first_row + g->n_rows;
     int64_t last = INT64_MIN;
@@ -280,23 +282,23 @@ static bool gather(struct tg_pq_rows *r, const struct tg_pq_group *g)
     return ascending;
 }
 
-static enum tg_code add_value_strings(struct tg_pq_rows *r)
+static enum tg_code add_value_strings(struct tg_parquet_rows *r)
 {
     for (uint32_t i = 0; i < r->n; i++) {
         if (r->type[i] != TG_VALUE_STRING) continue;
         const struct tg_string *s = r->sorted[i]->value.string;
         const char *p = s->ptr;
         uint32_t len = s->len, index;
-        TG_TRY(tg_pq_utf8_fix(&p, &len, &r->strings));
+        TG_TRY(tg_parquet_utf8_fix(&p, &len, &r->strings));
         r->n_texts_changed += p != s->ptr;
-        TG_TRY(tg_pq_dict_add(&r->dicts[TG_PQD_VALUE_STRING], p, len, &index));
-        r->plain_bytes[TG_PQD_VALUE_STRING] += 4 + (uint64_t)len;
+        TG_TRY(tg_parquet_dict_add(&r->dicts[TG_PARQUET_DICT_VALUE_STRING], p, len, &index));
+        r->plain_bytes[TG_PARQUET_DICT_VALUE_STRING] += 4 + (uint64_t)len;
         r->value[i] = index;
     }
     return TG_OK;
 }
 
-static enum tg_code reserve_sorted(struct tg_pq_rows *r)
+static enum tg_code reserve_sorted(struct tg_parquet_rows *r)
 {
     if (r->n <= r->sorted_cap) return TG_OK;
     if (!resize(&r->sorted, r->cap, sizeof(*r->sorted)) || !resize(&r->ts, r->cap, 8) ||
@@ -308,10 +310,10 @@ static enum tg_code reserve_sorted(struct tg_pq_rows *r)
 }
 
 /* The canonical bytes of all groups, when they were given in another form. */
-static enum tg_code expand_groups(struct tg_pq_rows *r)
+static enum tg_code expand_groups(struct tg_parquet_rows *r)
 {
     for (uint32_t i = 0; r->expand && i < r->n_groups; i++) {
-        struct tg_pq_group *g = &r->groups[i];
+        struct tg_parquet_group *g = &r->groups[i];
         tg_buf_reset(&r->expanded);
         TG_TRY(r->expand(r->expand_arg, g->bytes, g->len, &r->expanded));
         const char *copy =
@@ -323,7 +325,7 @@ static enum tg_code expand_groups(struct tg_pq_rows *r)
     return TG_OK;
 }
 
-enum tg_code tg_pq_rows_sort(struct tg_pq_rows *r, struct tg_err *err)
+enum tg_code tg_parquet_rows_sort(struct tg_parquet_rows *r, struct tg_err *err)
 {
     TG_TRY(reserve_sorted(r));
     TG_TRY(expand_groups(r));
@@ -340,9 +342,9 @@ enum tg_code tg_pq_rows_sort(struct tg_pq_rows *r, struct tg_err *err)
     uint32_t *next = group_of + r->n_groups;
     uint32_t row = 0, n_groups = 0;
     for (uint32_t i = 0; i < r->n_groups; i++) {
-        struct tg_pq_group *g = &r->groups[i];
+        struct tg_parquet_group *g = &r->groups[i];
         const uint32_t own_rows = g->n_rows, ordinal = g->ordinal;
-        struct tg_pq_group *same = n_groups ? &r->groups[n_groups - 1] : NULL;
+        struct tg_parquet_group *same = n_groups ? &r->groups[n_groups - 1] : NULL;
         if (same && same->len == g->len && memcmp(same->bytes, g->bytes, g->len) == 0) {
             same->n_rows += g->n_rows;
         } else {
@@ -360,7 +362,7 @@ enum tg_code tg_pq_rows_sort(struct tg_pq_rows *r, struct tg_err *err)
     r->time_min = INT64_MAX;
     r->time_max = INT64_MIN;
     for (uint32_t i = 0; i < r->n_groups; i++) {
-        const struct tg_pq_group *g = &r->groups[i];
+        const struct tg_parquet_group *g = &r->groups[i];
         if (!gather(r, g)) {
             TG_TRY(sort_group(r, g));
             (void)gather(r, g);
@@ -373,7 +375,7 @@ enum tg_code tg_pq_rows_sort(struct tg_pq_rows *r, struct tg_err *err)
     return TG_OK;
 }
 
-uint32_t tg_pq_rows_group(const struct tg_pq_rows *r, uint32_t row)
+uint32_t tg_parquet_rows_group(const struct tg_parquet_rows *r, uint32_t row)
 {
     uint32_t lo = 0, hi = r->n_groups - 1;
     while (lo < hi) {

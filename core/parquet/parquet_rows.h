@@ -21,24 +21,24 @@
 #include "core/parquet/parquet_dict.h"
 #include "core/parquet/parquet_schema.h"
 
-#define TG_PQ_NULL UINT32_MAX /* instead of a dictionary index */
+#define TG_PARQUET_NULL UINT32_MAX /* instead of a dictionary index */
 
 /* Dictionaries: the first six have one string per series. */
-enum tg_pq_dict_id {
-    TG_PQD_NAME,
-    TG_PQD_FIELD,
-    TG_PQD_KIND,
-    TG_PQD_UNIT,
-    TG_PQD_TEMPORALITY,
-    TG_PQD_TAG_ORIGINS,
-    TG_PQ_SERIES_DICTS,
-    TG_PQD_TAG_KEY = TG_PQ_SERIES_DICTS,
-    TG_PQD_TAG_VALUE,
-    TG_PQD_VALUE_STRING,
-    TG_PQ_DICTS
+enum tg_parquet_dict_id {
+    TG_PARQUET_DICT_NAME,
+    TG_PARQUET_DICT_FIELD,
+    TG_PARQUET_DICT_KIND,
+    TG_PARQUET_DICT_UNIT,
+    TG_PARQUET_DICT_TEMPORALITY,
+    TG_PARQUET_DICT_TAG_ORIGINS,
+    TG_PARQUET_SERIES_DICTS,
+    TG_PARQUET_DICT_TAG_KEY = TG_PARQUET_SERIES_DICTS,
+    TG_PARQUET_DICT_TAG_VALUE,
+    TG_PARQUET_DICT_VALUE_STRING,
+    TG_PARQUET_DICTS
 };
 
-struct tg_pq_group {
+struct tg_parquet_group {
     const uint8_t *bytes; /* canonical */
     uint32_t len;
     const char *name;
@@ -46,11 +46,11 @@ struct tg_pq_group {
     uint64_t name_prefix; /* first 8 bytes, big-endian: sorts as the name */
     uint32_t ordinal;     /* in order of arrival */
     uint32_t first_row, n_rows;
-    uint32_t strings[TG_PQ_SERIES_DICTS]; /* index or TG_PQ_NULL */
-    uint32_t first_tag, n_tags;           /* in tag_keys, tag_values */
+    uint32_t strings[TG_PARQUET_SERIES_DICTS]; /* index or TG_PARQUET_NULL */
+    uint32_t first_tag, n_tags;                /* in tag_keys, tag_values */
 };
 
-struct tg_pq_rows {
+struct tg_parquet_rows {
     uint32_t n, cap;
     const struct tg_point **points; /* as added, then sorted */
     uint32_t *ordinals;
@@ -60,7 +60,7 @@ struct tg_pq_rows {
         uint32_t ordinal;
     } * slots;
     uint32_t n_slots;
-    struct tg_pq_group *groups;
+    struct tg_parquet_group *groups;
     uint32_t n_groups, groups_cap;
 
     /* after sort */
@@ -71,9 +71,9 @@ struct tg_pq_rows {
     uint8_t *type;
     uint32_t *tag_keys, *tag_values;
     uint32_t n_tags, tags_cap;
-    struct tg_pq_dict dicts[TG_PQ_DICTS];
-    uint64_t plain_bytes[TG_PQ_DICTS]; /* of the column without a dictionary */
-    uint32_t types;                    /* bit per enum tg_value_type that occurs */
+    struct tg_parquet_dict dicts[TG_PARQUET_DICTS];
+    uint64_t plain_bytes[TG_PARQUET_DICTS]; /* of the column without a dictionary */
+    uint32_t types;                         /* bit per enum tg_value_type that occurs */
     bool has_start, has_flags, has_exemplars;
     int64_t time_min, time_max;
     uint64_t n_texts_changed; /* values with bytes that are not UTF-8 */
@@ -83,17 +83,17 @@ struct tg_pq_rows {
     struct tg_buf expanded;
 };
 
-void tg_pq_rows_init(struct tg_pq_rows *r);
-void tg_pq_rows_deinit(struct tg_pq_rows *r);
-void tg_pq_rows_reset(struct tg_pq_rows *r); /* keeps capacity */
+void tg_parquet_rows_init(struct tg_parquet_rows *r);
+void tg_parquet_rows_deinit(struct tg_parquet_rows *r);
+void tg_parquet_rows_reset(struct tg_parquet_rows *r); /* keeps capacity */
 
 /* TG_ERR_NOMEM; TG_ERR_TOO_LARGE over 2^31 points. */
-TG_MUST_CHECK enum tg_code tg_pq_rows_add(struct tg_pq_rows *r, const uint8_t *series, uint32_t len,
-                                          const struct tg_point *p);
+TG_MUST_CHECK enum tg_code tg_parquet_rows_add(struct tg_parquet_rows *r, const uint8_t *series,
+                                               uint32_t len, const struct tg_point *p);
 /* Once, after the last add. TG_ERR_CORRUPT for series bytes that are not canonical, TG_ERR_NOMEM.
  */
-TG_MUST_CHECK enum tg_code tg_pq_rows_sort(struct tg_pq_rows *r, struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_parquet_rows_sort(struct tg_parquet_rows *r, struct tg_err *err);
 /* The group of a row. */
-uint32_t tg_pq_rows_group(const struct tg_pq_rows *r, uint32_t row);
+uint32_t tg_parquet_rows_group(const struct tg_parquet_rows *r, uint32_t row);
 
 #endif

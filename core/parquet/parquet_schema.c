@@ -20,49 +20,69 @@
         {name, NULL, NULL}, 1, type, order, 0, 0, 0 \
     }
 
-const struct tg_pq_column tg_pq_columns[TG_PQ_COLUMNS] = {
-    [TG_PQC_TIME] = REQ("time", TG_PQ_INT64, TG_PQ_SIGNED),
-    [TG_PQC_START] = OPT("start_time", TG_PQ_INT64, TG_PQ_SIGNED, 0),
-    [TG_PQC_NAME] = REQ("name", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES),
-    [TG_PQC_FIELD] = OPT("field", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES, 0),
-    [TG_PQC_KIND] = REQ("kind", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES),
-    [TG_PQC_UNIT] = OPT("unit", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES, 0),
-    [TG_PQC_TEMPORALITY] = OPT("temporality", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES, 0),
-    [TG_PQC_TAG_KEY] =
-        {{"tags", "key_value", "key"}, 3, TG_PQ_BYTE_ARRAY, TG_PQ_ORDER_NONE, 1, 1, 0},
-    [TG_PQC_TAG_VALUE] =
-        {{"tags", "key_value", "value"}, 3, TG_PQ_BYTE_ARRAY, TG_PQ_ORDER_NONE, 1, 1, 0},
-    [TG_PQC_TAG_ORIGINS] = OPT("tag_origins", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES, 0),
-    [TG_PQC_VALUE] = OPT("value", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(DOUBLE)),
-    [TG_PQC_VALUE_INT] = OPT("value_int", TG_PQ_INT64, TG_PQ_SIGNED, VT(INT64)),
-    [TG_PQC_VALUE_UINT] = OPT("value_uint", TG_PQ_INT64, TG_PQ_UNSIGNED, VT(UINT64)),
-    [TG_PQC_VALUE_BOOL] = OPT("value_bool", TG_PQ_BOOLEAN, TG_PQ_SIGNED, VT(BOOL)),
-    [TG_PQC_VALUE_STRING] = OPT("value_string", TG_PQ_BYTE_ARRAY, TG_PQ_BYTES, VT(STRING)),
-    [TG_PQC_COUNT] = OPT("count", TG_PQ_INT64, TG_PQ_UNSIGNED, VT_ALL),
-    [TG_PQC_SUM] = OPT("sum", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT_ALL | VT(FLOAT_HISTOGRAM)),
-    [TG_PQC_MIN] = OPT("min", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(HISTOGRAM) | VT(EXP_HISTOGRAM)),
-    [TG_PQC_MAX] = OPT("max", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(HISTOGRAM) | VT(EXP_HISTOGRAM)),
-    [TG_PQC_BOUNDS] =
-        LIST("bounds", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(HISTOGRAM) | VT(FLOAT_HISTOGRAM)),
-    [TG_PQC_BUCKETS] = LIST("bucket_counts", TG_PQ_INT64, TG_PQ_ORDER_NONE, VT(HISTOGRAM)),
-    [TG_PQC_SCALE] = OPT("scale", TG_PQ_INT32, TG_PQ_SIGNED, VT_EXP),
-    [TG_PQC_ZERO_COUNT] = OPT("zero_count", TG_PQ_INT64, TG_PQ_UNSIGNED, VT(EXP_HISTOGRAM)),
-    [TG_PQC_ZERO_THRESHOLD] = OPT("zero_threshold", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT_EXP),
-    [TG_PQC_POS_OFFSET] = OPT("positive_offset", TG_PQ_INT32, TG_PQ_SIGNED, VT_EXP),
-    [TG_PQC_POS_COUNTS] = LIST("positive_counts", TG_PQ_INT64, TG_PQ_ORDER_NONE, VT(EXP_HISTOGRAM)),
-    [TG_PQC_NEG_OFFSET] = OPT("negative_offset", TG_PQ_INT32, TG_PQ_SIGNED, VT_EXP),
-    [TG_PQC_NEG_COUNTS] = LIST("negative_counts", TG_PQ_INT64, TG_PQ_ORDER_NONE, VT(EXP_HISTOGRAM)),
-    [TG_PQC_QUANTILES] = LIST("quantiles", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(SUMMARY)),
-    [TG_PQC_QUANTILE_VALUES] = LIST("quantile_values", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(SUMMARY)),
-    [TG_PQC_FLAGS] = OPT("flags", TG_PQ_INT32, TG_PQ_SIGNED, 0),
-    [TG_PQC_EXEMPLARS] = OPT("exemplars", TG_PQ_BYTE_ARRAY, TG_PQ_ORDER_NONE, 0),
-    [TG_PQC_COUNT_FLOAT] = OPT("count_float", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(FLOAT_HISTOGRAM)),
-    [TG_PQC_ZERO_COUNT_FLOAT] =
-        OPT("zero_count_float", TG_PQ_DOUBLE, TG_PQ_FLOAT, VT(FLOAT_HISTOGRAM)),
-    [TG_PQC_POS_COUNTS_FLOAT] =
-        LIST("positive_counts_float", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(FLOAT_HISTOGRAM)),
-    [TG_PQC_NEG_COUNTS_FLOAT] =
-        LIST("negative_counts_float", TG_PQ_DOUBLE, TG_PQ_ORDER_NONE, VT(FLOAT_HISTOGRAM)),
+const struct tg_parquet_column tg_parquet_columns[TG_PARQUET_COLUMNS] = {
+    [TG_PARQUET_COLUMN_TIME] = REQ("time", TG_PARQUET_INT64, TG_PARQUET_SIGNED),
+    [TG_PARQUET_COLUMN_START] = OPT("start_time", TG_PARQUET_INT64, TG_PARQUET_SIGNED, 0),
+    [TG_PARQUET_COLUMN_NAME] = REQ("name", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES),
+    [TG_PARQUET_COLUMN_FIELD] = OPT("field", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES, 0),
+    [TG_PARQUET_COLUMN_KIND] = REQ("kind", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES),
+    [TG_PARQUET_COLUMN_UNIT] = OPT("unit", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES, 0),
+    [TG_PARQUET_COLUMN_TEMPORALITY] =
+        OPT("temporality", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES, 0),
+    [TG_PARQUET_COLUMN_TAG_KEY] =
+        {{"tags", "key_value", "key"}, 3, TG_PARQUET_BYTE_ARRAY, TG_PARQUET_ORDER_NONE, 1, 1, 0},
+    [TG_PARQUET_COLUMN_TAG_VALUE] =
+        {{"tags", "key_value", "value"}, 3, TG_PARQUET_BYTE_ARRAY, TG_PARQUET_ORDER_NONE, 1, 1, 0},
+    [TG_PARQUET_COLUMN_TAG_ORIGINS] =
+        OPT("tag_origins", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES, 0),
+    [TG_PARQUET_COLUMN_VALUE] = OPT("value", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT(DOUBLE)),
+    [TG_PARQUET_COLUMN_VALUE_INT] =
+        OPT("value_int", TG_PARQUET_INT64, TG_PARQUET_SIGNED, VT(INT64)),
+    [TG_PARQUET_COLUMN_VALUE_UINT] =
+        OPT("value_uint", TG_PARQUET_INT64, TG_PARQUET_UNSIGNED, VT(UINT64)),
+    [TG_PARQUET_COLUMN_VALUE_BOOL] =
+        OPT("value_bool", TG_PARQUET_BOOLEAN, TG_PARQUET_SIGNED, VT(BOOL)),
+    [TG_PARQUET_COLUMN_VALUE_STRING] =
+        OPT("value_string", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_BYTES, VT(STRING)),
+    [TG_PARQUET_COLUMN_COUNT] = OPT("count", TG_PARQUET_INT64, TG_PARQUET_UNSIGNED, VT_ALL),
+    [TG_PARQUET_COLUMN_SUM] =
+        OPT("sum", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT_ALL | VT(FLOAT_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_MIN] =
+        OPT("min", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT(HISTOGRAM) | VT(EXP_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_MAX] =
+        OPT("max", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT(HISTOGRAM) | VT(EXP_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_BOUNDS] = LIST("bounds", TG_PARQUET_DOUBLE, TG_PARQUET_ORDER_NONE,
+                                      VT(HISTOGRAM) | VT(FLOAT_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_BUCKETS] =
+        LIST("bucket_counts", TG_PARQUET_INT64, TG_PARQUET_ORDER_NONE, VT(HISTOGRAM)),
+    [TG_PARQUET_COLUMN_SCALE] = OPT("scale", TG_PARQUET_INT32, TG_PARQUET_SIGNED, VT_EXP),
+    [TG_PARQUET_COLUMN_ZERO_COUNT] =
+        OPT("zero_count", TG_PARQUET_INT64, TG_PARQUET_UNSIGNED, VT(EXP_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_ZERO_THRESHOLD] =
+        OPT("zero_threshold", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT_EXP),
+    [TG_PARQUET_COLUMN_POS_OFFSET] =
+        OPT("positive_offset", TG_PARQUET_INT32, TG_PARQUET_SIGNED, VT_EXP),
+    [TG_PARQUET_COLUMN_POS_COUNTS] =
+        LIST("positive_counts", TG_PARQUET_INT64, TG_PARQUET_ORDER_NONE, VT(EXP_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_NEG_OFFSET] =
+        OPT("negative_offset", TG_PARQUET_INT32, TG_PARQUET_SIGNED, VT_EXP),
+    [TG_PARQUET_COLUMN_NEG_COUNTS] =
+        LIST("negative_counts", TG_PARQUET_INT64, TG_PARQUET_ORDER_NONE, VT(EXP_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_QUANTILES] =
+        LIST("quantiles", TG_PARQUET_DOUBLE, TG_PARQUET_ORDER_NONE, VT(SUMMARY)),
+    [TG_PARQUET_COLUMN_QUANTILE_VALUES] =
+        LIST("quantile_values", TG_PARQUET_DOUBLE, TG_PARQUET_ORDER_NONE, VT(SUMMARY)),
+    [TG_PARQUET_COLUMN_FLAGS] = OPT("flags", TG_PARQUET_INT32, TG_PARQUET_SIGNED, 0),
+    [TG_PARQUET_COLUMN_EXEMPLARS] =
+        OPT("exemplars", TG_PARQUET_BYTE_ARRAY, TG_PARQUET_ORDER_NONE, 0),
+    [TG_PARQUET_COLUMN_COUNT_FLOAT] =
+        OPT("count_float", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT(FLOAT_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_ZERO_COUNT_FLOAT] =
+        OPT("zero_count_float", TG_PARQUET_DOUBLE, TG_PARQUET_FLOAT, VT(FLOAT_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_POS_COUNTS_FLOAT] = LIST("positive_counts_float", TG_PARQUET_DOUBLE,
+                                                TG_PARQUET_ORDER_NONE, VT(FLOAT_HISTOGRAM)),
+    [TG_PARQUET_COLUMN_NEG_COUNTS_FLOAT] = LIST("negative_counts_float", TG_PARQUET_DOUBLE,
+                                                TG_PARQUET_ORDER_NONE, VT(FLOAT_HISTOGRAM)),
 };
 
 enum logical { L_NONE, L_STRING, L_MAP, L_LIST, L_TIMESTAMP, L_UINT64 };
@@ -84,14 +104,14 @@ struct element { /* SchemaElement */
 
 static enum logical leaf_logical(unsigned id)
 {
-    const struct tg_pq_column *c = &tg_pq_columns[id];
-    if (c->type == TG_PQ_BYTE_ARRAY) return L_STRING;
-    if (id == TG_PQC_TIME || id == TG_PQC_START) return L_TIMESTAMP;
-    if (c->type == TG_PQ_INT64 && id != TG_PQC_VALUE_INT) return L_UINT64;
+    const struct tg_parquet_column *c = &tg_parquet_columns[id];
+    if (c->type == TG_PARQUET_BYTE_ARRAY) return L_STRING;
+    if (id == TG_PARQUET_COLUMN_TIME || id == TG_PARQUET_COLUMN_START) return L_TIMESTAMP;
+    if (c->type == TG_PARQUET_INT64 && id != TG_PARQUET_COLUMN_VALUE_INT) return L_UINT64;
     return L_NONE;
 }
 
-enum { MAX_ELEMENTS = 1 + 3 * TG_PQ_COLUMNS };
+enum { MAX_ELEMENTS = 1 + 3 * TG_PARQUET_COLUMNS };
 
 /* The elements of the first n_columns in depth-first order, made from the column table. Returns how
  * many. */
@@ -100,19 +120,19 @@ static unsigned elements(struct element *e, unsigned n_columns)
     unsigned n = 0, top = 0;
     e[n++] = (struct element){"tidegate", -1, -1, 0, L_NONE};
     for (unsigned i = 0; i < n_columns; i++) {
-        const struct tg_pq_column *c = &tg_pq_columns[i];
+        const struct tg_parquet_column *c = &tg_parquet_columns[i];
         const enum logical l = leaf_logical(i);
-        if (i != TG_PQC_TAG_VALUE) top++;
-        if (i == TG_PQC_TAG_KEY) {
-            e[n++] = (struct element){"tags", -1, TG_PQ_REQUIRED, 1, L_MAP};
-            e[n++] = (struct element){"key_value", -1, TG_PQ_REPEATED, 2, L_NONE};
-        } else if (c->max_rep && i != TG_PQC_TAG_VALUE) {
-            e[n++] = (struct element){c->path[0], -1, TG_PQ_OPTIONAL, 1, L_LIST};
-            e[n++] = (struct element){"list", -1, TG_PQ_REPEATED, 1, L_NONE};
+        if (i != TG_PARQUET_COLUMN_TAG_VALUE) top++;
+        if (i == TG_PARQUET_COLUMN_TAG_KEY) {
+            e[n++] = (struct element){"tags", -1, TG_PARQUET_REQUIRED, 1, L_MAP};
+            e[n++] = (struct element){"key_value", -1, TG_PARQUET_REPEATED, 2, L_NONE};
+        } else if (c->max_rep && i != TG_PARQUET_COLUMN_TAG_VALUE) {
+            e[n++] = (struct element){c->path[0], -1, TG_PARQUET_OPTIONAL, 1, L_LIST};
+            e[n++] = (struct element){"list", -1, TG_PARQUET_REPEATED, 1, L_NONE};
         }
         const bool optional = c->max_rep == 0 && c->max_def == 1;
         e[n++] = (struct element){c->path[c->n_path - 1], c->type,
-                                  optional ? TG_PQ_OPTIONAL : TG_PQ_REQUIRED, 0, l};
+                                  optional ? TG_PARQUET_OPTIONAL : TG_PARQUET_REQUIRED, 0, l};
     }
     e[0].n_children = (int)top;
     return n;
@@ -149,10 +169,10 @@ static void logical_write(struct tg_thriftw *w, enum logical l)
     tg_thriftw_end(w);
 }
 
-void tg_pq_schema_write(struct tg_thriftw *w, int id)
+void tg_parquet_schema_write(struct tg_thriftw *w, int id)
 {
     struct element e[MAX_ELEMENTS];
-    const unsigned n = elements(e, TG_PQ_COLUMNS);
+    const unsigned n = elements(e, TG_PARQUET_COLUMNS);
     tg_thriftw_list(w, id, TG_THRIFT_STRUCT, n);
     for (unsigned i = 0; i < n; i++) {
         tg_thriftw_begin(w);
@@ -191,13 +211,13 @@ static bool element_read(struct tg_thriftr *r, const struct element *want)
            n_children == want->n_children;
 }
 
-unsigned tg_pq_schema_read(struct tg_thriftr *r, enum tg_thrift_type type)
+unsigned tg_parquet_schema_read(struct tg_thriftr *r, enum tg_thrift_type type)
 {
     struct element e[MAX_ELEMENTS];
     const uint32_t n = tg_thriftr_list(r, type, TG_THRIFT_STRUCT, 10000);
-    unsigned n_columns = TG_PQ_COLUMNS_1;
+    unsigned n_columns = TG_PARQUET_COLUMNS_1;
     unsigned want = elements(e, n_columns);
-    if (n != want) want = elements(e, n_columns = TG_PQ_COLUMNS);
+    if (n != want) want = elements(e, n_columns = TG_PARQUET_COLUMNS);
     static const struct element none = {"", -2, -2, -2, L_NONE};
     bool same = n == want;
     for (uint32_t i = 0; i < n && !r->failed; i++)

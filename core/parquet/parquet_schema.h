@@ -42,83 +42,93 @@
 
 #include "core/parquet/thrift.h"
 
-enum tg_pq_type {
-    TG_PQ_BOOLEAN = 0,
-    TG_PQ_INT32 = 1,
-    TG_PQ_INT64 = 2,
-    TG_PQ_DOUBLE = 5,
-    TG_PQ_BYTE_ARRAY = 6,
+enum tg_parquet_type {
+    TG_PARQUET_BOOLEAN = 0,
+    TG_PARQUET_INT32 = 1,
+    TG_PARQUET_INT64 = 2,
+    TG_PARQUET_DOUBLE = 5,
+    TG_PARQUET_BYTE_ARRAY = 6,
 };
-enum tg_pq_encoding {
-    TG_PQ_PLAIN = 0,
-    TG_PQ_RLE = 3,
-    TG_PQ_DELTA_BINARY_PACKED = 5,
-    TG_PQ_RLE_DICTIONARY = 8,
+enum tg_parquet_encoding {
+    TG_PARQUET_PLAIN = 0,
+    TG_PARQUET_RLE = 3,
+    TG_PARQUET_DELTA_BINARY_PACKED = 5,
+    TG_PARQUET_RLE_DICTIONARY = 8,
 };
-enum tg_pq_codec { TG_PQ_UNCOMPRESSED = 0, TG_PQ_SNAPPY = 1, TG_PQ_ZSTD = 6 };
-enum tg_pq_page_type { TG_PQ_DATA_PAGE = 0, TG_PQ_DICTIONARY_PAGE = 2 };
-enum tg_pq_repetition { TG_PQ_REQUIRED = 0, TG_PQ_OPTIONAL = 1, TG_PQ_REPEATED = 2 };
+enum tg_parquet_codec { TG_PARQUET_UNCOMPRESSED = 0, TG_PARQUET_SNAPPY = 1, TG_PARQUET_ZSTD = 6 };
+enum tg_parquet_page_type { TG_PARQUET_DATA_PAGE = 0, TG_PARQUET_DICTIONARY_PAGE = 2 };
+enum tg_parquet_repetition {
+    TG_PARQUET_REQUIRED = 0,
+    TG_PARQUET_OPTIONAL = 1,
+    TG_PARQUET_REPEATED = 2
+};
 
 /* How the values of a column are compared for its statistics. */
-enum tg_pq_order { TG_PQ_ORDER_NONE, TG_PQ_SIGNED, TG_PQ_UNSIGNED, TG_PQ_FLOAT, TG_PQ_BYTES };
-
-enum tg_pq_column_id {
-    TG_PQC_TIME,
-    TG_PQC_START,
-    TG_PQC_NAME,
-    TG_PQC_FIELD,
-    TG_PQC_KIND,
-    TG_PQC_UNIT,
-    TG_PQC_TEMPORALITY,
-    TG_PQC_TAG_KEY,
-    TG_PQC_TAG_VALUE,
-    TG_PQC_TAG_ORIGINS,
-    TG_PQC_VALUE,
-    TG_PQC_VALUE_INT,
-    TG_PQC_VALUE_UINT,
-    TG_PQC_VALUE_BOOL,
-    TG_PQC_VALUE_STRING,
-    TG_PQC_COUNT,
-    TG_PQC_SUM,
-    TG_PQC_MIN,
-    TG_PQC_MAX,
-    TG_PQC_BOUNDS,
-    TG_PQC_BUCKETS,
-    TG_PQC_SCALE,
-    TG_PQC_ZERO_COUNT,
-    TG_PQC_ZERO_THRESHOLD,
-    TG_PQC_POS_OFFSET,
-    TG_PQC_POS_COUNTS,
-    TG_PQC_NEG_OFFSET,
-    TG_PQC_NEG_COUNTS,
-    TG_PQC_QUANTILES,
-    TG_PQC_QUANTILE_VALUES,
-    TG_PQC_FLAGS,
-    TG_PQC_EXEMPLARS,
-    TG_PQ_COLUMNS_1, /* what files of schema 1 have; new columns come after the others */
-    TG_PQC_COUNT_FLOAT = TG_PQ_COLUMNS_1,
-    TG_PQC_ZERO_COUNT_FLOAT,
-    TG_PQC_POS_COUNTS_FLOAT,
-    TG_PQC_NEG_COUNTS_FLOAT,
-    TG_PQ_COLUMNS
+enum tg_parquet_order {
+    TG_PARQUET_ORDER_NONE,
+    TG_PARQUET_SIGNED,
+    TG_PARQUET_UNSIGNED,
+    TG_PARQUET_FLOAT,
+    TG_PARQUET_BYTES
 };
 
-struct tg_pq_column {
+enum tg_parquet_column_id {
+    TG_PARQUET_COLUMN_TIME,
+    TG_PARQUET_COLUMN_START,
+    TG_PARQUET_COLUMN_NAME,
+    TG_PARQUET_COLUMN_FIELD,
+    TG_PARQUET_COLUMN_KIND,
+    TG_PARQUET_COLUMN_UNIT,
+    TG_PARQUET_COLUMN_TEMPORALITY,
+    TG_PARQUET_COLUMN_TAG_KEY,
+    TG_PARQUET_COLUMN_TAG_VALUE,
+    TG_PARQUET_COLUMN_TAG_ORIGINS,
+    TG_PARQUET_COLUMN_VALUE,
+    TG_PARQUET_COLUMN_VALUE_INT,
+    TG_PARQUET_COLUMN_VALUE_UINT,
+    TG_PARQUET_COLUMN_VALUE_BOOL,
+    TG_PARQUET_COLUMN_VALUE_STRING,
+    TG_PARQUET_COLUMN_COUNT,
+    TG_PARQUET_COLUMN_SUM,
+    TG_PARQUET_COLUMN_MIN,
+    TG_PARQUET_COLUMN_MAX,
+    TG_PARQUET_COLUMN_BOUNDS,
+    TG_PARQUET_COLUMN_BUCKETS,
+    TG_PARQUET_COLUMN_SCALE,
+    TG_PARQUET_COLUMN_ZERO_COUNT,
+    TG_PARQUET_COLUMN_ZERO_THRESHOLD,
+    TG_PARQUET_COLUMN_POS_OFFSET,
+    TG_PARQUET_COLUMN_POS_COUNTS,
+    TG_PARQUET_COLUMN_NEG_OFFSET,
+    TG_PARQUET_COLUMN_NEG_COUNTS,
+    TG_PARQUET_COLUMN_QUANTILES,
+    TG_PARQUET_COLUMN_QUANTILE_VALUES,
+    TG_PARQUET_COLUMN_FLAGS,
+    TG_PARQUET_COLUMN_EXEMPLARS,
+    TG_PARQUET_COLUMNS_1, /* what files of schema 1 have; new columns come after the others */
+    TG_PARQUET_COLUMN_COUNT_FLOAT = TG_PARQUET_COLUMNS_1,
+    TG_PARQUET_COLUMN_ZERO_COUNT_FLOAT,
+    TG_PARQUET_COLUMN_POS_COUNTS_FLOAT,
+    TG_PARQUET_COLUMN_NEG_COUNTS_FLOAT,
+    TG_PARQUET_COLUMNS
+};
+
+struct tg_parquet_column {
     const char *path[3]; /* path_in_schema */
     uint8_t n_path;
-    uint8_t type;  /* enum tg_pq_type */
-    uint8_t order; /* enum tg_pq_order */
+    uint8_t type;  /* enum tg_parquet_type */
+    uint8_t order; /* enum tg_parquet_order */
     uint8_t max_def, max_rep;
     uint16_t
         value_types; /* bit per enum tg_value_type that may fill it; 0 = not told by the type */
 };
-extern const struct tg_pq_column tg_pq_columns[TG_PQ_COLUMNS];
+extern const struct tg_parquet_column tg_parquet_columns[TG_PARQUET_COLUMNS];
 
 /* Writes field `id` of FileMetaData: the list of schema elements. */
-void tg_pq_schema_write(struct tg_thriftw *w, int id);
+void tg_parquet_schema_write(struct tg_thriftw *w, int id);
 /* Reads that list (its header included) and returns how many of the columns there are:
- * TG_PQ_COLUMNS, or TG_PQ_COLUMNS_1 in an older file. 0 when it is well formed but not this schema;
- * a malformed one shows in r->failed. */
-unsigned tg_pq_schema_read(struct tg_thriftr *r, enum tg_thrift_type type);
+ * TG_PARQUET_COLUMNS, or TG_PARQUET_COLUMNS_1 in an older file. 0 when it is well formed but not
+ * this schema; a malformed one shows in r->failed. */
+unsigned tg_parquet_schema_read(struct tg_thriftr *r, enum tg_thrift_type type);
 
 #endif

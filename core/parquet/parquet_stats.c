@@ -3,13 +3,13 @@
 #include <math.h>
 #include <string.h>
 
-void tg_pq_stats_init(struct tg_pq_stats *s)
+void tg_parquet_stats_init(struct tg_parquet_stats *s)
 {
     memset(s, 0, sizeof(*s));
     s->has_null = true;
 }
 
-void tg_pq_stats_i64(struct tg_pq_stats *s, const int64_t *v, size_t n)
+void tg_parquet_stats_i64(struct tg_parquet_stats *s, const int64_t *v, size_t n)
 {
     if (n == 0) return;
     int64_t lo = s->has_min ? s->min.i64 : v[0], hi = s->has_max ? s->max.i64 : v[0];
@@ -22,7 +22,7 @@ void tg_pq_stats_i64(struct tg_pq_stats *s, const int64_t *v, size_t n)
     s->has_min = s->has_max = true;
 }
 
-void tg_pq_stats_u64(struct tg_pq_stats *s, const uint64_t *v, size_t n)
+void tg_parquet_stats_u64(struct tg_parquet_stats *s, const uint64_t *v, size_t n)
 {
     if (n == 0) return;
     uint64_t lo = s->has_min ? s->min.u64 : v[0], hi = s->has_max ? s->max.u64 : v[0];
@@ -35,7 +35,7 @@ void tg_pq_stats_u64(struct tg_pq_stats *s, const uint64_t *v, size_t n)
     s->has_min = s->has_max = true;
 }
 
-void tg_pq_stats_f64(struct tg_pq_stats *s, const double *v, size_t n)
+void tg_parquet_stats_f64(struct tg_parquet_stats *s, const double *v, size_t n)
 {
     double lo = s->has_min ? s->min.f64 : INFINITY, hi = s->has_max ? s->max.f64 : -INFINITY;
     uint64_t n_nan = 0;
@@ -51,7 +51,7 @@ void tg_pq_stats_f64(struct tg_pq_stats *s, const double *v, size_t n)
     s->has_min = s->has_max = true;
 }
 
-int tg_pq_bytes_cmp(const char *a, size_t a_len, const char *b, size_t b_len)
+int tg_parquet_bytes_cmp(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     const size_t n = a_len < b_len ? a_len : b_len;
     const int c = n ? memcmp(a, b, n) : 0;
@@ -59,53 +59,54 @@ int tg_pq_bytes_cmp(const char *a, size_t a_len, const char *b, size_t b_len)
     return a_len < b_len ? -1 : a_len > b_len;
 }
 
-void tg_pq_stats_bytes(struct tg_pq_stats *s, const char *p, uint32_t len)
+void tg_parquet_stats_bytes(struct tg_parquet_stats *s, const char *p, uint32_t len)
 {
-    if (!s->has_min || tg_pq_bytes_cmp(p, len, s->min.str.ptr, s->min.str.len) < 0) {
+    if (!s->has_min || tg_parquet_bytes_cmp(p, len, s->min.str.ptr, s->min.str.len) < 0) {
         s->min.str.ptr = p;
         s->min.str.len = len;
         s->has_min = true;
     }
-    if (!s->has_max || tg_pq_bytes_cmp(p, len, s->max.str.ptr, s->max.str.len) > 0) {
+    if (!s->has_max || tg_parquet_bytes_cmp(p, len, s->max.str.ptr, s->max.str.len) > 0) {
         s->max.str.ptr = p;
         s->max.str.len = len;
         s->has_max = true;
     }
 }
 
-void tg_pq_stats_merge(struct tg_pq_stats *s, const struct tg_pq_stats *more, enum tg_pq_order o)
+void tg_parquet_stats_merge(struct tg_parquet_stats *s, const struct tg_parquet_stats *more,
+                            enum tg_parquet_order o)
 {
     s->n_null += more->n_null;
     s->n_nan += more->n_nan;
     if (!more->has_min) return;
     switch (o) {
-    case TG_PQ_SIGNED: {
+    case TG_PARQUET_SIGNED: {
         const int64_t v[2] = {more->min.i64, more->max.i64};
-        tg_pq_stats_i64(s, v, 2);
+        tg_parquet_stats_i64(s, v, 2);
         break;
     }
-    case TG_PQ_UNSIGNED: {
+    case TG_PARQUET_UNSIGNED: {
         const uint64_t v[2] = {more->min.u64, more->max.u64};
-        tg_pq_stats_u64(s, v, 2);
+        tg_parquet_stats_u64(s, v, 2);
         break;
     }
-    case TG_PQ_FLOAT: {
+    case TG_PARQUET_FLOAT: {
         const double v[2] = {more->min.f64, more->max.f64};
-        tg_pq_stats_f64(s, v, 2);
+        tg_parquet_stats_f64(s, v, 2);
         break;
     }
-    case TG_PQ_BYTES:
-        tg_pq_stats_bytes(s, more->min.str.ptr, more->min.str.len);
-        tg_pq_stats_bytes(s, more->max.str.ptr, more->max.str.len);
+    case TG_PARQUET_BYTES:
+        tg_parquet_stats_bytes(s, more->min.str.ptr, more->min.str.len);
+        tg_parquet_stats_bytes(s, more->max.str.ptr, more->max.str.len);
         break;
-    case TG_PQ_ORDER_NONE: break;
+    case TG_PARQUET_ORDER_NONE: break;
     }
 }
 
 static int bytes_bound(const char *p, uint32_t len, bool is_max, uint8_t *out, bool *exact)
 {
-    *exact = len <= TG_PQ_BOUND_MAX;
-    uint32_t n = *exact ? len : TG_PQ_BOUND_MAX;
+    *exact = len <= TG_PARQUET_BOUND_MAX;
+    uint32_t n = *exact ? len : TG_PARQUET_BOUND_MAX;
     if (!*exact) /* cut between characters: p[n] is not the middle of one */
         while (n && ((uint8_t)p[n] & 0xc0) == 0x80) n--;
     if (n) memcpy(out, p, n);
@@ -118,26 +119,26 @@ static int bytes_bound(const char *p, uint32_t len, bool is_max, uint8_t *out, b
     return (int)n;
 }
 
-int tg_pq_stats_bound(const struct tg_pq_stats *s, const struct tg_pq_column *c, bool is_max,
-                      uint8_t out[TG_PQ_BOUND_MAX], bool *exact)
+int tg_parquet_stats_bound(const struct tg_parquet_stats *s, const struct tg_parquet_column *c,
+                           bool is_max, uint8_t out[TG_PARQUET_BOUND_MAX], bool *exact)
 {
-    union tg_pq_bound b = is_max ? s->max : s->min;
+    union tg_parquet_bound b = is_max ? s->max : s->min;
     *exact = true;
-    if (!(is_max ? s->has_max : s->has_min) || c->order == TG_PQ_ORDER_NONE) return -1;
-    if (c->order == TG_PQ_BYTES) return bytes_bound(b.str.ptr, b.str.len, is_max, out, exact);
-    if (c->order == TG_PQ_FLOAT && b.f64 == 0) b.f64 = is_max ? 0.0 : -0.0;
-    const int size = c->type == TG_PQ_BOOLEAN ? 1 : c->type == TG_PQ_INT32 ? 4 : 8;
+    if (!(is_max ? s->has_max : s->has_min) || c->order == TG_PARQUET_ORDER_NONE) return -1;
+    if (c->order == TG_PARQUET_BYTES) return bytes_bound(b.str.ptr, b.str.len, is_max, out, exact);
+    if (c->order == TG_PARQUET_FLOAT && b.f64 == 0) b.f64 = is_max ? 0.0 : -0.0;
+    const int size = c->type == TG_PARQUET_BOOLEAN ? 1 : c->type == TG_PARQUET_INT32 ? 4 : 8;
     memcpy(out, &b, (size_t)size); /* little-endian */
     return size;
 }
 
-void tg_pq_stats_write(struct tg_thriftw *w, int id, const struct tg_pq_stats *s,
-                       const struct tg_pq_column *c)
+void tg_parquet_stats_write(struct tg_thriftw *w, int id, const struct tg_parquet_stats *s,
+                            const struct tg_parquet_column *c)
 {
-    uint8_t min[TG_PQ_BOUND_MAX], max[TG_PQ_BOUND_MAX];
+    uint8_t min[TG_PARQUET_BOUND_MAX], max[TG_PARQUET_BOUND_MAX];
     bool min_exact, max_exact;
-    const int min_len = tg_pq_stats_bound(s, c, false, min, &min_exact);
-    const int max_len = tg_pq_stats_bound(s, c, true, max, &max_exact);
+    const int min_len = tg_parquet_stats_bound(s, c, false, min, &min_exact);
+    const int max_len = tg_parquet_stats_bound(s, c, true, max, &max_exact);
     const bool both = min_len >= 0 && max_len >= 0;
     tg_thriftw_struct(w, id);
     tg_thriftw_i64(w, 3, (int64_t)s->n_null);
@@ -147,20 +148,20 @@ void tg_pq_stats_write(struct tg_thriftw *w, int id, const struct tg_pq_stats *s
         tg_thriftw_bool(w, 7, max_exact);
         tg_thriftw_bool(w, 8, min_exact);
     }
-    if (c->order == TG_PQ_FLOAT) tg_thriftw_i64(w, 9, (int64_t)s->n_nan);
+    if (c->order == TG_PARQUET_FLOAT) tg_thriftw_i64(w, 9, (int64_t)s->n_nan);
     tg_thriftw_end(w);
 }
 
-bool tg_pq_bound_read(const uint8_t *p, size_t len, const struct tg_pq_column *c,
-                      union tg_pq_bound *out)
+bool tg_parquet_bound_read(const uint8_t *p, size_t len, const struct tg_parquet_column *c,
+                           union tg_parquet_bound *out)
 {
     memset(out, 0, sizeof(*out));
-    if (c->type == TG_PQ_BYTE_ARRAY) {
+    if (c->type == TG_PARQUET_BYTE_ARRAY) {
         out->str.ptr = (const char *)p;
         out->str.len = (uint32_t)len;
         return len <= UINT32_MAX;
     }
-    const size_t size = c->type == TG_PQ_BOOLEAN ? 1 : c->type == TG_PQ_INT32 ? 4 : 8;
+    const size_t size = c->type == TG_PARQUET_BOOLEAN ? 1 : c->type == TG_PARQUET_INT32 ? 4 : 8;
     if (len != size) return false;
     int32_t i32;
     if (size == 4) {
@@ -172,8 +173,8 @@ bool tg_pq_bound_read(const uint8_t *p, size_t len, const struct tg_pq_column *c
     return true;
 }
 
-void tg_pq_stats_read(struct tg_thriftr *r, enum tg_thrift_type type, struct tg_pq_stats *s,
-                      const struct tg_pq_column *c)
+void tg_parquet_stats_read(struct tg_thriftr *r, enum tg_thrift_type type,
+                           struct tg_parquet_stats *s, const struct tg_parquet_column *c)
 {
     int id;
     memset(s, 0, sizeof(*s));
@@ -194,12 +195,12 @@ void tg_pq_stats_read(struct tg_thriftr *r, enum tg_thrift_type type, struct tg_
             break;
         case 5:
             p = tg_thriftr_binary(r, type, &len);
-            s->has_max = tg_pq_bound_read(p, len, c, &s->max);
+            s->has_max = tg_parquet_bound_read(p, len, c, &s->max);
             if (!s->has_max) r->failed = true;
             break;
         case 6:
             p = tg_thriftr_binary(r, type, &len);
-            s->has_min = tg_pq_bound_read(p, len, c, &s->min);
+            s->has_min = tg_parquet_bound_read(p, len, c, &s->min);
             if (!s->has_min) r->failed = true;
             break;
         case 9:

@@ -12,10 +12,10 @@
 
 struct tg_parquet_writer {
     struct tg_parquet_options options;
-    struct tg_pq_rows rows;
-    struct tg_pq_column_writer columns;
+    struct tg_parquet_rows rows;
+    struct tg_parquet_column_writer columns;
     struct tg_buf out;
-    struct tg_pq_row_group *row_groups;
+    struct tg_parquet_row_group *row_groups;
 };
 
 struct tg_parquet_writer *tg_parquet_writer_new(const struct tg_parquet_options *options)
@@ -28,13 +28,13 @@ struct tg_parquet_writer *tg_parquet_writer_new(const struct tg_parquet_options 
     if (!o->page_rows) o->page_rows = 16384;
     if (!o->page_bytes) o->page_bytes = 1u << 20;
     if (!o->row_group_rows) o->row_group_rows = 1u << 20;
-    if (o->row_group_rows > TG_PQ_MAX_ROWS) o->row_group_rows = TG_PQ_MAX_ROWS;
+    if (o->row_group_rows > TG_PARQUET_MAX_ROWS) o->row_group_rows = TG_PARQUET_MAX_ROWS;
     if (!o->dict_bytes) o->dict_bytes = 1u << 20;
-    tg_pq_rows_init(&w->rows);
+    tg_parquet_rows_init(&w->rows);
     w->rows.expand = o->expand;
     w->rows.expand_arg = o->expand_arg;
     tg_buf_init(&w->out, 0);
-    if (tg_pq_column_writer_init(&w->columns, o) != TG_OK) {
+    if (tg_parquet_column_writer_init(&w->columns, o) != TG_OK) {
         tg_parquet_writer_free(w);
         return NULL;
     }
@@ -44,8 +44,8 @@ struct tg_parquet_writer *tg_parquet_writer_new(const struct tg_parquet_options 
 void tg_parquet_writer_free(struct tg_parquet_writer *w)
 {
     if (!w) return;
-    tg_pq_column_writer_deinit(&w->columns);
-    tg_pq_rows_deinit(&w->rows);
+    tg_parquet_column_writer_deinit(&w->columns);
+    tg_parquet_rows_deinit(&w->rows);
     tg_buf_deinit(&w->out);
     tg_free(w->row_groups);
     tg_free(w);
@@ -53,7 +53,7 @@ void tg_parquet_writer_free(struct tg_parquet_writer *w)
 
 void tg_parquet_writer_reset(struct tg_parquet_writer *w)
 {
-    tg_pq_rows_reset(&w->rows);
+    tg_parquet_rows_reset(&w->rows);
     tg_buf_reset(&w->out);
     tg_free(w->row_groups);
     w->row_groups = NULL;
@@ -63,7 +63,7 @@ void tg_parquet_writer_reset(struct tg_parquet_writer *w)
 enum tg_code tg_parquet_writer_add(struct tg_parquet_writer *w, const uint8_t *series, uint32_t len,
                                    const struct tg_point *p)
 {
-    return tg_pq_rows_add(&w->rows, series, len, p);
+    return tg_parquet_rows_add(&w->rows, series, len, p);
 }
 
 static bool dict_pays(const struct tg_parquet_writer *w, unsigned id)
@@ -92,17 +92,18 @@ static enum tg_code put_page_index(struct tg_parquet_writer *w, uint32_t n_row_g
 {
     struct tg_thriftw t;
     for (int is_offset = 0; is_offset < 2; is_offset++) {
-        for (uint32_t i = 0; i < n_row_groups * TG_PQ_COLUMNS; i++) {
-            struct tg_pq_chunk *c = &w->row_groups[i / TG_PQ_COLUMNS].chunks[i % TG_PQ_COLUMNS];
-            const struct tg_pq_page *pages = w->columns.pages + c->first_page;
+        for (uint32_t i = 0; i < n_row_groups * TG_PARQUET_COLUMNS; i++) {
+            struct tg_parquet_chunk *c =
+                &w->row_groups[i / TG_PARQUET_COLUMNS].chunks[i % TG_PARQUET_COLUMNS];
+            const struct tg_parquet_page *pages = w->columns.pages + c->first_page;
             const uint64_t at = offset(w);
             tg_thriftw_init(&t, &w->out);
             if (is_offset) {
-                tg_pq_offset_index_write(&t, pages, c->n_pages);
+                tg_parquet_offset_index_write(&t, pages, c->n_pages);
                 c->offset_index_offset = at;
                 c->offset_index_bytes = (uint32_t)(offset(w) - at);
-            } else if (tg_pq_column_index_write(&t, &tg_pq_columns[i % TG_PQ_COLUMNS], pages,
-                                                c->n_pages)) {
+            } else if (tg_parquet_column_index_write(
+                           &t, &tg_parquet_columns[i % TG_PARQUET_COLUMNS], pages, c->n_pages)) {
                 c->column_index_offset = at;
                 c->column_index_bytes = (uint32_t)(offset(w) - at);
             }
@@ -112,43 +113,43 @@ static enum tg_code put_page_index(struct tg_parquet_writer *w, uint32_t n_row_g
     return TG_OK;
 }
 
-static enum tg_code put_footer(struct tg_parquet_writer *w, const struct tg_pq_file_meta *meta)
+static enum tg_code put_footer(struct tg_parquet_writer *w, const struct tg_parquet_file_meta *meta)
 {
     struct tg_thriftw t;
     const size_t at = w->out.len;
     tg_thriftw_init(&t, &w->out);
-    tg_pq_file_meta_write(&t, meta);
+    tg_parquet_file_meta_write(&t, meta);
     TG_TRY(t.code);
     const size_t len = w->out.len - at;
-    if (len > TG_PQ_MAX_FOOTER) return TG_ERR_TOO_LARGE;
-    TG_TRY(tg_buf_reserve(&w->out, TG_PQ_TAIL));
+    if (len > TG_PARQUET_MAX_FOOTER) return TG_ERR_TOO_LARGE;
+    TG_TRY(tg_buf_reserve(&w->out, TG_PARQUET_TAIL));
     tg_buf_put_u32(&w->out, (uint32_t)len);
-    tg_buf_put(&w->out, TG_PQ_MAGIC, 4);
+    tg_buf_put(&w->out, TG_PARQUET_MAGIC, 4);
     return TG_OK;
 }
 
 static enum tg_code finish(struct tg_parquet_writer *w, struct tg_parquet_info *info,
                            tg_parquet_sink sink, void *arg, struct tg_err *err)
 {
-    struct tg_pq_column_writer *c = &w->columns;
-    TG_TRY(tg_pq_rows_sort(&w->rows, err));
+    struct tg_parquet_column_writer *c = &w->columns;
+    TG_TRY(tg_parquet_rows_sort(&w->rows, err));
     const uint32_t n = w->rows.n, per_group = w->options.row_group_rows;
     const uint32_t n_row_groups = (n - 1) / per_group + 1;
     w->row_groups = tg_calloc(n_row_groups, sizeof(*w->row_groups));
     if (!w->row_groups) return TG_ERR_NOMEM;
-    for (unsigned i = 0; i < TG_PQ_DICTS; i++) c->use_dict[i] = dict_pays(w, i);
+    for (unsigned i = 0; i < TG_PARQUET_DICTS; i++) c->use_dict[i] = dict_pays(w, i);
     c->rows = &w->rows;
     c->out = &w->out;
     c->base = 0;
     c->err = err;
-    TG_TRY(tg_buf_append(&w->out, TG_PQ_MAGIC, 4));
+    TG_TRY(tg_buf_append(&w->out, TG_PARQUET_MAGIC, 4));
     for (uint32_t g = 0; g < n_row_groups; g++) {
         const uint32_t first = g * per_group;
         const uint32_t rows = n - first < per_group ? n - first : per_group;
         w->row_groups[g].n_rows = rows;
-        for (unsigned i = 0; i < TG_PQ_COLUMNS; i++) {
-            TG_TRY(tg_pq_column_write(c, (enum tg_pq_column_id)i, first, rows,
-                                      &w->row_groups[g].chunks[i]));
+        for (unsigned i = 0; i < TG_PARQUET_COLUMNS; i++) {
+            TG_TRY(tg_parquet_column_write(c, (enum tg_parquet_column_id)i, first, rows,
+                                           &w->row_groups[g].chunks[i]));
             if (w->out.len >= SINK_BYTES) TG_TRY(drain(w, sink, arg, err));
         }
     }
@@ -157,7 +158,7 @@ static enum tg_code finish(struct tg_parquet_writer *w, struct tg_parquet_info *
     info->time_min_ns = w->rows.time_min;
     info->time_max_ns = w->rows.time_max;
     TG_TRY(put_page_index(w, n_row_groups));
-    const struct tg_pq_file_meta meta = {*info, n_row_groups, w->row_groups};
+    const struct tg_parquet_file_meta meta = {*info, n_row_groups, w->row_groups};
     TG_TRY(put_footer(w, &meta));
     return drain(w, sink, arg, err);
 }

@@ -18,14 +18,14 @@
 #include "core/model/point.h"
 #include "core/parquet/parquet_meta.h"
 
-struct tg_parquet_options {  /* zero = the default */
-    enum tg_pq_codec codec;  /* TG_PQ_UNCOMPRESSED is zero: set it */
-    int zstd_level;          /* 1 */
-    uint32_t page_rows;      /* 16384 */
-    uint32_t page_bytes;     /* 1 MiB, before compression */
-    uint32_t row_group_rows; /* 1 Mi */
-    uint64_t dict_bytes;     /* 1 MiB */
-    bool no_dicts;           /* strings always plain */
+struct tg_parquet_options {      /* zero = the default */
+    enum tg_parquet_codec codec; /* TG_PARQUET_UNCOMPRESSED is zero: set it */
+    int zstd_level;              /* 1 */
+    uint32_t page_rows;          /* 16384 */
+    uint32_t page_bytes;         /* 1 MiB, before compression */
+    uint32_t row_group_rows;     /* 1 Mi */
+    uint64_t dict_bytes;         /* 1 MiB */
+    bool no_dicts;               /* strings always plain */
     /* When set, series bytes are given in another form, and this appends the canonical ones. */
     enum tg_code (*expand)(void *arg, const uint8_t *bytes, uint32_t len, struct tg_buf *out);
     void *expand_arg;

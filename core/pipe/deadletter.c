@@ -302,7 +302,7 @@ static enum tg_code put_line(struct tg_buf *out, const char *text, const struct 
     if (hint) TG_TRY(tg_buf_printf(out, ",\"reset_hint\":\"%s\"", hint));
     if (p->exemplars && p->exemplars->n) {
         TG_TRY(tg_buf_printf(out, ",\"exemplars\":"));
-        TG_TRY(tg_pq_exemplars_encode(p->exemplars, out));
+        TG_TRY(tg_parquet_exemplars_encode(p->exemplars, out));
     }
     return tg_buf_append(out, "}\n", 2);
 }

@@ -45,8 +45,10 @@ int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
-        enum tg_pq_codec codec;
-    } codecs[] = {{"zstd", TG_PQ_ZSTD}, {"snappy", TG_PQ_SNAPPY}, {"none", TG_PQ_UNCOMPRESSED}};
+        enum tg_parquet_codec codec;
+    } codecs[] = {{"zstd", TG_PARQUET_ZSTD},
+                  {"snappy", TG_PARQUET_SNAPPY},
+                  {"none", TG_PARQUET_UNCOMPRESSED}};
     const int rounds = argc > 1 ? atoi(argv[1]) : 5;
     struct tg_sample s;
     struct tg_err err = {.msg = ""};
@@ -76,7 +78,8 @@ int main(int argc, char **argv)
             const double t1 = cpu_s();
             uint64_t footer, n = 0, n_one = 0;
             struct tg_parquet_filter f = {.start_ns = INT64_MIN, .end_ns = INT64_MAX};
-            if (tg_parquet_footer_len(file.data + file.len - TG_PQ_TAIL, file.len, &footer, &err) ||
+            if (tg_parquet_footer_len(file.data + file.len - TG_PARQUET_TAIL, file.len, &footer,
+                                      &err) ||
                 tg_parquet_reader_footer(r, file.data + file.len - footer, footer, file.len,
                                          &err) ||
                 tg_parquet_reader_scan(r, file.data, &f, count, &n, NULL, &err))

@@ -41,8 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!r) return 0;
     tg_batch_init(&s.batch, NULL, 0, 0);
     tg_buf_init(&s.series, 0);
-    if (size >= TG_PQ_TAIL &&
-        tg_parquet_footer_len(data + size - TG_PQ_TAIL, size, &footer, NULL) == TG_OK &&
+    if (size >= TG_PARQUET_TAIL &&
+        tg_parquet_footer_len(data + size - TG_PARQUET_TAIL, size, &footer, NULL) == TG_OK &&
         tg_parquet_reader_footer(r, data + size - footer, footer, size, NULL) == TG_OK) {
         struct tg_parquet_filter f = {.start_ns = INT64_MIN, .end_ns = INT64_MAX};
         uint64_t n;

@@ -25,24 +25,24 @@ static uint8_t bytes[MAX];
 static void rle_round_trip(const uint8_t *p, size_t size, unsigned width)
 {
     struct tg_buf b;
-    struct tg_pq_rle e;
-    struct tg_pq_rle_reader r;
+    struct tg_parquet_rle e;
+    struct tg_parquet_rle_reader r;
     size_t n = 0;
     tg_buf_init(&b, 0);
-    tg_pq_rle_init(&e, &b, width);
+    tg_parquet_rle_init(&e, &b, width);
     const uint32_t mask = width == 32 ? UINT32_MAX : (UINT32_C(1) << width) - 1;
     for (; size >= 3 && n + 600 < MAX; p += 3, size -= 3) {
         const uint32_t v = (p[0] * UINT32_C(0x01010101) ^ p[1]) & mask;
         const uint32_t run = p[2] < 128 ? 1 : p[2] < 250 ? p[2] - 127u : 100u * (p[2] - 249u);
-        tg_pq_rle_run(&e, v, run);
+        tg_parquet_rle_run(&e, v, run);
         for (uint32_t i = 0; i < run && n < MAX; i++) u32[n++] = v;
     }
-    CHECK(tg_pq_rle_finish(&e) == TG_OK);
-    tg_pq_rle_reader_init(&r, b.data, b.len, width);
-    CHECK(tg_pq_rle_reader_get(&r, again32, n));
+    CHECK(tg_parquet_rle_finish(&e) == TG_OK);
+    tg_parquet_rle_reader_init(&r, b.data, b.len, width);
+    CHECK(tg_parquet_rle_reader_get(&r, again32, n));
     CHECK(n == 0 || memcmp(u32, again32, n * sizeof(*u32)) == 0);
-    tg_pq_rle_reader_init(&r, b.data, b.len, width);
-    const bool fits = tg_pq_rle_reader_get_u8(&r, bytes, n);
+    tg_parquet_rle_reader_init(&r, b.data, b.len, width);
+    const bool fits = tg_parquet_rle_reader_get_u8(&r, bytes, n);
     bool small = true;
     for (size_t i = 0; i < n; i++) small = small && u32[i] <= UINT8_MAX;
     CHECK(fits == small);
@@ -52,14 +52,14 @@ static void rle_round_trip(const uint8_t *p, size_t size, unsigned width)
 
 static void rle_decode(const uint8_t *p, size_t size, unsigned width)
 {
-    struct tg_pq_rle_reader r;
-    tg_pq_rle_reader_init(&r, p, size, width);
+    struct tg_parquet_rle_reader r;
+    tg_parquet_rle_reader_init(&r, p, size, width);
     /* a few bytes may stand for 2^31 values: not all of them */
-    for (unsigned k = 0; k < 300 && tg_pq_rle_reader_get(&r, again32, 97); k++)
+    for (unsigned k = 0; k < 300 && tg_parquet_rle_reader_get(&r, again32, 97); k++)
         for (unsigned i = 0; i < 97; i++)
             CHECK(width == 32 || width > 32 || again32[i] >> width == 0);
-    tg_pq_rle_reader_init(&r, p, size, width);
-    (void)tg_pq_rle_reader_get_u8(&r, bytes, MAX);
+    tg_parquet_rle_reader_init(&r, p, size, width);
+    (void)tg_parquet_rle_reader_get_u8(&r, bytes, MAX);
 }
 
 static void delta_round_trip(const uint8_t *p, size_t size)
@@ -78,10 +78,10 @@ static void delta_round_trip(const uint8_t *p, size_t size)
         p += len + 1;
         size -= len + 1;
     }
-    CHECK(tg_pq_delta_encode(i64, n, &b) == TG_OK);
-    CHECK(tg_pq_delta_decode(b.data, b.len, again64, n));
+    CHECK(tg_parquet_delta_encode(i64, n, &b) == TG_OK);
+    CHECK(tg_parquet_delta_decode(b.data, b.len, again64, n));
     CHECK(n == 0 || memcmp(i64, again64, n * sizeof(*i64)) == 0);
-    CHECK(!tg_pq_delta_decode(b.data, b.len, again64, n + 1));
+    CHECK(!tg_parquet_delta_decode(b.data, b.len, again64, n + 1));
     tg_buf_deinit(&b);
 }
 
@@ -103,9 +103,9 @@ static void exemplars(const uint8_t *p, size_t size)
     const struct tg_exemplars *e, *f;
     tg_arena_init(&a, 0);
     tg_buf_init(&b, 0);
-    if (tg_pq_exemplars_parse((const char *)p, size, &a, &e) == TG_OK) {
-        CHECK(tg_pq_exemplars_encode(e, &b) == TG_OK);
-        CHECK(tg_pq_exemplars_parse((const char *)b.data, b.len, &a, &f) == TG_OK);
+    if (tg_parquet_exemplars_parse((const char *)p, size, &a, &e) == TG_OK) {
+        CHECK(tg_parquet_exemplars_encode(e, &b) == TG_OK);
+        CHECK(tg_parquet_exemplars_parse((const char *)b.data, b.len, &a, &f) == TG_OK);
         CHECK(e->n == f->n);
         for (uint32_t i = 0; i < e->n; i++) {
             CHECK(memcmp(&e->items[i].value, &f->items[i].value, 8) == 0);
@@ -125,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 0: rle_round_trip(data + 2, size - 2, width % 32 + 1); break;
     case 1: rle_decode(data + 2, size - 2, width); break;
     case 2: delta_round_trip(data + 1, size - 1); break;
-    case 3: (void)tg_pq_delta_decode(data + 2, size - 2, again64, width * UINT32_C(64)); break;
+    case 3: (void)tg_parquet_delta_decode(data + 2, size - 2, again64, width * UINT32_C(64)); break;
     case 4: thrift_decode(data + 1, size - 1); break;
     default: exemplars(data + 1, size - 1); break;
     }

@@ -488,7 +488,7 @@ enum tg_code tg_sample_print(const struct tg_series_desc *d, const struct tg_poi
     if (p->exemplars && p->exemplars->n) {
         struct tg_buf text;
         tg_buf_init(&text, 0);
-        enum tg_code code = tg_pq_exemplars_encode(p->exemplars, &text);
+        enum tg_code code = tg_parquet_exemplars_encode(p->exemplars, &text);
         if (code == TG_OK) code = hex(out, "exemplars", (const char *)text.data, text.len, false);
         tg_buf_deinit(&text);
         TG_TRY(code);

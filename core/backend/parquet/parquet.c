@@ -113,9 +113,9 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->pieces = tg_pieces_new();
     b->format.expand = unpack;
     b->format.expand_arg = b->pieces;
-    b->format.codec = strcmp(compression, "zstd") == 0     ? TG_PQ_ZSTD
-                      : strcmp(compression, "snappy") == 0 ? TG_PQ_SNAPPY
-                                                           : TG_PQ_UNCOMPRESSED;
+    b->format.codec = strcmp(compression, "zstd") == 0     ? TG_PARQUET_ZSTD
+                      : strcmp(compression, "snappy") == 0 ? TG_PARQUET_SNAPPY
+                                                           : TG_PARQUET_UNCOMPRESSED;
     if (!b->pieces) {
         close_it(b);
         return tg_fail(err, TG_ERR_NOMEM, "out of memory");
@@ -428,9 +428,9 @@ static enum tg_code read_footer(const struct tg_fs *fs, int fd, const char *path
                                 struct tg_err *err)
 {
     uint64_t len = size < FOOTER_GUESS ? size : FOOTER_GUESS, want;
-    if (size < TG_PQ_TAIL) return tg_fail(err, TG_ERR_CORRUPT, "%s is cut short", path);
+    if (size < TG_PARQUET_TAIL) return tg_fail(err, TG_ERR_CORRUPT, "%s is cut short", path);
     TG_TRY(read_at(fs, fd, tail, size - len, len, path, err));
-    TG_TRY(tg_parquet_footer_len(tail->data + len - TG_PQ_TAIL, size, &want, err));
+    TG_TRY(tg_parquet_footer_len(tail->data + len - TG_PARQUET_TAIL, size, &want, err));
     if (want > len) {
         len = want;
         TG_TRY(read_at(fs, fd, tail, size - len, len, path, err));

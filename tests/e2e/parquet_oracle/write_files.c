@@ -67,20 +67,22 @@ int main(int argc, char **argv)
     tg_sample_scrapes(&scrapes, 300, 40, 9, day, 15000000000);
     tg_sample_scrapes(&mixed, 40, 30, 3, day, 1000000);
     tg_sample_edges(&mixed, day, false);
-    failed |= one(argv[1], "edges_zstd", &edges, (struct tg_parquet_options){.codec = TG_PQ_ZSTD});
     failed |=
-        one(argv[1], "edges_snappy", &edges, (struct tg_parquet_options){.codec = TG_PQ_SNAPPY});
+        one(argv[1], "edges_zstd", &edges, (struct tg_parquet_options){.codec = TG_PARQUET_ZSTD});
+    failed |= one(argv[1], "edges_snappy", &edges,
+                  (struct tg_parquet_options){.codec = TG_PARQUET_SNAPPY});
     failed |= one(argv[1], "edges_none", &edges, (struct tg_parquet_options){0});
-    failed |= one(argv[1], "times", &times, (struct tg_parquet_options){.codec = TG_PQ_ZSTD});
-    failed |= one(argv[1], "scrapes", &scrapes, (struct tg_parquet_options){.codec = TG_PQ_ZSTD});
+    failed |= one(argv[1], "times", &times, (struct tg_parquet_options){.codec = TG_PARQUET_ZSTD});
     failed |=
-        one(argv[1], "small_pages", &mixed,
-            (struct tg_parquet_options){
-                .codec = TG_PQ_ZSTD, .page_rows = 7, .page_bytes = 300, .row_group_rows = 500});
-    failed |=
-        one(argv[1], "no_dictionaries", &mixed,
-            (struct tg_parquet_options){
-                .codec = TG_PQ_SNAPPY, .page_rows = 100, .page_bytes = 2000, .no_dicts = true});
+        one(argv[1], "scrapes", &scrapes, (struct tg_parquet_options){.codec = TG_PARQUET_ZSTD});
+    failed |= one(
+        argv[1], "small_pages", &mixed,
+        (struct tg_parquet_options){
+            .codec = TG_PARQUET_ZSTD, .page_rows = 7, .page_bytes = 300, .row_group_rows = 500});
+    failed |= one(
+        argv[1], "no_dictionaries", &mixed,
+        (struct tg_parquet_options){
+            .codec = TG_PARQUET_SNAPPY, .page_rows = 100, .page_bytes = 2000, .no_dicts = true});
     tg_sample_deinit(&edges);
     tg_sample_deinit(&times);
     tg_sample_deinit(&scrapes);

@@ -106,8 +106,8 @@ static enum tg_code scan(struct tg_parquet_reader *r, const uint8_t *file, size_
 {
     uint64_t footer;
     *n = 0;
-    if (len < TG_PQ_TAIL) return tg_fail(err, TG_ERR_CORRUPT, "short");
-    TG_TRY(tg_parquet_footer_len(file + len - TG_PQ_TAIL, len, &footer, err));
+    if (len < TG_PARQUET_TAIL) return tg_fail(err, TG_ERR_CORRUPT, "short");
+    TG_TRY(tg_parquet_footer_len(file + len - TG_PARQUET_TAIL, len, &footer, err));
     /* copies of exactly their sizes, so that a read past the end is seen */
     uint8_t *copy = tg_malloc(footer);
     if (!copy) return TG_ERR_NOMEM;
@@ -131,17 +131,17 @@ static void write_ok(const struct tg_sample *s, struct tg_parquet_options o, str
 }
 
 static const struct tg_parquet_options shapes[] = {
-    {.codec = TG_PQ_ZSTD},
-    {.codec = TG_PQ_SNAPPY},
-    {.codec = TG_PQ_UNCOMPRESSED},
-    {.codec = TG_PQ_ZSTD, .page_rows = 1},
-    {.codec = TG_PQ_ZSTD, .page_rows = 7, .row_group_rows = 20},
-    {.codec = TG_PQ_SNAPPY, .page_bytes = 40},
-    {.codec = TG_PQ_ZSTD, .dict_bytes = 1, .page_rows = 9},
-    {.codec = TG_PQ_ZSTD, .dict_bytes = 1, .page_bytes = 100, .row_group_rows = 33},
-    {.codec = TG_PQ_ZSTD, .no_dicts = true},
-    {.codec = TG_PQ_SNAPPY, .no_dicts = true, .page_bytes = 100},
-    {.codec = TG_PQ_UNCOMPRESSED, .no_dicts = true, .page_rows = 5, .row_group_rows = 33},
+    {.codec = TG_PARQUET_ZSTD},
+    {.codec = TG_PARQUET_SNAPPY},
+    {.codec = TG_PARQUET_UNCOMPRESSED},
+    {.codec = TG_PARQUET_ZSTD, .page_rows = 1},
+    {.codec = TG_PARQUET_ZSTD, .page_rows = 7, .row_group_rows = 20},
+    {.codec = TG_PARQUET_SNAPPY, .page_bytes = 40},
+    {.codec = TG_PARQUET_ZSTD, .dict_bytes = 1, .page_rows = 9},
+    {.codec = TG_PARQUET_ZSTD, .dict_bytes = 1, .page_bytes = 100, .row_group_rows = 33},
+    {.codec = TG_PARQUET_ZSTD, .no_dicts = true},
+    {.codec = TG_PARQUET_SNAPPY, .no_dicts = true, .page_bytes = 100},
+    {.codec = TG_PARQUET_UNCOMPRESSED, .no_dicts = true, .page_rows = 5, .row_group_rows = 33},
 };
 
 /* Writes, then reads with several filters; every time the same lines as the sample gives. */
@@ -376,7 +376,7 @@ static void test_writer_is_reusable(void **state)
     tg_sample_edges(&s, DAY, true);
     tg_buf_init(&a, 0);
     tg_buf_init(&b, 0);
-    const struct tg_parquet_options o = {.codec = TG_PQ_ZSTD};
+    const struct tg_parquet_options o = {.codec = TG_PARQUET_ZSTD};
     struct tg_parquet_writer *w = tg_parquet_writer_new(&o);
     for (unsigned round = 0; round < 4; round++) {
         struct tg_buf *to = round % 2 ? &b : &a;
@@ -485,7 +485,7 @@ static bool ignore(void *arg, const struct tg_series_desc *d, const struct tg_po
     return tg_sample_print(d, p, b) == TG_OK;
 }
 
-static void small_file(struct tg_buf *file, enum tg_pq_codec codec)
+static void small_file(struct tg_buf *file, enum tg_parquet_codec codec)
 {
     struct tg_sample s;
     tg_sample_init(&s);
@@ -500,7 +500,7 @@ static void test_cut_at_every_byte(void **state)
     struct tg_buf file, line;
     struct tg_err err;
     uint64_t n;
-    small_file(&file, TG_PQ_ZSTD);
+    small_file(&file, TG_PARQUET_ZSTD);
     tg_buf_init(&line, 0);
     struct tg_parquet_reader *r = tg_parquet_reader_new(NULL);
     for (size_t len = 0; len < file.len; len++) {
@@ -518,7 +518,8 @@ static void test_cut_at_every_byte(void **state)
     tg_buf_deinit(&file);
 }
 
-static void flip_bits(enum tg_pq_codec codec, size_t step, const struct tg_parquet_limits *limits)
+static void flip_bits(enum tg_parquet_codec codec, size_t step,
+                      const struct tg_parquet_limits *limits)
 {
     struct tg_buf file, line;
     struct tg_err err;
@@ -547,13 +548,13 @@ static void test_flipped_bits(void **state)
 {
     (void)state;
     const struct tg_parquet_limits small = {.max_page_bytes = 1 << 20, .max_entries = 1 << 16};
-    flip_bits(TG_PQ_ZSTD, 61, &small);
-    flip_bits(TG_PQ_SNAPPY, 127, &small);
-    flip_bits(TG_PQ_UNCOMPRESSED, 127, &small);
+    flip_bits(TG_PARQUET_ZSTD, 61, &small);
+    flip_bits(TG_PARQUET_SNAPPY, 127, &small);
+    flip_bits(TG_PARQUET_UNCOMPRESSED, 127, &small);
     /* what lies behind the checksums must hold by itself */
     const struct tg_parquet_limits bare = {
         .max_page_bytes = 1 << 20, .max_entries = 1 << 16, .ignore_checksums = true};
-    flip_bits(TG_PQ_UNCOMPRESSED, 19, &bare);
+    flip_bits(TG_PARQUET_UNCOMPRESSED, 19, &bare);
 }
 
 /* Whatever bit of the pages flips: the rows are refused, or they are the right ones (the bit was in
@@ -600,7 +601,7 @@ static void test_offsets_are_checked(void **state)
     struct tg_buf file;
     uint64_t footer;
     struct tg_err err;
-    small_file(&file, TG_PQ_ZSTD);
+    small_file(&file, TG_PARQUET_ZSTD);
     struct tg_parquet_reader *r = tg_parquet_reader_new(NULL);
     assert_int_equal(tg_parquet_footer_len(file.data + file.len - 8, file.len, &footer, NULL),
                      TG_OK);
@@ -619,7 +620,7 @@ static void test_writer_without_memory(void **state)
     (void)state;
     struct tg_sample s;
     struct tg_buf out;
-    struct tg_parquet_options o = {.codec = TG_PQ_ZSTD, .page_rows = 30};
+    struct tg_parquet_options o = {.codec = TG_PARQUET_ZSTD, .page_rows = 30};
     struct tg_err err;
     tg_sample_init(&s);
     tg_sample_edges(&s, DAY, true);

@@ -173,19 +173,19 @@ static void test_rle_bytes(void **state)
 {
     (void)state;
     struct tg_buf b;
-    struct tg_pq_rle e;
+    struct tg_parquet_rle e;
     tg_buf_init(&b, 0);
-    tg_pq_rle_init(&e, &b, 3); /* the example of Encodings.md */
-    for (uint32_t i = 0; i < 8; i++) tg_pq_rle_run(&e, i, 1);
-    assert_int_equal(tg_pq_rle_finish(&e), TG_OK);
+    tg_parquet_rle_init(&e, &b, 3); /* the example of Encodings.md */
+    for (uint32_t i = 0; i < 8; i++) tg_parquet_rle_run(&e, i, 1);
+    assert_int_equal(tg_parquet_rle_finish(&e), TG_OK);
     static const uint8_t packed[] = {0x03, 0x88, 0xc6, 0xfa};
     assert_int_equal(b.len, 4);
     assert_memory_equal(b.data, packed, 4);
 
     tg_buf_reset(&b);
-    tg_pq_rle_init(&e, &b, 9); /* a run of 100, value in two bytes */
-    tg_pq_rle_run(&e, 300, 100);
-    assert_int_equal(tg_pq_rle_finish(&e), TG_OK);
+    tg_parquet_rle_init(&e, &b, 9); /* a run of 100, value in two bytes */
+    tg_parquet_rle_run(&e, 300, 100);
+    assert_int_equal(tg_parquet_rle_finish(&e), TG_OK);
     static const uint8_t run[] = {0xc8, 0x01, 0x2c, 0x01};
     assert_int_equal(b.len, 4);
     assert_memory_equal(b.data, run, 4);
@@ -200,11 +200,11 @@ static void test_rle_round_trips(void **state)
     for (unsigned width = 1; width <= 32; width++) {
         for (unsigned style = 0; style < 4; style++) {
             struct tg_buf b;
-            struct tg_pq_rle e;
-            struct tg_pq_rle_reader r;
+            struct tg_parquet_rle e;
+            struct tg_parquet_rle_reader r;
             const uint32_t mask = width == 32 ? UINT32_MAX : (UINT32_C(1) << width) - 1;
             tg_buf_init(&b, 0);
-            tg_pq_rle_init(&e, &b, width);
+            tg_parquet_rle_init(&e, &b, width);
             size_t n = 0;
             while (n < N - 200) {
                 const uint32_t v = (uint32_t)rng() & mask;
@@ -212,22 +212,22 @@ static void test_rle_round_trips(void **state)
                                      : style == 1 ? (uint32_t)(rng() % 12) + 1
                                      : style == 2 ? 97
                                                   : (rng() & 1 ? 1 : 8);
-                tg_pq_rle_run(&e, v, len);
+                tg_parquet_rle_run(&e, v, len);
                 for (uint32_t i = 0; i < len; i++) in[n++] = v;
             }
-            assert_int_equal(tg_pq_rle_finish(&e), TG_OK);
+            assert_int_equal(tg_parquet_rle_finish(&e), TG_OK);
             uint8_t *exact = malloc(b.len);
             memcpy(exact, b.data, b.len);
-            tg_pq_rle_reader_init(&r, exact, b.len, width);
+            tg_parquet_rle_reader_init(&r, exact, b.len, width);
             for (size_t at = 0; at < n;) { /* in odd pieces */
                 const size_t now = n - at < 13 ? n - at : 13;
-                assert_true(tg_pq_rle_reader_get(&r, out + at, now));
+                assert_true(tg_parquet_rle_reader_get(&r, out + at, now));
                 at += now;
             }
             assert_memory_equal(in, out, n * sizeof(*in));
             /* cut short it gives fewer values, and says so */
-            tg_pq_rle_reader_init(&r, exact, b.len - 1, width);
-            assert_false(tg_pq_rle_reader_get(&r, out, n));
+            tg_parquet_rle_reader_init(&r, exact, b.len - 1, width);
+            assert_false(tg_parquet_rle_reader_get(&r, out, n));
             free(exact);
             tg_buf_deinit(&b);
         }
@@ -255,20 +255,20 @@ static void test_rle_refuses(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         for (int twice = 0; twice < 2; twice++) {
-            struct tg_pq_rle_reader r;
+            struct tg_parquet_rle_reader r;
             uint32_t v;
             uint8_t u;
-            tg_pq_rle_reader_init(&r, cases[i].bytes, cases[i].len, cases[i].width);
-            assert_false(tg_pq_rle_reader_get(&r, &v, 1));
-            tg_pq_rle_reader_init(&r, cases[i].bytes, cases[i].len, cases[i].width);
-            assert_false(tg_pq_rle_reader_get_u8(&r, &u, 1));
+            tg_parquet_rle_reader_init(&r, cases[i].bytes, cases[i].len, cases[i].width);
+            assert_false(tg_parquet_rle_reader_get(&r, &v, 1));
+            tg_parquet_rle_reader_init(&r, cases[i].bytes, cases[i].len, cases[i].width);
+            assert_false(tg_parquet_rle_reader_get_u8(&r, &u, 1));
         }
     }
-    struct tg_pq_rle_reader r; /* width 0: only zeros, from no bytes */
+    struct tg_parquet_rle_reader r; /* width 0: only zeros, from no bytes */
     static const uint8_t zeros[] = {0x14};
     uint32_t v[10] = {1, 1};
-    tg_pq_rle_reader_init(&r, zeros, 1, 0);
-    assert_true(tg_pq_rle_reader_get(&r, v, 10));
+    tg_parquet_rle_reader_init(&r, zeros, 1, 0);
+    assert_true(tg_parquet_rle_reader_get(&r, v, 10));
     assert_int_equal(v[0] | v[9], 0);
 }
 
@@ -280,7 +280,7 @@ static void test_delta_bytes(void **state)
     static const int64_t in[] = {7, 5, 3, 1, 2, 3, 4, 5}; /* example 2 of Encodings.md */
     struct tg_buf b;
     tg_buf_init(&b, 0);
-    assert_int_equal(tg_pq_delta_encode(in, 8, &b), TG_OK);
+    assert_int_equal(tg_parquet_delta_encode(in, 8, &b), TG_OK);
     static const uint8_t want[] = {0x80, 0x01, 0x04, 0x08, 0x0e, /* 128, 4, 8 values, 7 */
                                    0x03, 2,    0,    0,    0,    /* -2, widths */
                                    0xc0, 0x3f, 0,    0,    0,    0, 0, 0};
@@ -310,13 +310,13 @@ static void test_delta_round_trips(void **state)
         for (size_t k = 0; k < sizeof(lens) / sizeof(*lens); k++) {
             struct tg_buf b;
             tg_buf_init(&b, 0);
-            assert_int_equal(tg_pq_delta_encode(in, lens[k], &b), TG_OK);
+            assert_int_equal(tg_parquet_delta_encode(in, lens[k], &b), TG_OK);
             uint8_t *exact = malloc(b.len);
             memcpy(exact, b.data, b.len);
-            assert_true(tg_pq_delta_decode(exact, b.len, out, lens[k]));
+            assert_true(tg_parquet_delta_decode(exact, b.len, out, lens[k]));
             if (lens[k]) assert_memory_equal(in, out, lens[k] * sizeof(*in));
-            assert_false(tg_pq_delta_decode(exact, b.len, out, lens[k] + 1));
-            assert_false(tg_pq_delta_decode(exact, b.len - 1, out, lens[k]));
+            assert_false(tg_parquet_delta_decode(exact, b.len, out, lens[k] + 1));
+            assert_false(tg_parquet_delta_decode(exact, b.len - 1, out, lens[k]));
             free(exact);
             tg_buf_deinit(&b);
         }
@@ -342,11 +342,11 @@ static void test_delta_refuses(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         int64_t out[2];
         for (int twice = 0; twice < 2; twice++)
-            if (tg_pq_delta_decode(cases[i].bytes, cases[i].len, out, 2)) fail_msg("%zu", i);
+            if (tg_parquet_delta_decode(cases[i].bytes, cases[i].len, out, 2)) fail_msg("%zu", i);
     }
     static const uint8_t good[] = {0x80, 0x01, 4, 2, 0, 0, 0, 0, 0, 0};
     int64_t out[2];
-    assert_true(tg_pq_delta_decode(good, sizeof(good), out, 2));
+    assert_true(tg_parquet_delta_decode(good, sizeof(good), out, 2));
 }
 
 /* ---- dictionaries ---- */
@@ -354,20 +354,20 @@ static void test_delta_refuses(void **state)
 static void test_dictionary(void **state)
 {
     (void)state;
-    struct tg_pq_dict d;
+    struct tg_parquet_dict d;
     char text[2000][8];
-    tg_pq_dict_init(&d);
+    tg_parquet_dict_init(&d);
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < 4000; i++) {
             uint32_t index;
             const int len = snprintf(text[i % 2000], 8, "%u", i % 2000);
-            assert_int_equal(tg_pq_dict_add(&d, text[i % 2000], (uint32_t)len, &index), TG_OK);
+            assert_int_equal(tg_parquet_dict_add(&d, text[i % 2000], (uint32_t)len, &index), TG_OK);
             assert_int_equal(index, i % 2000);
         }
         assert_int_equal(d.n, 2000);
         struct tg_buf b;
         tg_buf_init(&b, 0);
-        assert_int_equal(tg_pq_dict_encode(&d, &b), TG_OK);
+        assert_int_equal(tg_parquet_dict_encode(&d, &b), TG_OK);
         assert_int_equal(b.len, d.plain_bytes);
         assert_memory_equal(b.data,
                             "\1\0\0\0"
@@ -376,22 +376,22 @@ static void test_dictionary(void **state)
                             "1",
                             10);
         tg_buf_deinit(&b);
-        tg_pq_dict_reset(&d);
+        tg_parquet_dict_reset(&d);
         assert_int_equal(d.n, 0);
     }
-    tg_pq_dict_deinit(&d);
+    tg_parquet_dict_deinit(&d);
     for (uint64_t nth = 1;; nth++) {
         enum tg_code code = TG_OK;
-        tg_pq_dict_init(&d);
+        tg_parquet_dict_init(&d);
         tg_mem_fail_at(nth);
         for (unsigned i = 0; i < 2000 && code == TG_OK; i++) {
             uint32_t index;
-            code = tg_pq_dict_add(&d, text[i], (uint32_t)strlen(text[i]), &index);
+            code = tg_parquet_dict_add(&d, text[i], (uint32_t)strlen(text[i]), &index);
         }
         const bool fired = tg_mem_fail_fired();
         tg_mem_fail_at(0);
         assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
-        tg_pq_dict_deinit(&d);
+        tg_parquet_dict_deinit(&d);
         if (!fired) break;
     }
 }
@@ -420,23 +420,23 @@ static void test_double_statistics(void **state)
         {{INFINITY, INFINITY}, 2, true, INFINITY, INFINITY, 0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        struct tg_pq_stats one, halves, part;
-        uint8_t b[TG_PQ_BOUND_MAX];
+        struct tg_parquet_stats one, halves, part;
+        uint8_t b[TG_PARQUET_BOUND_MAX];
         bool exact;
-        tg_pq_stats_init(&one);
-        tg_pq_stats_f64(&one, cases[i].v, cases[i].n);
-        tg_pq_stats_init(&halves);
+        tg_parquet_stats_init(&one);
+        tg_parquet_stats_f64(&one, cases[i].v, cases[i].n);
+        tg_parquet_stats_init(&halves);
         for (size_t k = 0; k < cases[i].n; k++) {
-            tg_pq_stats_init(&part);
-            tg_pq_stats_f64(&part, &cases[i].v[k], 1);
-            tg_pq_stats_merge(&halves, &part, TG_PQ_FLOAT);
+            tg_parquet_stats_init(&part);
+            tg_parquet_stats_f64(&part, &cases[i].v[k], 1);
+            tg_parquet_stats_merge(&halves, &part, TG_PARQUET_FLOAT);
         }
         for (int h = 0; h < 2; h++) {
-            const struct tg_pq_stats *s = h ? &halves : &one;
+            const struct tg_parquet_stats *s = h ? &halves : &one;
             assert_int_equal(s->n_nan, cases[i].n_nan);
             for (int is_max = 0; is_max < 2; is_max++) {
-                const int len =
-                    tg_pq_stats_bound(s, &tg_pq_columns[TG_PQC_VALUE], is_max, b, &exact);
+                const int len = tg_parquet_stats_bound(
+                    s, &tg_parquet_columns[TG_PARQUET_COLUMN_VALUE], is_max, b, &exact);
                 assert_int_equal(len, cases[i].has ? 8 : -1);
                 if (cases[i].has) assert_memory_equal(b, is_max ? &cases[i].max : &cases[i].min, 8);
             }
@@ -464,24 +464,25 @@ static void test_string_statistics(void **state)
          "~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~", NULL},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        struct tg_pq_stats s;
-        uint8_t b[TG_PQ_BOUND_MAX];
+        struct tg_parquet_stats s;
+        uint8_t b[TG_PARQUET_BOUND_MAX];
         bool exact;
-        tg_pq_stats_init(&s);
-        tg_pq_stats_bytes(&s, cases[i].in, (uint32_t)strlen(cases[i].in));
+        tg_parquet_stats_init(&s);
+        tg_parquet_stats_bytes(&s, cases[i].in, (uint32_t)strlen(cases[i].in));
         for (int is_max = 0; is_max < 2; is_max++) {
             const char *want = is_max ? cases[i].max : cases[i].min;
-            const int len = tg_pq_stats_bound(&s, &tg_pq_columns[TG_PQC_NAME], is_max, b, &exact);
+            const int len = tg_parquet_stats_bound(&s, &tg_parquet_columns[TG_PARQUET_COLUMN_NAME],
+                                                   is_max, b, &exact);
             assert_int_equal(len, want ? (int)strlen(want) : -1);
             if (want) assert_memory_equal(b, want, strlen(want));
-            if (want) assert_int_equal(exact, strlen(cases[i].in) <= TG_PQ_BOUND_MAX);
+            if (want) assert_int_equal(exact, strlen(cases[i].in) <= TG_PARQUET_BOUND_MAX);
             if (want && is_max) assert_true(strcmp(want, cases[i].in) >= 0);
         }
     }
-    struct tg_pq_stats s;
-    tg_pq_stats_init(&s);
+    struct tg_parquet_stats s;
+    tg_parquet_stats_init(&s);
     static const char *const words[] = {"b", "a\xff", "ab", "a", "ba"};
-    for (size_t i = 0; i < 5; i++) tg_pq_stats_bytes(&s, words[i], (uint32_t)strlen(words[i]));
+    for (size_t i = 0; i < 5; i++) tg_parquet_stats_bytes(&s, words[i], (uint32_t)strlen(words[i]));
     assert_memory_equal(s.min.str.ptr, "a", 2);
     assert_memory_equal(s.max.str.ptr, "ba", 3);
 }
@@ -492,37 +493,37 @@ static void test_statistics_round_trip(void **state)
     const int64_t ints[] = {-5, 7};
     const uint64_t uints[] = {3, UINT64_MAX};
     const double doubles[] = {-1.5, 2};
-    for (unsigned c = 0; c < TG_PQ_COLUMNS; c++) {
-        const struct tg_pq_column *col = &tg_pq_columns[c];
-        struct tg_pq_stats s, got;
+    for (unsigned c = 0; c < TG_PARQUET_COLUMNS; c++) {
+        const struct tg_parquet_column *col = &tg_parquet_columns[c];
+        struct tg_parquet_stats s, got;
         struct tg_buf b;
         struct tg_thriftw w;
         struct tg_thriftr r;
         int id;
         enum tg_thrift_type t;
-        tg_pq_stats_init(&s);
+        tg_parquet_stats_init(&s);
         s.n_null = 11;
-        if (col->order == TG_PQ_SIGNED) {
+        if (col->order == TG_PARQUET_SIGNED) {
             const int64_t bools[] = {0, 1};
-            tg_pq_stats_i64(&s, col->type == TG_PQ_BOOLEAN ? bools : ints, 2);
+            tg_parquet_stats_i64(&s, col->type == TG_PARQUET_BOOLEAN ? bools : ints, 2);
         }
-        if (col->order == TG_PQ_UNSIGNED) tg_pq_stats_u64(&s, uints, 2);
-        if (col->order == TG_PQ_FLOAT) tg_pq_stats_f64(&s, doubles, 2);
-        if (col->order == TG_PQ_BYTES) tg_pq_stats_bytes(&s, "name", 4);
+        if (col->order == TG_PARQUET_UNSIGNED) tg_parquet_stats_u64(&s, uints, 2);
+        if (col->order == TG_PARQUET_FLOAT) tg_parquet_stats_f64(&s, doubles, 2);
+        if (col->order == TG_PARQUET_BYTES) tg_parquet_stats_bytes(&s, "name", 4);
         tg_buf_init(&b, 0);
         tg_thriftw_init(&w, &b);
         tg_thriftw_begin(&w);
-        tg_pq_stats_write(&w, 12, &s, col);
+        tg_parquet_stats_write(&w, 12, &s, col);
         tg_thriftw_end(&w);
         tg_thriftr_init(&r, b.data, b.len);
         tg_thriftr_begin(&r);
         assert_true(tg_thriftr_field(&r, &id, &t));
-        tg_pq_stats_read(&r, t, &got, col);
+        tg_parquet_stats_read(&r, t, &got, col);
         assert_false(r.failed);
         assert_int_equal(got.n_null, 11);
         assert_int_equal(got.has_min, s.has_min);
         assert_int_equal(got.has_max, s.has_max);
-        if (col->order == TG_PQ_BYTES)
+        if (col->order == TG_PARQUET_BYTES)
             assert_memory_equal(got.min.str.ptr, "name", 4);
         else if (s.has_min)
             assert_true(got.min.u64 == s.min.u64 && got.max.u64 == s.max.u64);
@@ -561,8 +562,9 @@ static void test_exemplars(void **state)
         struct tg_buf b;
         tg_arena_init(&arena, 0);
         tg_buf_init(&b, 0);
-        assert_int_equal(tg_pq_exemplars_encode(&e, &b), TG_OK);
-        assert_int_equal(tg_pq_exemplars_parse((const char *)b.data, b.len, &arena, &got), TG_OK);
+        assert_int_equal(tg_parquet_exemplars_encode(&e, &b), TG_OK);
+        assert_int_equal(tg_parquet_exemplars_parse((const char *)b.data, b.len, &arena, &got),
+                         TG_OK);
         const struct tg_point p = {.type = TG_VALUE_NONE, .exemplars = &e};
         const struct tg_point q = {.type = TG_VALUE_NONE, .exemplars = got};
         assert_true(tg_point_equal(&p, &q));
@@ -571,7 +573,7 @@ static void test_exemplars(void **state)
             tg_arena_reset(&arena);
             char *cut = malloc(len ? len : 1);
             memcpy(cut, b.data, len);
-            assert_int_equal(tg_pq_exemplars_parse(cut, len, &arena, &got), TG_ERR_CORRUPT);
+            assert_int_equal(tg_parquet_exemplars_parse(cut, len, &arena, &got), TG_ERR_CORRUPT);
             free(cut);
         }
         for (uint64_t nth = 1;; nth++) {
@@ -579,7 +581,7 @@ static void test_exemplars(void **state)
             tg_arena_init(&arena, 0);
             tg_mem_fail_at(nth);
             const enum tg_code code =
-                tg_pq_exemplars_parse((const char *)b.data, b.len, &arena, &got);
+                tg_parquet_exemplars_parse((const char *)b.data, b.len, &arena, &got);
             const bool fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
             assert_int_equal(code, fired ? TG_ERR_NOMEM : TG_OK);
@@ -615,7 +617,7 @@ static void test_exemplars_refused(void **state)
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         const struct tg_exemplars *got;
         for (int twice = 0; twice < 2; twice++)
-            if (tg_pq_exemplars_parse(bad[i], strlen(bad[i]), &arena, &got) != TG_ERR_CORRUPT)
+            if (tg_parquet_exemplars_parse(bad[i], strlen(bad[i]), &arena, &got) != TG_ERR_CORRUPT)
                 fail_msg("%s", bad[i]);
     }
     tg_arena_deinit(&arena);
@@ -626,21 +628,21 @@ static void test_exemplars_refused(void **state)
 static void test_page_headers(void **state)
 {
     (void)state;
-    const struct tg_pq_page_header cases[] = {
-        {TG_PQ_DATA_PAGE, 100, 50, true, 0xdeadbeef, 7, TG_PQ_RLE_DICTIONARY},
-        {TG_PQ_DATA_PAGE, 0, 0, false, 0, 0, TG_PQ_PLAIN},
-        {TG_PQ_DICTIONARY_PAGE, INT32_MAX, INT32_MAX, true, 1, INT32_MAX, TG_PQ_PLAIN},
+    const struct tg_parquet_page_header cases[] = {
+        {TG_PARQUET_DATA_PAGE, 100, 50, true, 0xdeadbeef, 7, TG_PARQUET_RLE_DICTIONARY},
+        {TG_PARQUET_DATA_PAGE, 0, 0, false, 0, 0, TG_PARQUET_PLAIN},
+        {TG_PARQUET_DICTIONARY_PAGE, INT32_MAX, INT32_MAX, true, 1, INT32_MAX, TG_PARQUET_PLAIN},
     };
     for (size_t i = 0; i < 3; i++) {
         struct tg_buf b;
         struct tg_thriftw w;
         struct tg_thriftr r;
-        struct tg_pq_page_header h;
+        struct tg_parquet_page_header h;
         tg_buf_init(&b, 0);
         tg_thriftw_init(&w, &b);
-        tg_pq_page_header_write(&w, &cases[i]);
+        tg_parquet_page_header_write(&w, &cases[i]);
         tg_thriftr_init(&r, b.data, b.len);
-        assert_int_equal(tg_pq_page_header_read(&r, &h), TG_OK);
+        assert_int_equal(tg_parquet_page_header_read(&r, &h), TG_OK);
         assert_int_equal(h.type, cases[i].type);
         assert_int_equal(h.uncompressed_bytes, cases[i].uncompressed_bytes);
         assert_int_equal(h.compressed_bytes, cases[i].compressed_bytes);
@@ -650,7 +652,7 @@ static void test_page_headers(void **state)
         assert_int_equal(h.encoding, cases[i].encoding);
         for (size_t len = 0; len < b.len; len++) {
             tg_thriftr_init(&r, b.data, len);
-            assert_int_equal(tg_pq_page_header_read(&r, &h), TG_ERR_CORRUPT);
+            assert_int_equal(tg_parquet_page_header_read(&r, &h), TG_ERR_CORRUPT);
         }
         tg_buf_deinit(&b);
     }
