@@ -1,7 +1,7 @@
 /* block.h: point blocks: the payload of one block record, columns of up to TG_BLOCK_MAX_POINTS
  * points.
  *
- *   [ header | references | predecessor distances | types | large values | bits: times, starts,
+ *   [ header | references | predecessor distances | types | complex values | bits: times, starts,
  * values ]
  *
  * Header (varints unless said): u8 version, block (index in the segment), first point number, n
@@ -25,7 +25,7 @@
  *            chained: 0 residual of m | 10 scale(4) m | 11 gorilla XOR (window of the block)
  *   integers residual; restart: predict(1) value
  *   bool     1 bit            none     nothing
- *   others   varints in the large values section (zstd when that pays); exemplars alone have no
+ *   others   varints in the complex values section (zstd when that pays); exemplars alone have no
  *            value there
  *
  * Types are added at the end: a reader that does not know one takes the block for damaged.
@@ -48,10 +48,10 @@
 
 enum {
     TG_BLOCK_MAX_POINTS = 4096,
-    TG_BLOCK_LARGE_BYTES = 1 << 20, /* large values end a block here ... */
-    TG_BLOCK_POINT_BYTES = 8 << 20, /* ... and one point may not pass this */
-    TG_BLOCK_MAX_REFS = 1 << 22,    /* series per segment */
-    TG_BLOCK_CHAIN_MAX = 32         /* points until a chain restarts */
+    TG_BLOCK_COMPLEX_BYTES = 1 << 20, /* complex values end a block here ... */
+    TG_BLOCK_POINT_BYTES = 8 << 20,   /* ... and one point may not pass this */
+    TG_BLOCK_MAX_REFS = 1 << 22,      /* series per segment */
+    TG_BLOCK_CHAIN_MAX = 32           /* points until a chain restarts */
 };
 #define TG_CHAIN_NO_BLOCK UINT32_MAX
 
@@ -87,7 +87,7 @@ struct tg_block_encoder {
     uint32_t next_block;
     uint32_t floor; /* chains whose last block is before it restart */
     struct tg_block_scratch *scratch;
-    struct tg_buf large;
+    struct tg_buf complex;
     struct tg_buf packed;
     struct tg_compress compress;
 };
@@ -119,7 +119,7 @@ struct tg_block_entry {       /* 40 bytes per series and reader */
 
 struct tg_block_decoder {
     struct tg_block_scratch *scratch;
-    struct tg_buf large;
+    struct tg_buf complex;
     struct tg_compress compress;
     uint32_t floor;    /* chains whose last block is before it are broken */
     uint32_t next_min; /* the next block has at least this index */

@@ -6,7 +6,7 @@
 enum tg_code tg_block_decoder_init(struct tg_block_decoder *d)
 {
     memset(d, 0, sizeof(*d));
-    tg_buf_init(&d->large, TG_BLOCK_LARGE_BYTES + TG_BLOCK_POINT_BYTES);
+    tg_buf_init(&d->complex, TG_BLOCK_COMPLEX_BYTES + TG_BLOCK_POINT_BYTES);
     tg_compress_init(&d->compress);
     d->scratch = tg_malloc(sizeof(*d->scratch));
     return d->scratch ? TG_OK : TG_ERR_NOMEM;
@@ -15,7 +15,7 @@ enum tg_code tg_block_decoder_init(struct tg_block_decoder *d)
 void tg_block_decoder_deinit(struct tg_block_decoder *d)
 {
     tg_free(d->scratch);
-    tg_buf_deinit(&d->large);
+    tg_buf_deinit(&d->complex);
     tg_compress_deinit(&d->compress);
     memset(d, 0, sizeof(*d));
 }
@@ -147,30 +147,31 @@ static bool get_codes(const uint8_t **pos, const uint8_t *end, struct tg_block_s
     return true;
 }
 
-/* Finds the large values section and unpacks it. */
-static enum tg_code get_large(struct tg_block_decoder *d, unsigned flags, const uint8_t **pos,
-                              const uint8_t *end, const uint8_t **large, const uint8_t **large_end)
+/* Finds the complex values section and unpacks it. */
+static enum tg_code get_complex(struct tg_block_decoder *d, unsigned flags, const uint8_t **pos,
+                                const uint8_t *end, const uint8_t **complex,
+                                const uint8_t **complex_end)
 {
-    *large = *large_end = *pos;
-    if (!(flags & TG_COL_LARGE)) return TG_OK;
+    *complex = *complex_end = *pos;
+    if (!(flags & TG_COL_COMPLEX)) return TG_OK;
     uint64_t raw_len = 0, len;
-    if ((flags & TG_COL_LARGE_ZSTD) && !tg_varint_get(pos, end, &raw_len)) return TG_ERR_CORRUPT;
+    if ((flags & TG_COL_COMPLEX_ZSTD) && !tg_varint_get(pos, end, &raw_len)) return TG_ERR_CORRUPT;
     if (!tg_varint_get(pos, end, &len) || len > (uint64_t)(end - *pos)) return TG_ERR_CORRUPT;
     const uint8_t *const stored = *pos;
     *pos += len;
-    if (!(flags & TG_COL_LARGE_ZSTD)) {
-        *large = stored;
-        *large_end = stored + len;
+    if (!(flags & TG_COL_COMPLEX_ZSTD)) {
+        *complex = stored;
+        *complex_end = stored + len;
         return TG_OK;
     }
-    if (raw_len > d->large.max_bytes) return TG_ERR_CORRUPT;
-    tg_buf_reset(&d->large);
+    if (raw_len > d->complex.max_bytes) return TG_ERR_CORRUPT;
+    tg_buf_reset(&d->complex);
     const enum tg_code code = tg_compress_decode(&d->compress, TG_ENCODING_ZSTD, stored,
-                                                 (size_t)len, (size_t)raw_len, &d->large, NULL);
+                                                 (size_t)len, (size_t)raw_len, &d->complex, NULL);
     if (code != TG_OK) return code == TG_ERR_NOMEM ? code : TG_ERR_CORRUPT;
-    if (d->large.len != raw_len) return TG_ERR_CORRUPT;
-    *large = d->large.data;
-    *large_end = d->large.data + d->large.len;
+    if (d->complex.len != raw_len) return TG_ERR_CORRUPT;
+    *complex = d->complex.data;
+    *complex_end = d->complex.data + d->complex.len;
     return TG_OK;
 }
 
@@ -235,13 +236,13 @@ static inline uint64_t get_integer(struct tg_bitr *r, struct tg_chain *c, bool r
 
 static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_entry *entries,
                                   uint32_t n_entries, const struct header *h, struct tg_bitr *r,
-                                  const uint8_t *large, const uint8_t *large_end,
+                                  const uint8_t *complex, const uint8_t *complex_end,
                                   struct tg_batch *batch, uint32_t *n_lost)
 {
     const struct tg_block_scratch *const s = d->scratch;
     const uint32_t block = h->info.block;
     struct tg_gorilla window = {0};
-    struct tg_large_state large_state = {0};
+    struct tg_block_complex_state complex_state = {0};
     struct tg_chain unknown = {0}; /* parses the values of points that are given up */
     int64_t explicit_start = h->base_start;
     uint32_t lost = 0;
@@ -280,9 +281,10 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
         case TG_VALUE_BOOL: p.value.i64 = (int64_t)tg_bitr_get_small(r, 1); break;
         default: break;
         }
-        if (tg_value_is_large(type) || (code & TG_CODE_EXEMPLARS))
-            TG_TRY(tg_large_decode(&large_state, &p, code & TG_CODE_EXEMPLARS, &large, large_end,
-                                   good && entry->series && batch ? &batch->arena : NULL));
+        if (tg_value_is_complex(type) || (code & TG_CODE_EXEMPLARS))
+            TG_TRY(tg_block_complex_decode(&complex_state, &p, code & TG_CODE_EXEMPLARS, &complex,
+                                           complex_end,
+                                           good && entry->series && batch ? &batch->arena : NULL));
         if (r->overrun) return TG_ERR_CORRUPT;
         if (good) {
             c->start_ns = p.start_ns;
@@ -297,7 +299,7 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
         }
     }
     *n_lost = lost;
-    return large == large_end ? TG_OK : TG_ERR_CORRUPT;
+    return complex == complex_end ? TG_OK : TG_ERR_CORRUPT;
 }
 
 enum tg_code tg_block_decode(struct tg_block_decoder *d, struct tg_block_entry *entries,
@@ -306,7 +308,7 @@ enum tg_code tg_block_decode(struct tg_block_decoder *d, struct tg_block_entry *
                              struct tg_err *err)
 {
     struct tg_block_scratch *const s = d->scratch;
-    const uint8_t *pos = payload, *const end = payload + len, *large, *large_end;
+    const uint8_t *pos = payload, *const end = payload + len, *complex, *complex_end;
     struct header h;
     enum tg_code code = TG_ERR_CORRUPT;
     *n_lost = 0;
@@ -338,7 +340,7 @@ enum tg_code tg_block_decode(struct tg_block_decoder *d, struct tg_block_entry *
     expect = 0;
     for (uint32_t i = 0; i < n; i++) s->dists[i] = expect += unzigzag32(s->diff[i]);
     if (!get_codes(&pos, end, s, n)) goto corrupt;
-    code = get_large(d, h.flags, &pos, end, &large, &large_end);
+    code = get_complex(d, h.flags, &pos, end, &complex, &complex_end);
     if (code == TG_ERR_CORRUPT) goto corrupt;
     if (code != TG_OK) goto failed;
 
@@ -356,7 +358,7 @@ enum tg_code tg_block_decode(struct tg_block_decoder *d, struct tg_block_entry *
         tg_bitr_init(&r, pos, end);
         if (!get_times(&r, h.flags, h.info.max_ts_ns, s->times, n)) goto corrupt;
     }
-    code = decode_points(d, entries, n_entries, &h, &r, large, large_end, batch, n_lost);
+    code = decode_points(d, entries, n_entries, &h, &r, complex, complex_end, batch, n_lost);
     if (code == TG_OK) return TG_OK;
     if (batch) batch->n_points = mark;
     if (code == TG_ERR_CORRUPT) goto corrupt;

@@ -12,7 +12,7 @@ const double tg_block_pow10[TG_SCALE_MAX + 1] = {1e0, 1e1, 1e2, 1e3,  1e4,  1e5,
 enum tg_code tg_block_encoder_init(struct tg_block_encoder *e)
 {
     memset(e, 0, sizeof(*e));
-    tg_buf_init(&e->large, TG_BLOCK_LARGE_BYTES + 2 * TG_BLOCK_POINT_BYTES);
+    tg_buf_init(&e->complex, TG_BLOCK_COMPLEX_BYTES + 2 * TG_BLOCK_POINT_BYTES);
     tg_buf_init(&e->packed, 0);
     tg_compress_init(&e->compress);
     e->scratch = tg_malloc(sizeof(*e->scratch));
@@ -23,7 +23,7 @@ void tg_block_encoder_deinit(struct tg_block_encoder *e)
 {
     tg_free(e->chains);
     tg_free(e->scratch);
-    tg_buf_deinit(&e->large);
+    tg_buf_deinit(&e->complex);
     tg_buf_deinit(&e->packed);
     tg_compress_deinit(&e->compress);
     memset(e, 0, sizeof(*e));
@@ -234,15 +234,15 @@ static void put_times(struct tg_bitw *w, const struct tg_point *points, uint32_t
 }
 
 /* Large values of the leading points, until the section is full: may lower *n. */
-static enum tg_code encode_large(struct tg_block_encoder *e, const struct tg_point *points,
-                                 uint32_t *n, uint64_t *arena_bytes, struct tg_err *err)
+static enum tg_code encode_complex(struct tg_block_encoder *e, const struct tg_point *points,
+                                   uint32_t *n, uint64_t *arena_bytes, struct tg_err *err)
 {
-    struct tg_large_state state = {0};
-    tg_buf_reset(&e->large);
+    struct tg_block_complex_state state = {0};
+    tg_buf_reset(&e->complex);
     for (uint32_t i = 0; i < *n; i++) {
-        if (!tg_value_is_large(points[i].type) && !points[i].exemplars) continue;
-        TG_TRY(tg_large_encode(&state, &points[i], &e->large, arena_bytes, err));
-        if (e->large.len >= TG_BLOCK_LARGE_BYTES) *n = i + 1;
+        if (!tg_value_is_complex(points[i].type) && !points[i].exemplars) continue;
+        TG_TRY(tg_block_complex_encode(&state, &points[i], &e->complex, arena_bytes, err));
+        if (e->complex.len >= TG_BLOCK_COMPLEX_BYTES) *n = i + 1;
     }
     return TG_OK;
 }
@@ -254,28 +254,29 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
     struct tg_block_scratch *const s = e->scratch;
     if (n > TG_BLOCK_MAX_POINTS) n = TG_BLOCK_MAX_POINTS;
     uint64_t arena_bytes = 0;
-    TG_TRY(encode_large(e, points, &n, &arena_bytes, err));
+    TG_TRY(encode_complex(e, points, &n, &arena_bytes, err));
 
-    const struct tg_buf *large = &e->large;
+    const struct tg_buf *complex = &e->complex;
     unsigned flags = 0;
-    if (e->large.len) {
-        flags |= TG_COL_LARGE;
-        if (e->large.len >= 256) {
+    if (e->complex.len) {
+        flags |= TG_COL_COMPLEX;
+        if (e->complex.len >= 256) {
             tg_buf_reset(&e->packed);
             /* compression is a saving, not a need: without memory for it the plain form goes */
-            if (tg_compress_encode(&e->compress, TG_ENCODING_ZSTD, e->large.data, e->large.len,
+            if (tg_compress_encode(&e->compress, TG_ENCODING_ZSTD, e->complex.data, e->complex.len,
                                    &e->packed, NULL) == TG_OK &&
-                e->packed.len < e->large.len - e->large.len / 8) {
-                flags |= TG_COL_LARGE_ZSTD;
-                large = &e->packed;
+                e->packed.len < e->complex.len - e->complex.len / 8) {
+                flags |= TG_COL_COMPLEX_ZSTD;
+                complex = &e->packed;
             }
         }
     }
-    /* header | 2 columns | codes | large | bits */
+    /* header | 2 columns | codes | complex | bits */
     const size_t bits_bytes =
         (size_t)n * (2 * TG_DELTA_MAX_BITS + 1 + 2 + TG_GORILLA_MAX_BITS + 8) / 8;
-    const enum tg_code room = tg_buf_reserve(out, 128 + 2 * diffs_bound(n) + (size_t)n * 10 +
-                                                      large->len + bits_bytes + 4 * TG_BITS_SLACK);
+    const enum tg_code room =
+        tg_buf_reserve(out, 128 + 2 * diffs_bound(n) + (size_t)n * 10 + complex->len + bits_bytes +
+                                4 * TG_BITS_SLACK);
     if (room != TG_OK) return tg_fail(err, room, "no memory to encode a block of the log");
 
     /* times */
@@ -359,10 +360,10 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
     }
     put_diffs(out, s->diff, n);
     put_codes(out, s, n);
-    if (flags & TG_COL_LARGE) {
-        if (flags & TG_COL_LARGE_ZSTD) tg_buf_put_varint(out, e->large.len);
-        tg_buf_put_varint(out, large->len);
-        tg_buf_put(out, large->data, large->len);
+    if (flags & TG_COL_COMPLEX) {
+        if (flags & TG_COL_COMPLEX_ZSTD) tg_buf_put_varint(out, e->complex.len);
+        tg_buf_put_varint(out, complex->len);
+        tg_buf_put(out, complex->data, complex->len);
     }
 
     struct tg_bitw w;

@@ -1,4 +1,4 @@
-/* block_impl.h: what block_encode.c, block_decode.c and block_large.c share. Not for others.
+/* block_impl.h: what block_encode.c, block_decode.c and block_complex.c share. Not for others.
  *
  * Threading: as block.h.
  */
@@ -20,8 +20,8 @@ enum {
     TG_COL_TIME_STEP = 1,  /* all times are one step apart: step and first as varints */
     TG_COL_TIME_DOD = 2,   /* else: deltas of deltas instead of deltas */
     TG_COL_START_SAME = 4, /* every start time is the expected one */
-    TG_COL_LARGE = 8,      /* there is a large values section */
-    TG_COL_LARGE_ZSTD = 16,
+    TG_COL_COMPLEX = 8,    /* there is a complex values section */
+    TG_COL_COMPLEX_ZSTD = 16,
 
     /* how a column of differences is stored */
     TG_DIFF_ZERO = 0,
@@ -98,15 +98,15 @@ static inline uint64_t tg_chain_next(struct tg_chain *c, int64_t residual)
     return value;
 }
 
-static inline bool tg_value_is_large(unsigned type)
+static inline bool tg_value_is_complex(unsigned type)
 {
     return type >= TG_VALUE_HISTOGRAM;
 }
 
-/* --- large values (block_large.c) --- */
+/* --- complex values (block_complex.c) --- */
 
 /* Shared by the histograms of one block: equal bounds are written once. */
-struct tg_large_state {
+struct tg_block_complex_state {
     const double *bounds;  /* encoder: of the previous histogram */
     const uint8_t *raw;    /* decoder: the same, in the payload */
     const double *decoded; /* decoder: and in the batch's arena, once someone needed them */
@@ -114,15 +114,16 @@ struct tg_large_state {
     bool have;
 };
 
-/* Appends value (when large) and exemplars (when present). Adds to *arena_bytes what a reader's
+/* Appends value (when complex) and exemplars (when present). Adds to *arena_bytes what a reader's
  * arena needs. */
-TG_MUST_CHECK enum tg_code tg_large_encode(struct tg_large_state *s, const struct tg_point *p,
-                                           struct tg_buf *out, uint64_t *arena_bytes,
-                                           struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_block_complex_encode(struct tg_block_complex_state *s,
+                                                   const struct tg_point *p, struct tg_buf *out,
+                                                   uint64_t *arena_bytes, struct tg_err *err);
 /* Reads the same at *pos. With arena == NULL it is only passed over. TG_ERR_CORRUPT, TG_ERR_NOMEM.
  */
-TG_MUST_CHECK enum tg_code tg_large_decode(struct tg_large_state *s, struct tg_point *p,
-                                           bool exemplars, const uint8_t **pos, const uint8_t *end,
-                                           struct tg_arena *arena);
+TG_MUST_CHECK enum tg_code tg_block_complex_decode(struct tg_block_complex_state *s,
+                                                   struct tg_point *p, bool exemplars,
+                                                   const uint8_t **pos, const uint8_t *end,
+                                                   struct tg_arena *arena);
 
 #endif

@@ -321,7 +321,7 @@ static void *run(void *arg)
             }
             if (reclaim) {
                 pthread_mutex_lock(&log->commit_mu);
-                if (tg_log_reclaim(log, log->w.refused_bytes)) atomic_store(&log->full, false);
+                if (tg_segment_reclaim(log, log->w.refused_bytes)) atomic_store(&log->full, false);
                 pthread_mutex_unlock(&log->commit_mu);
             }
             const uint64_t due_ms = housekeep(log, look, cursors_due_ms);

@@ -121,9 +121,9 @@ struct tg_log_stats tg_log_stats(const struct tg_log *log); /* any thread */
 
 /* A reader's dictionary of one segment, refcounted: it holds a tg_series_ref on each series it
  * resolved, so points of a delivery batch stay valid as long as the batch holds the dictionary. */
-struct tg_log_dict;
-void tg_log_dict_ref(struct tg_log_dict *d);
-void tg_log_dict_unref(struct tg_log_dict *d); /* NULL accepted */
+struct tg_segment_dict;
+void tg_segment_dict_ref(struct tg_segment_dict *d);
+void tg_segment_dict_unref(struct tg_segment_dict *d); /* NULL accepted */
 
 /* Where points were that are lost. */
 struct tg_log_loss {
@@ -173,7 +173,7 @@ void tg_log_reader_expect(struct tg_log_reader *r, uint64_t point_no);
  * are seen. */
 TG_MUST_CHECK enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                                               uint32_t max_points, struct tg_log_read *read,
-                                              struct tg_log_dict **dict, struct tg_err *err);
+                                              struct tg_segment_dict **dict, struct tg_err *err);
 /* Moves to a position (an earlier record end). Decoding state is rebuilt from the segment's start.
  */
 TG_MUST_CHECK enum tg_code tg_log_reader_seek(struct tg_log_reader *r, uint64_t pos,

@@ -1,17 +1,17 @@
 /* log_impl.h: what the files of core/log share. Not for others.
  *
- *   log.c      open, close, the thread and its queue, statistics
- *   identity.c which log this is
- *   extent.c   from where to where it goes, kept outside of its segments
- *   end_mark.c how far it went, to the last acknowledged point
- *   recover.c  what a folder holds at open; damage set aside
- *   writer.c   one commit: encode, write, sync, publish; segments begun, closed, given up
- *   replaced.c the active segment, or the folder, changed by somebody else
- *   retain.c   deleting delivered segments
- *   dict.c     a reader's series of one segment; series records
- *   reader.c   reading, seeking, finding a time
- *   cursor.c   cursor files
- *   absence.c  cursors whose backends are not configured
+ *   log.c             open, close, the thread and its queue, statistics
+ *   identity.c        which log this is
+ *   extent.c          from where to where it goes, kept outside of its segments
+ *   end_mark.c        how far it went, to the last acknowledged point
+ *   recover.c         what a folder holds at open; damage set aside
+ *   writer.c          one commit: encode, write, sync, publish; segments begun, closed, given up
+ *   replaced.c        the active segment, or the folder, changed by somebody else
+ *   segment_reclaim.c deleting delivered segments
+ *   segment_dict.c    a reader's series of one segment; series records
+ *   reader.c          reading, seeking, finding a time
+ *   cursor.c          cursor files
+ *   absence.c         cursors whose backends are not configured
  *
  * Threading and locks, in the order in which they are taken:
  *   cursor->file_mu  one writer of a cursor file
@@ -244,12 +244,12 @@ void tg_log_orphan_active(struct tg_log *log, uint64_t next_pos);
 void tg_log_orphan_drop(struct tg_log *log, struct tg_log_segment *seg);
 enum { TG_LOG_LOOK_MS = 1000 };
 
-/* retain.c; under commit_mu */
+/* segment_reclaim.c; under commit_mu */
 /* Deletes delivered segments, oldest first, until `need` more bytes fit; with need = 0 those past
  * keep_ms. True when they fit. */
-bool tg_log_reclaim(struct tg_log *log, uint64_t need);
+bool tg_segment_reclaim(struct tg_log *log, uint64_t need);
 /* Deletes all delivered segments: the disk is full. True when any was. */
-bool tg_log_reclaim_all(struct tg_log *log);
+bool tg_segment_reclaim_all(struct tg_log *log);
 
 /* cursor.c */
 TG_MUST_CHECK enum tg_code tg_log_cursors_load(struct tg_log *log, struct tg_err *err);
@@ -290,19 +290,19 @@ void tg_log_wake(struct tg_log *log, bool reclaim, bool cursors);
 /* Asks the log thread for tg_log_look_after. */
 void tg_log_wake_look(struct tg_log *log);
 
-/* dict.c */
-struct tg_log_dict {
+/* segment_dict.c */
+struct tg_segment_dict {
     _Atomic uint32_t refs;
     uint32_t n, cap;
     struct tg_block_entry *entries;
     uint64_t n_refused; /* series that the table did not take */
     struct tg_err refusal;
 };
-struct tg_log_dict *tg_log_dict_new(void);
+struct tg_segment_dict *tg_segment_dict_new(void);
 /* Takes in a series record. TG_ERR_CORRUPT: the record is not one; TG_ERR_NOMEM: try again. */
-TG_MUST_CHECK enum tg_code tg_log_dict_add(struct tg_log_dict *d, struct tg_table *table,
-                                           struct tg_compress *compress, struct tg_buf *scratch,
-                                           struct tg_arena *arena, const uint8_t *payload,
-                                           size_t len, struct tg_err *err);
+TG_MUST_CHECK enum tg_code tg_segment_dict_add(struct tg_segment_dict *d, struct tg_table *table,
+                                               struct tg_compress *compress, struct tg_buf *scratch,
+                                               struct tg_arena *arena, const uint8_t *payload,
+                                               size_t len, struct tg_err *err);
 
 #endif

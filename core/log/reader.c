@@ -18,7 +18,7 @@ struct tg_log_reader {
     int fd;
     struct tg_segment_walk walk;
     struct tg_record pending; /* read, but not given out yet; type 0: none */
-    struct tg_log_dict *dict;
+    struct tg_segment_dict *dict;
     struct tg_block_decoder decoder;
     uint32_t target_bits[TG_MAX_BACKENDS]; /* by bit in this segment: the bit of that name now */
     unsigned n_target_bits;                /* 0: what the bits mean is not known */
@@ -33,7 +33,7 @@ static void leave(struct tg_log_reader *r)
     if (r->fd >= 0) (void)r->log->fs->close(r->log->fs->self, r->fd);
     r->fd = -1;
     tg_segment_walk_deinit(&r->walk);
-    tg_log_dict_unref(r->dict);
+    tg_segment_dict_unref(r->dict);
     r->dict = NULL;
     r->pending.type = 0;
     if (!r->seg) return;
@@ -131,8 +131,8 @@ static enum tg_code take_other(struct tg_log_reader *r, const struct tg_record *
     uint64_t no;
     if (rec->type == TG_RECORD_SERIES) {
         const enum tg_code code =
-            tg_log_dict_add(r->dict, r->log->table, &r->decoder.compress, &r->scratch, &r->arena,
-                            rec->payload, rec->len, err);
+            tg_segment_dict_add(r->dict, r->log->table, &r->decoder.compress, &r->scratch,
+                                &r->arena, rec->payload, rec->len, err);
         if (code != TG_ERR_CORRUPT) return code;
         tg_log_note_damage(r->log, r->seg, r->fd, rec->pos, rec->end_pos);
     } else if (rec->type == TG_RECORD_TARGETS) {
@@ -264,7 +264,7 @@ static enum tg_code enter(struct tg_log_reader *r, struct tg_log_segment *seg, s
     struct tg_log *log = r->log;
     char path[TG_PATH_MAX];
     r->seg = seg;
-    r->dict = tg_log_dict_new();
+    r->dict = tg_segment_dict_new();
     enum tg_code code = r->dict
                             ? tg_log_segment_path(log, seg->start_pos, path, err)
                             : tg_fail(err, TG_ERR_NOMEM, "no memory to read a segment of the log");
@@ -444,7 +444,7 @@ static enum tg_code fetch(struct tg_log_reader *r, bool may_leave, struct tg_err
 
 enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
                                 uint32_t max_points, struct tg_log_read *read,
-                                struct tg_log_dict **dict, struct tg_err *err)
+                                struct tg_segment_dict **dict, struct tg_err *err)
 {
     const uint32_t before = batch->n_points;
     uint64_t lost = 0;
@@ -532,7 +532,7 @@ enum tg_code tg_log_reader_read(struct tg_log_reader *r, struct tg_batch *batch,
     read->is_sure = !r->unsure;
     read->sure_pos = r->sure_pos;
     if (batch->n_points > before) {
-        tg_log_dict_ref(r->dict);
+        tg_segment_dict_ref(r->dict);
         *dict = r->dict;
     }
     return code;

@@ -480,7 +480,7 @@ static enum tg_code write_out(struct tg_log *log, struct tg_log_segment *fresh_s
         TG_TRY(tg_log_segment_path(log, w->active->start_pos, path, err));
     const uint64_t off = is_new ? 0 : w->next_pos - w->active->start_pos;
     enum tg_code code = tg_fs_write_all(fs, w->fd, w->out.data, w->out.len, off, path, err);
-    if (code == TG_ERR_FULL && tg_log_reclaim_all(log))
+    if (code == TG_ERR_FULL && tg_segment_reclaim_all(log))
         code = tg_fs_write_all(fs, w->fd, w->out.data, w->out.len, off, path, err);
     bool synced = true;
     if (code == TG_OK && log->sync == TG_SYNC_ALWAYS) {
@@ -602,7 +602,7 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
          tg_clock_mono_ms() >= tg_log_seal_due_ms(log) ||
          w->encoder.n_chains >= TG_BLOCK_MAX_REFS / 2)) {
         tg_log_seal(log);
-        (void)tg_log_reclaim(log, 0);
+        (void)tg_segment_reclaim(log, 0);
         tg_log_reserve_make(log);
     }
 
@@ -638,7 +638,7 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
                        "a batch of %zu bytes in a log of at most %" PRIu64
                        ": send smaller requests or raise log.max_bytes",
                        w->out.len, log->max_bytes);
-    } else if (!tg_log_reclaim(log, w->out.len)) {
+    } else if (!tg_segment_reclaim(log, w->out.len)) {
         atomic_store(&log->full, true);
         w->refused_bytes = w->out.len;
         code = tg_fail(&err, TG_ERR_FULL,

@@ -54,7 +54,7 @@ static bool is_overdue(void *delivery_loop)
 
 static void drop_batch(struct tg_delivery_loop *d)
 {
-    for (uint32_t i = 0; i < d->n_dicts; i++) tg_log_dict_unref(d->dicts[i]);
+    for (uint32_t i = 0; i < d->n_dicts; i++) tg_segment_dict_unref(d->dicts[i]);
     d->n_dicts = 0;
     d->n_numbers = 0;
     tg_batch_reset(&d->batch);
@@ -84,18 +84,18 @@ void tg_delivery_restart_batch(struct tg_delivery_loop *d)
     tg_log_reader_expect(d->reader, d->span.from_point_no);
 }
 
-static enum tg_code keep_dict(struct tg_delivery_loop *d, struct tg_log_dict *dict)
+static enum tg_code keep_dict(struct tg_delivery_loop *d, struct tg_segment_dict *dict)
 {
     if (!dict) return TG_OK;
     if (d->n_dicts && d->dicts[d->n_dicts - 1] == dict) {
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         return TG_OK;
     }
     if (d->n_dicts == d->cap_dicts) {
         const uint32_t cap = d->cap_dicts ? d->cap_dicts * 2 : 4;
-        struct tg_log_dict **p = tg_reallocarray(d->dicts, cap, sizeof(*p));
+        struct tg_segment_dict **p = tg_reallocarray(d->dicts, cap, sizeof(*p));
         if (!p) {
-            tg_log_dict_unref(dict);
+            tg_segment_dict_unref(dict);
             return TG_ERR_NOMEM;
         }
         d->dicts = p;
@@ -184,7 +184,7 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
     d->end_reached = false;
     while (d->batch.n_points < max && !is_overdue(d) && d->span.to_point_no < until_no) {
         struct tg_log_read read;
-        struct tg_log_dict *dict = NULL;
+        struct tg_segment_dict *dict = NULL;
         const uint32_t at = d->batch.n_points;
         const int ticket = tg_deferred_free_enter(guard);
         enum tg_code code =

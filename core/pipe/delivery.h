@@ -9,7 +9,7 @@
  *                              retry v        |  time is up (capped, jittered, Retry-After)
  *                                    BACKOFF -+
  *
- *   STALLED is as BACKOFF, but what is in the way is on our side: dead letters full, log unreadable,
+ * STALLED is as BACKOFF, but what is in the way is on our side: dead letters full, log unreadable,
  *   no memory.
  *
  * Files: delivery.c is the loop, attempt.c one try at one range, rewind.c moves the cursor.
@@ -66,7 +66,7 @@ struct tg_delivery_loop {
      * alive; the table's guard is entered only while plans are in use, so that a backend that is
      * down holds up no freeing. */
     struct tg_batch batch;
-    struct tg_log_dict **dicts;
+    struct tg_segment_dict **dicts;
     uint32_t n_dicts, cap_dicts;
     struct tg_log_read span;           /* what the batch covers */
     uint64_t sure_pos;                 /* what the log lost before it is known */

@@ -33,7 +33,7 @@ static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
     struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
     struct tg_batch probe;
     struct tg_log_read read = {0};
-    struct tg_log_dict *dict = NULL;
+    struct tg_segment_dict *dict = NULL;
     tg_batch_init(&probe, guard, 0, MAX_PROBE_ARENA_BYTES);
     const enum tg_code code =
         tg_log_reader_read(reader, &probe, MAX_NORMALISE_POINTS, &read, &dict, err);
@@ -42,7 +42,7 @@ static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
         to->point_no = read.from_point_no;
     }
     tg_batch_deinit(&probe);
-    tg_log_dict_unref(dict);
+    tg_segment_dict_unref(dict);
     tg_log_reader_close(reader);
     return code;
 }

@@ -156,12 +156,12 @@ static void bench_log(struct lf *f, const char *dir, uint64_t n_points, unsigned
     const double t = now_s(CLOCK_PROCESS_CPUTIME_ID);
     for (;;) {
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         out.n_points = 0;
         if (tg_log_reader_read(reader, &out, 5000, &rd, &dict, &err) != TG_OK) die("read", &err);
         n += out.n_points;
         if (tg_mem_used() - mem_reader > mem_most) mem_most = tg_mem_used() - mem_reader;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         if (rd.from_pos == rd.to_pos) break;
     }
     (void)printf("  read back: %" PRIu64 " points, %.1f ns CPU/point, %" PRIu64

@@ -109,7 +109,7 @@ static void work(struct run *r)
         if (!cursor || !reader || i % 3 != 2) continue;
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         if (tg_log_reader_read(reader, &b, 300, &rd, &dict, NULL) == TG_OK) {
             struct tg_cursor_state s = tg_log_cursor_get(cursor);
@@ -119,7 +119,7 @@ static void work(struct run *r)
             s.n_lost += rd.n_lost;
             r->set = s;
             if (tg_log_cursor_set(cursor, &s, true, NULL) == TG_OK) r->flushed = s;
-            tg_log_dict_unref(dict);
+            tg_segment_dict_unref(dict);
         }
         tg_batch_deinit(&b);
     }
@@ -150,7 +150,7 @@ static void check_contents(struct run *r, struct tg_log *log, bool lost_allowed)
     for (bool first = true;; first = false) {
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         assert_int_equal(tg_log_reader_read(reader, &b, 100, &rd, &dict, NULL), TG_OK);
         if (!first) {
@@ -163,7 +163,7 @@ static void check_contents(struct run *r, struct tg_log *log, bool lost_allowed)
         pos = rd.to_pos;
         lf_append(&all, &b);
         const bool done = rd.to_pos == rd.from_pos;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         if (done) break;
     }
@@ -213,7 +213,7 @@ static void check_cursor(struct run *r, struct tg_log *log, bool lost_allowed)
     for (bool done = false; !done;) {
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         assert_int_equal(tg_log_reader_read(reader, &b, 500, &rd, &dict, NULL), TG_OK);
         assert_int_equal(rd.from_point_no, no);
@@ -221,7 +221,7 @@ static void check_cursor(struct run *r, struct tg_log *log, bool lost_allowed)
         no = rd.to_point_no;
         lost += rd.n_lost;
         done = rd.from_pos == rd.to_pos;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
     }
     tg_log_reader_close(reader);
@@ -410,7 +410,7 @@ static uint64_t check_subset(struct tg_log *log, const struct tg_batch *truth, u
     for (;;) {
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         assert_int_equal(tg_log_reader_read(reader, &b, 1, &rd, &dict, NULL), TG_OK);
         assert_int_equal(rd.from_point_no, no);
@@ -425,7 +425,7 @@ static uint64_t check_subset(struct tg_log *log, const struct tg_batch *truth, u
         *lost += rd.n_lost;
         no = rd.to_point_no;
         const bool done = rd.to_pos == rd.from_pos;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         if (done) break;
     }

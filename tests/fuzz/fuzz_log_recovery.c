@@ -81,7 +81,7 @@ static uint64_t read_all(struct tg_log *log, const struct tg_batch *sent)
     for (unsigned turn = 0;; turn++) {
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         check(tg_log_reader_read(reader, &b, 1, &rd, &dict, NULL) == TG_OK);
         check(rd.to_pos >= rd.from_pos);
@@ -99,7 +99,7 @@ static uint64_t read_all(struct tg_log *log, const struct tg_batch *sent)
         }
         points += b.n_points;
         const bool done = rd.to_pos == rd.from_pos;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         if (done) break;
         check(turn < 100000);

@@ -96,7 +96,7 @@ static inline uint64_t read_on(struct rig *r, struct tg_log_reader *reader, uint
     for (;;) {
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         struct tg_err err = {0};
         tg_batch_init(&b, NULL, 0, 0);
         if (tg_log_reader_read(reader, &b, max_points, &rd, &dict, &err) != TG_OK)
@@ -113,7 +113,7 @@ static inline uint64_t read_on(struct rig *r, struct tg_log_reader *reader, uint
         if (points) *points += b.n_points;
         if (pos) *pos = rd.to_pos;
         const bool done = rd.to_pos == rd.from_pos;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         if (done) return lost;
     }

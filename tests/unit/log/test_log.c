@@ -69,20 +69,20 @@ static void test_when_points_were_accepted(void **state)
             const int at = i < N ? i : 2 * N - 1 - i; /* forward, then each on its own */
             struct tg_batch b;
             struct tg_log_read rd;
-            struct tg_log_dict *dict;
+            struct tg_segment_dict *dict;
             tg_batch_init(&b, NULL, 0, 0);
             if (i >= N) assert_int_equal(tg_log_reader_seek(reader, pos[at], NULL), TG_OK);
             assert_int_equal(tg_log_reader_read(reader, &b, 100, &rd, &dict, NULL), TG_OK);
             while (b.n_points < 100) {
                 struct tg_log_read more;
-                tg_log_dict_unref(dict);
+                tg_segment_dict_unref(dict);
                 assert_int_equal(
                     tg_log_reader_read(reader, &b, 100 - b.n_points, &more, &dict, NULL), TG_OK);
                 assert_in_range(more.accepted_ns - rd.accepted_ns, 0, SECOND / 10);
             }
             assert_int_equal(b.n_points, 100);
             assert_in_range(rd.accepted_ns - begin_ns - at * step_ns, 0, SECOND / 10);
-            tg_log_dict_unref(dict);
+            tg_segment_dict_unref(dict);
             tg_batch_deinit(&b);
         }
         tg_log_reader_close(reader);
@@ -459,7 +459,7 @@ static void test_targets_follow_names(void **state)
         struct tg_log_reader *reader;
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         assert_int_equal(tg_log_reader_open(r->log, 0, &reader, NULL), TG_OK);
         assert_int_equal(tg_log_reader_read(reader, &b, 1000, &rd, &dict, NULL), TG_OK);
@@ -470,7 +470,7 @@ static void test_targets_follow_names(void **state)
             if (way == 0)
                 assert_int_equal(b.points[i].targets, (was & 1 ? 4U : 0U) | (was & 4 ? 1U : 0U));
         }
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         tg_log_reader_close(reader);
         /* with the (only) record of the names damaged, no point claims to know where it goes */
@@ -528,7 +528,7 @@ static void test_series_over_the_limit(void **state)
     struct tg_log_reader *reader;
     struct tg_batch b;
     struct tg_log_read rd;
-    struct tg_log_dict *dict;
+    struct tg_segment_dict *dict;
     struct tg_err err = {0};
     tg_batch_init(&b, tg_table_guard(small), 0, 0);
     assert_int_equal(tg_log_reader_open(log, 0, &reader, NULL), TG_OK);
@@ -536,7 +536,7 @@ static void test_series_over_the_limit(void **state)
     assert_int_equal(b.n_points, 3 * 100);
     assert_int_equal(rd.n_lost, 0);
     assert_true(tg_table_validate(small));
-    tg_log_dict_unref(dict);
+    tg_segment_dict_unref(dict);
     tg_batch_deinit(&b);
     tg_log_reader_close(reader);
     tg_log_close(log);

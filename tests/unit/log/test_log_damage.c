@@ -19,12 +19,12 @@ static void test_missing_segment(void **state)
     {
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         assert_int_equal(tg_log_reader_read(reader, &b, 1, &rd, &dict, NULL), TG_OK);
         in_gap = rd.to_pos;
         gap_no = rd.to_point_no;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
     }
     tg_log_reader_close(reader);
@@ -242,7 +242,7 @@ static void test_no_memory(void **state)
         for (unsigned i = 0; i < 10000; i++) {
             struct tg_batch b;
             struct tg_log_read rd;
-            struct tg_log_dict *dict;
+            struct tg_segment_dict *dict;
             tg_batch_init(&b, NULL, 0, 0);
             code = tg_log_reader_read(reader, &b, 64, &rd, &dict, NULL);
             assert_int_equal(rd.n_lost, 0);
@@ -250,7 +250,7 @@ static void test_no_memory(void **state)
             for (uint32_t k = 0; k < b.n_points; k++)
                 assert_true(lf_equal(&b.points[k], &r->sent.points[rd.from_point_no + k]));
             points += b.n_points;
-            tg_log_dict_unref(dict);
+            tg_segment_dict_unref(dict);
             tg_batch_deinit(&b);
             if (code == TG_OK && rd.from_pos == rd.to_pos) break;
         }

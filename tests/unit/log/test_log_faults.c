@@ -67,7 +67,7 @@ static bool deliver(struct world *w, unsigned i, unsigned max_reads)
     while (max_reads--) {
         struct tg_batch batch;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         struct tg_err err = {.msg = ""};
         tg_batch_init(&batch, NULL, 0, 0);
         const enum tg_code code = tg_log_reader_read(b->reader, &batch, 40, &rd, &dict, &err);
@@ -82,7 +82,7 @@ static bool deliver(struct world *w, unsigned i, unsigned max_reads)
             note_err(w, &err);
             assert_int_equal(batch.n_points, 0);
         }
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&batch);
         if (code != TG_OK) {
             if (tg_log_reader_seek(b->reader, s.pos, &err) != TG_OK) note_err(w, &err);

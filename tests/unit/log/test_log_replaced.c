@@ -255,7 +255,7 @@ static void test_saved_when_it_can_be(void **state)
             struct tg_log_reader *reader;
             struct tg_batch b;
             struct tg_log_read rd;
-            struct tg_log_dict *dict;
+            struct tg_segment_dict *dict;
             struct tg_err err = {.msg = ""};
             tg_batch_init(&b, NULL, 0, 0);
             assert_int_equal(tg_log_reader_open(r->log, 0, &reader, NULL), TG_OK);
@@ -340,7 +340,7 @@ static void test_folder_moved(void **state)
         struct tg_log_reader *reader;
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         struct tg_err err = {.msg = ""};
         tg_batch_init(&b, NULL, 0, 0);
         assert_int_equal(tg_log_reader_open(r->log, 0, &reader, NULL), TG_OK);
@@ -393,13 +393,13 @@ static void test_sealed_replaced(void **state)
         const bool waits = way == OLD_COPY || way == OTHER || way == FOLDER;
         if (waits) { /* it is not what was there, but neither is it gone */
             struct tg_log_read rd;
-            struct tg_log_dict *dict;
+            struct tg_segment_dict *dict;
             struct tg_err err = {.msg = ""};
             enum tg_code code;
             while ((code = tg_log_reader_read(reader, &b, 100, &rd, &dict, &err)) == TG_OK) {
                 assert_int_equal(rd.n_lost, 0);
                 assert_true(rd.to_pos > rd.from_pos);
-                tg_log_dict_unref(dict);
+                tg_segment_dict_unref(dict);
             }
             assert_int_equal(code, TG_ERR_IO);
             assert_non_null(strstr(err.msg, ".seg"));
@@ -451,7 +451,7 @@ static void test_sealed_replaced_by_another_logs(void **state)
         listen();
         struct tg_log_reader *reader;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         struct tg_err err = {.msg = ""};
         struct tg_batch b;
         uint64_t points = 0;

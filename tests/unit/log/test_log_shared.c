@@ -78,7 +78,7 @@ static void test_small_and_large_side_by_side(void **state)
         struct tg_log_reader *reader;
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, NULL, 0, 0);
         assert_true(i == 0 || s->pos[i] >= s->pos[i - 1]);
         assert_int_equal(tg_log_reader_open(r->log, s->pos[i], &reader, NULL), TG_OK);
@@ -87,7 +87,7 @@ static void test_small_and_large_side_by_side(void **state)
         /* what comes there was not in this batch: it is acknowledged with all of its points */
         assert_true(rd.from_point_no >= first_no[i + 1]);
         assert_true(b.n_points <= TG_LOG_SHARED_POINTS);
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         tg_log_reader_close(reader);
     }

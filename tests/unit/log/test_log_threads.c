@@ -139,7 +139,7 @@ static void *follow(void *arg)
         const bool last = atomic_load(&s->done);
         struct tg_batch b;
         struct tg_log_read rd;
-        struct tg_log_dict *dict;
+        struct tg_segment_dict *dict;
         tg_batch_init(&b, tg_table_guard(s->f.table), 0, 0);
         if (tg_log_reader_read(reader, &b, 500, &rd, &dict, NULL) != TG_OK) {
             if (!s->is_vandalised) abort();
@@ -162,7 +162,7 @@ static void *follow(void *arg)
         st.n_delivered += b.n_points;
         if (tg_log_cursor_set(cursor, &st, rd.to_point_no % 3 == 0, NULL) != TG_OK) abort();
         const bool idle = rd.from_pos == rd.to_pos;
-        tg_log_dict_unref(dict);
+        tg_segment_dict_unref(dict);
         tg_batch_deinit(&b);
         if (idle && last) break;
         if (idle) {

@@ -34,7 +34,7 @@ static enum tg_code put_counts(struct tg_buf *out, const uint64_t *counts, uint3
     return TG_OK;
 }
 
-static enum tg_code put_histogram(struct tg_large_state *s, const struct tg_histogram *h,
+static enum tg_code put_histogram(struct tg_block_complex_state *s, const struct tg_histogram *h,
                                   struct tg_buf *out, uint64_t *arena_bytes)
 {
     const bool same =
@@ -156,8 +156,8 @@ static enum tg_code put_exemplars(const struct tg_point *p, struct tg_buf *out,
     return TG_OK;
 }
 
-enum tg_code tg_large_encode(struct tg_large_state *s, const struct tg_point *p, struct tg_buf *out,
-                             uint64_t *arena_bytes, struct tg_err *err)
+enum tg_code tg_block_complex_encode(struct tg_block_complex_state *s, const struct tg_point *p,
+                                     struct tg_buf *out, uint64_t *arena_bytes, struct tg_err *err)
 {
     const size_t mark = out->len;
     enum tg_code code = TG_OK;
@@ -266,8 +266,8 @@ static enum tg_code get_counts(struct cut *c, struct tg_arena *arena, const uint
     return c->bad ? TG_ERR_CORRUPT : TG_OK;
 }
 
-static enum tg_code get_histogram(struct tg_large_state *s, struct cut *c, struct tg_arena *arena,
-                                  const struct tg_histogram **out)
+static enum tg_code get_histogram(struct tg_block_complex_state *s, struct cut *c,
+                                  struct tg_arena *arena, const struct tg_histogram **out)
 {
     struct tg_histogram h = {0};
     const unsigned has = get_u8(c);
@@ -457,8 +457,9 @@ static enum tg_code get_exemplars(const struct tg_point *p, struct cut *c, struc
     return c->bad ? TG_ERR_CORRUPT : TG_OK;
 }
 
-enum tg_code tg_large_decode(struct tg_large_state *s, struct tg_point *p, bool exemplars,
-                             const uint8_t **pos, const uint8_t *end, struct tg_arena *arena)
+enum tg_code tg_block_complex_decode(struct tg_block_complex_state *s, struct tg_point *p,
+                                     bool exemplars, const uint8_t **pos, const uint8_t *end,
+                                     struct tg_arena *arena)
 {
     struct cut c = {.p = *pos, .end = end};
     enum tg_code code = TG_OK;

@@ -3,19 +3,19 @@
 #include "core/base/mem.h"
 #include "core/log/log_impl.h"
 
-struct tg_log_dict *tg_log_dict_new(void)
+struct tg_segment_dict *tg_segment_dict_new(void)
 {
-    struct tg_log_dict *d = tg_calloc(1, sizeof(*d));
+    struct tg_segment_dict *d = tg_calloc(1, sizeof(*d));
     if (d) atomic_init(&d->refs, 1);
     return d;
 }
 
-void tg_log_dict_ref(struct tg_log_dict *d)
+void tg_segment_dict_ref(struct tg_segment_dict *d)
 {
     atomic_fetch_add_explicit(&d->refs, 1, memory_order_relaxed);
 }
 
-void tg_log_dict_unref(struct tg_log_dict *d)
+void tg_segment_dict_unref(struct tg_segment_dict *d)
 {
     if (!d || atomic_fetch_sub_explicit(&d->refs, 1, memory_order_acq_rel) != 1) return;
     for (uint32_t i = 0; i < d->n; i++)
@@ -24,7 +24,7 @@ void tg_log_dict_unref(struct tg_log_dict *d)
     tg_free(d);
 }
 
-static enum tg_code grow(struct tg_log_dict *d, uint32_t n)
+static enum tg_code grow(struct tg_segment_dict *d, uint32_t n)
 {
     if (n > d->cap) {
         uint32_t cap = d->cap + d->cap / 4 + 256;
@@ -59,10 +59,10 @@ static enum tg_code resolve(struct tg_table *table, const uint8_t *bytes, size_t
     return code;
 }
 
-enum tg_code tg_log_dict_add(struct tg_log_dict *d, struct tg_table *table,
-                             struct tg_compress *compress, struct tg_buf *scratch,
-                             struct tg_arena *arena, const uint8_t *payload, size_t len,
-                             struct tg_err *err)
+enum tg_code tg_segment_dict_add(struct tg_segment_dict *d, struct tg_table *table,
+                                 struct tg_compress *compress, struct tg_buf *scratch,
+                                 struct tg_arena *arena, const uint8_t *payload, size_t len,
+                                 struct tg_err *err)
 {
     const uint8_t *p = payload, *end = payload + len;
     uint64_t first, n, raw_len;

@@ -70,7 +70,7 @@ static bool fits(struct tg_log *log, uint64_t need)
     return yes;
 }
 
-bool tg_log_reclaim(struct tg_log *log, uint64_t need)
+bool tg_segment_reclaim(struct tg_log *log, uint64_t need)
 {
     const int64_t old = tg_clock_wall_ns() - (int64_t)log->keep_ms * 1000000;
     while (drop_oldest(log, old)) {
@@ -80,7 +80,7 @@ bool tg_log_reclaim(struct tg_log *log, uint64_t need)
     return true;
 }
 
-bool tg_log_reclaim_all(struct tg_log *log)
+bool tg_segment_reclaim_all(struct tg_log *log)
 {
     bool any = false;
     while (drop_oldest(log, INT64_MAX)) any = true;
