@@ -49,7 +49,8 @@ TG_MUST_CHECK enum tg_code tg_remote_write_decode(const uint8_t *buf, size_t len
  * place of a label of ours (__name__, `le` of a histogram, `quantile` of a summary) becomes
  * exported___name__, exported_le, exported_quantile.
  *
- * Prepared bytes: tokens (pieces.h) of sections, before them how many plain bytes each section is.
+ * Prepared bytes: tokens (shared_parts.h) of sections, before them how many plain bytes each
+ * section is.
  *
  *   plain (numbers), native histograms:  u8 0 or 2 | len | labels
  *   composite (histograms, summaries):   u8 1 or 3 | len, len, len, len
@@ -59,18 +60,18 @@ TG_MUST_CHECK enum tg_code tg_remote_write_decode(const uint8_t *buf, size_t len
  * varints.
  */
 
-struct tg_pieces;
+struct tg_shared_parts;
 struct tg_prom_names;
-/* Appends the prepared form of a canonical desc, with what many share in `pieces` (NULL: all in the
+/* Appends the prepared form of a canonical desc, with what many share in `parts` (NULL: all in the
  * bytes). Pure but for that. TG_ERR_INVALID: no name is left; TG_ERR_UNSUPPORTED: delta
  * temporality, which Prometheus has no form for; TG_ERR_NOMEM, TG_ERR_TOO_LARGE from the buffer.
  * After a failure `out` is as before. */
 TG_MUST_CHECK enum tg_code tg_remote_write_prepare(const struct tg_series_desc *mapped,
                                                    const struct tg_prom_names *names,
-                                                   struct tg_pieces *pieces, struct tg_buf *out,
-                                                   struct tg_err *err);
+                                                   struct tg_shared_parts *shared_parts,
+                                                   struct tg_buf *out, struct tg_err *err);
 
-/* The forms of a series from its bytes as prepared without pieces: its labels; of a histogram those
+/* The forms of a series from its bytes as prepared without parts: its labels; of a histogram those
  * of x_bucket (without le), x_sum and x_count, of a summary x (without quantile), x_sum and
  * x_count. Who it is does not count le and quantile, so that the buckets of a histogram sent one by
  * one do not stand in each other's way. TG_ERR_CORRUPT, TG_ERR_NOMEM. */
@@ -78,7 +79,7 @@ TG_MUST_CHECK enum tg_code tg_remote_write_forms(const struct tg_series_desc *ma
                                                  const uint8_t *prepared, uint32_t len,
                                                  struct tg_form *forms, unsigned *n);
 
-/* Appends the TimeSeries fields for one point to a WriteRequest in `out`; `prepared` without pieces
+/* Appends the TimeSeries fields for one point to a WriteRequest in `out`; `prepared` without parts
  * (with them, or for many points: remote_write_body.h):
  *   numbers                  one sample (the label bytes are copied, time and value written)
  *   exemplars alone          no sample: the exemplars

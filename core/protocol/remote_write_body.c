@@ -16,14 +16,15 @@ enum {
     LOG_MASK = TG_REMOTE_WRITE_LOG - 1,
 };
 
-/* Names: the kind in the highest bits. A piece has its number + 1: 0 is no name. */
+/* Names: the kind in the highest bits. A part has its number + 1: 0 is no name. */
 #define NAME_OF_TIME   (UINT32_C(1) << 31)
 #define NAME_OF_HEAD   (UINT32_C(1) << 30)
 #define NAME_OF_SAMPLE (UINT32_C(1) << 29)
 
-void tg_remote_write_body_init(struct tg_remote_write_body *b, const struct tg_pieces *pieces)
+void tg_remote_write_body_init(struct tg_remote_write_body *b,
+                               const struct tg_shared_parts *shared_parts)
 {
-    b->pieces = pieces;
+    b->shared_parts = shared_parts;
     b->seen = NULL;
     b->log = NULL;
     b->n_seen = b->now = b->base = 0;
@@ -155,7 +156,7 @@ static inline void put_name(struct tg_remote_write_body *b, struct tg_remote_wri
     b->log[b->now++ & LOG_MASK] = name;
 }
 
-/* Room to remember piece `id`. */
+/* Room to remember part `id`. */
 __attribute__((noinline)) static bool grow_seen(struct tg_remote_write_body *b, uint32_t id)
 {
     uint32_t n = b->n_seen ? b->n_seen : MIN_SEEN;
@@ -168,41 +169,42 @@ __attribute__((noinline)) static bool grow_seen(struct tg_remote_write_body *b, 
     return true;
 }
 
-static size_t put_piece(struct tg_remote_write_body *b, uint32_t id);
+static size_t put_part(struct tg_remote_write_body *b, uint32_t id);
 
 /* What is new in this body may have parts that are not. It can be copied from now on, but the log
  * has its parts. */
-static size_t put_new_run(struct tg_remote_write_body *b, uint32_t id, const struct tg_piece *run)
+static size_t put_new_run(struct tg_remote_write_body *b, uint32_t id,
+                          const struct tg_shared_part *run)
 {
     const uint32_t at = b->base + (uint32_t)b->block.n_plain + 1;
-    (void)put_piece(b, run->parts[0]); /* not deep: a part is shorter by MIN_LEN at least */
-    (void)put_piece(b, run->parts[1]);
+    (void)put_part(b, run->parts[0]); /* not deep: a part is shorter by MIN_LEN at least */
+    (void)put_part(b, run->parts[1]);
     b->seen[id] = (struct tg_remote_write_seen){
         .at = at, .in_log = b->now - TG_REMOTE_WRITE_LOG, .len = run->len, .name = id + 1};
     return run->len;
 }
 
-static size_t put_piece(struct tg_remote_write_body *b, uint32_t id)
+static size_t put_part(struct tg_remote_write_body *b, uint32_t id)
 {
     if (b->is_snappy && (id < b->n_seen || grow_seen(b, id))) {
         struct tg_remote_write_seen *seen = &b->seen[id];
         const uint8_t *bytes = NULL;
         if (__builtin_expect(seen->at <= b->base, 0)) {
-            const struct tg_piece *piece = tg_pieces_at(b->pieces, id);
-            if (piece->is_run) return put_new_run(b, id, piece);
-            bytes = piece->bytes;
-            seen->len = piece->len;
+            const struct tg_shared_part *part = tg_shared_parts_at(b->shared_parts, id);
+            if (part->is_run) return put_new_run(b, id, part);
+            bytes = part->bytes;
+            seen->len = part->len;
         }
         const uint32_t len = seen->len;
         put_name(b, seen, id + 1, bytes, len);
         return len;
     }
-    const struct tg_piece *piece = tg_pieces_at(b->pieces, id);
-    put(b, piece->bytes, piece->len);
-    return piece->len;
+    const struct tg_shared_part *part = tg_shared_parts_at(b->shared_parts, id);
+    put(b, part->bytes, part->len);
+    return part->len;
 }
 
-/* The next token: v as in pieces.h. Of one or two bytes, mostly, and which of them cannot be
+/* The next token: v as in shared_parts.h. Of one or two bytes, mostly, and which of them cannot be
  * guessed: without a branch. */
 static inline const uint8_t *next_token(const uint8_t *at, const uint8_t *end, uint64_t *v)
 {
@@ -215,7 +217,7 @@ static inline const uint8_t *next_token(const uint8_t *at, const uint8_t *end, u
     return at;
 }
 
-/* Of a section of `*len` more bytes, the pieces that come after what is copied at the moment, as
+/* Of a section of `*len` more bytes, the parts that come after what is copied at the moment, as
  * they do where it is copied from: put_name's first case, for many at once. */
 static const uint8_t *copy_on(struct tg_remote_write_body *b, const uint8_t *at, const uint8_t *end,
                               size_t *len)
@@ -261,7 +263,7 @@ const uint8_t *tg_remote_write_put_section(struct tg_remote_write_body *b, const
         at = next_token(at, end, &v);
         size_t n = (size_t)(v >> 1);
         if (v & 1) {
-            n = put_piece(b, (uint32_t)n);
+            n = put_part(b, (uint32_t)n);
         } else {
             put(b, at, n);
             at += n;

@@ -2,9 +2,9 @@
  * snappy block.
  *
  * As a block (snappy_block.h) nothing is built that would then be searched for what it repeats.
- * What it is made of has names: the pieces of the labels (pieces.h) have numbers, lengths and times
- * are what they are. For each name the place is known where it was written last, and the names of
- * the last few thousand places are kept in their order:
+ * What it is made of has names: the parts of the labels (shared_parts.h) have numbers, lengths and
+ * times are what they are. For each name the place is known where it was written last, and the
+ * names of the last few thousand places are kept in their order:
  *
  *   log    ... | name w | name x | name y | value | name t | name u | name x | name y | ...
  *                                  ^ src                                       ^ now
@@ -16,12 +16,12 @@
  * Points of one series that are added together are one TimeSeries (a histogram's: one for each of
  * its series), as long as they have one form: numbers, native histograms, or the same buckets.
  *
- * Threading: one thread at a time; the pieces may be those of other threads, too.
+ * Threading: one thread at a time; the parts may be those of other threads, too.
  */
 #ifndef TG_PROTOCOL_REMOTE_WRITE_BODY_H
 #define TG_PROTOCOL_REMOTE_WRITE_BODY_H
 
-#include "core/codec/pieces.h"
+#include "core/codec/shared_parts.h"
 #include "core/codec/snappy_block.h"
 #include "core/model/point.h"
 
@@ -39,12 +39,12 @@ struct tg_remote_write_seen { /* of a name */
 };
 
 struct tg_remote_write_body {
-    const struct tg_pieces *pieces;
+    const struct tg_shared_parts *shared_parts;
     size_t max_bytes; /* plain */
     bool is_snappy;
     struct tg_snappy_block block;      /* plain: its buffer and n_plain alone are used */
     uint32_t base;                     /* what is at or below it is of bodies before */
-    struct tg_remote_write_seen *seen; /* by number of the piece */
+    struct tg_remote_write_seen *seen; /* by number of the part */
     uint32_t n_seen;
     struct tg_remote_write_seen heads[TG_REMOTE_WRITE_HEADS]; /* of TimeSeries, by length */
     struct tg_remote_write_seen sample_head;
@@ -59,8 +59,9 @@ struct tg_remote_write_body {
     struct tg_buf sums;  /* of a histogram's buckets, and the values of one series */
 };
 
-/* `pieces`: of the prepared bytes; NULL when they were prepared without. Borrowed. */
-void tg_remote_write_body_init(struct tg_remote_write_body *b, const struct tg_pieces *pieces);
+/* `parts`: of the prepared bytes; NULL when they were prepared without. Borrowed. */
+void tg_remote_write_body_init(struct tg_remote_write_body *b,
+                               const struct tg_shared_parts *shared_parts);
 void tg_remote_write_body_deinit(struct tg_remote_write_body *b);
 
 /* Starts a body of at most max_bytes (at most 2 GiB) before compression: plain, appended to `out`;

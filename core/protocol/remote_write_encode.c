@@ -136,13 +136,13 @@ static enum tg_code put_all_exemplars(struct tg_buf *out, const struct tg_exempl
 
 /* --- numbers and native histograms --- */
 
-/* At most so many elements are its labels: a token has a byte at least; a piece may be written as
+/* At most so many elements are its labels: a token has a byte at least; a part may be written as
  * the parts it is made of. */
 static inline size_t n_elements_of(const struct tg_remote_write_prepared *s)
 {
     size_t len = s->len[TG_REMOTE_WRITE_LABELS];
     for (unsigned i = 1; s->is_composite && i < TG_REMOTE_WRITE_SECTIONS; i++) len += s->len[i];
-    return (size_t)(s->end - s->tokens) + len / TG_PIECES_MIN_LEN;
+    return (size_t)(s->end - s->tokens) + len / TG_SHARED_PARTS_MIN_LEN;
 }
 
 /* The value of a number; false: it is none. A point without a value is a stale marker. */

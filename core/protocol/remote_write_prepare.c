@@ -1,7 +1,7 @@
 /* What a Prometheus is told of a series, made once; see remote_write.h. */
 #include <stdlib.h>
 
-#include "core/codec/pieces.h"
+#include "core/codec/shared_parts.h"
 #include "core/protocol/prom_name.h"
 #include "core/protocol/remote_write.h"
 #include "core/protocol/remote_write_prepared.h"
@@ -112,7 +112,7 @@ static enum tg_code put_labels(struct preparing *p, uint32_t *at, const char *un
 /* --- sections --- */
 
 /* Label by label; of a label that is not shared, all before its value may be. */
-static size_t label_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
+static size_t label_part(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
     (void)begin;
     struct tg_protobuf_wire in = tg_protobuf_wire_of(at, (size_t)(end - at));
@@ -125,7 +125,7 @@ static size_t label_piece(const uint8_t *begin, const uint8_t *at, const uint8_t
     return (size_t)(in.p - at);
 }
 
-static size_t name_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
+static size_t name_part(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
     (void)begin;
     (void)head;
@@ -159,7 +159,7 @@ static enum tg_code put_composite(struct preparing *p, const char *extra, size_t
 }
 
 static enum tg_code pack(const struct preparing *p, uint8_t form, const size_t *ends, unsigned n,
-                         struct tg_pieces *pieces, struct tg_buf *out)
+                         struct tg_shared_parts *shared_parts, struct tg_buf *out)
 {
     if (p->plain.len > UINT32_MAX) return TG_ERR_TOO_LARGE;
     TG_TRY(tg_buf_reserve(out, 1 + TG_REMOTE_WRITE_SECTIONS * TG_VARINT_MAX));
@@ -167,8 +167,9 @@ static enum tg_code pack(const struct preparing *p, uint8_t form, const size_t *
     for (unsigned i = 0; i < n; i++) tg_buf_put_varint(out, ends[i] - (i ? ends[i - 1] : 0));
     for (unsigned i = 0; i < n; i++) {
         const size_t from = i ? ends[i - 1] : 0;
-        TG_TRY(tg_pieces_pack(pieces, p->plain.data + from, ends[i] - from,
-                              n > 1 && i == TG_REMOTE_WRITE_NAME ? name_piece : label_piece, out));
+        TG_TRY(tg_shared_parts_pack(shared_parts, p->plain.data + from, ends[i] - from,
+                                    n > 1 && i == TG_REMOTE_WRITE_NAME ? name_part : label_part,
+                                    out));
     }
     return TG_OK;
 }
@@ -184,8 +185,9 @@ static uint8_t form_of(const struct tg_series_desc *d)
 }
 
 enum tg_code tg_remote_write_prepare(const struct tg_series_desc *mapped,
-                                     const struct tg_prom_names *names, struct tg_pieces *pieces,
-                                     struct tg_buf *out, struct tg_err *err)
+                                     const struct tg_prom_names *names,
+                                     struct tg_shared_parts *shared_parts, struct tg_buf *out,
+                                     struct tg_err *err)
 {
     const struct tg_series_desc *d = mapped;
     if (d->temporality == TG_TEMPORALITY_DELTA)
@@ -212,7 +214,7 @@ enum tg_code tg_remote_write_prepare(const struct tg_series_desc *mapped,
     if (code == TG_OK) code = extra ? put_composite(&p, extra, ends) : put_plain(&p, ends);
     if (code == TG_OK)
         code = pack(&p, (uint8_t)(form | (p.keeps_names ? TG_REMOTE_WRITE_KEEPS_NAMES : 0)), ends,
-                    extra ? TG_REMOTE_WRITE_SECTIONS : 1, pieces, out);
+                    extra ? TG_REMOTE_WRITE_SECTIONS : 1, shared_parts, out);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
     if (code != TG_OK) out->len = start;

@@ -26,7 +26,7 @@ static void must(int ok, const char *what)
     exit(1);
 }
 
-static struct tg_pieces *pieces;
+static struct tg_shared_parts *shared_parts;
 static struct tg_buf prepared;
 static size_t prepared_at[N_SERIES + 1];
 static struct tg_point points[MAX_SAMPLES][N_SERIES];
@@ -102,8 +102,8 @@ static void prepare(const struct tg_workload *w, int tags_of)
                      err.msg);
             }
             prepared_at[i] = prepared.len;
-            must(tg_remote_write_prepare(&d, &tg_prom_names_default, pieces, &prepared, &err) ==
-                     TG_OK,
+            must(tg_remote_write_prepare(&d, &tg_prom_names_default, shared_parts, &prepared,
+                                         &err) == TG_OK,
                  err.msg);
         }
         prepared_at[N_SERIES] = prepared.len;
@@ -139,7 +139,7 @@ static void measure(const char *what, unsigned n_samples, bool is_block)
     struct tg_err err = {.msg = ""};
     double ns[ROUNDS];
     size_t bytes = 0;
-    tg_remote_write_body_init(&body, pieces);
+    tg_remote_write_body_init(&body, shared_parts);
     tg_buf_init(&out, 0);
     tg_buf_init(&packed, 0);
     tg_compress_init(&compress);
@@ -177,8 +177,8 @@ int main(void)
         tg_workload_step(&w, INT64_C(15000000000));
     }
     for (int tags_of = 0; tags_of < 3; tags_of++) {
-        pieces = tg_pieces_new();
-        must(pieces != NULL, "no memory");
+        shared_parts = tg_shared_parts_new();
+        must(shared_parts != NULL, "no memory");
         prepare(&w, tags_of);
         (void)printf("%s: %.0f bytes a series prepared\n",
                      tags_of ? tags_of == 1 ? "30 tags" : "9 tags, out of step" : "11 tags",
@@ -187,7 +187,7 @@ int main(void)
         measure("  1 sample a series, written as a block", 1, true);
         measure("  5 samples a series, built and compressed", 5, false);
         measure("  5 samples a series, written as a block", 5, true);
-        tg_pieces_free(pieces);
+        tg_shared_parts_free(shared_parts);
     }
     tg_buf_deinit(&prepared);
     tg_workload_deinit(&w);

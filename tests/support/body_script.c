@@ -32,11 +32,11 @@ static unsigned next(struct script *s)
 /* --- series: some labels are those of all, some of a few, some their own --- */
 
 struct series {
-    struct tg_buf shared, alone; /* prepared with pieces and without */
+    struct tg_buf shared, alone; /* prepared with parts and without */
 };
 
 struct world {
-    struct tg_pieces *pieces;
+    struct tg_shared_parts *shared_parts;
     struct series series[N_SERIES];
     struct tg_remote_write_body blocks, plain;
     struct tg_buf packed, unpacked, whole, single;
@@ -58,7 +58,7 @@ static void make_series(struct world *w, unsigned i)
     for (unsigned k = 0; k < N_TAGS; k++) {
         const unsigned value = k == 0 ? 0 : k == 1 ? i : k == 2 ? i / 8 : i % k;
         int n = snprintf(text[k], sizeof(text[k]), "%s-%u", keys[k], value);
-        if (k == 4 && i % 5 == 0) /* longer than a piece, and than a short literal */
+        if (k == 4 && i % 5 == 0) /* longer than a part, and than a short literal */
             n = snprintf(text[k], sizeof(text[k]), "/%0*u", (int)(60 + 80 * (i % 4)), i);
         tags[k] = (struct tg_tag){.key = keys[k],
                                   .value = text[k],
@@ -80,17 +80,18 @@ static void make_series(struct world *w, unsigned i)
     struct series *s = &w->series[i];
     tg_buf_reset(&s->shared);
     tg_buf_reset(&s->alone);
-    must(tg_remote_write_prepare(&d, &tg_prom_names_default, w->pieces, &s->shared, &err) == TG_OK,
+    must(tg_remote_write_prepare(&d, &tg_prom_names_default, w->shared_parts, &s->shared, &err) ==
+             TG_OK,
          err.msg);
     must(tg_remote_write_prepare(&d, &tg_prom_names_default, NULL, &s->alone, &err) == TG_OK,
          err.msg);
 }
 
-/* Once, for all scripts: again and again, until labels have become pieces, and these runs. */
+/* Once, for all scripts: again and again, until labels have become parts, and these runs. */
 static void make_all_series(struct world *w)
 {
-    w->pieces = tg_pieces_new();
-    must(w->pieces != NULL, "no memory");
+    w->shared_parts = tg_shared_parts_new();
+    must(w->shared_parts != NULL, "no memory");
     for (unsigned i = 0; i < N_SERIES; i++) {
         tg_buf_init(&w->series[i].shared, 0);
         tg_buf_init(&w->series[i].alone, 0);
@@ -246,7 +247,7 @@ static void add_group(struct world *w, struct script *s, int64_t *ts_ns)
         must(w->whole.len - whole_at == w->single.len - single_at &&
                  memcmp(w->whole.data + whole_at, w->single.data + single_at,
                         w->single.len - single_at) == 0,
-             "pieces make another message");
+             "parts make another message");
     w->counts->n_points += n;
     w->counts->n_grouped += n > 1;
 }
@@ -315,9 +316,9 @@ void tg_body_script(const uint8_t *bytes, size_t len, struct tg_body_counts *to)
     static struct world w;
     int64_t ts_ns = starts_ns[next(&s) % 4];
     w.counts = to;
-    if (!w.pieces) make_all_series(&w);
-    tg_remote_write_body_init(&w.blocks, w.pieces);
-    tg_remote_write_body_init(&w.plain, w.pieces);
+    if (!w.shared_parts) make_all_series(&w);
+    tg_remote_write_body_init(&w.blocks, w.shared_parts);
+    tg_remote_write_body_init(&w.plain, w.shared_parts);
     tg_compress_init(&w.compress);
     struct tg_buf *const bufs[] = {&w.packed, &w.unpacked, &w.whole, &w.single};
     for (unsigned i = 0; i < 4; i++) tg_buf_init(bufs[i], 0);

@@ -2,8 +2,8 @@
  * compared: for random bytes (unit test) and for those of a fuzzer.
  *
  *   a snappy block, decompressed by libsnappy   =  the plain body
- *   the plain body of pieces                    =  tg_remote_write_append_point of the same series
- *                                                  without pieces, point by point, where none
+ *   the plain body of parts                     =  tg_remote_write_append_point of the same series
+ *                                                  without parts, point by point, where none
  *                                                  were grouped
  *   what is decoded from the plain body         =  what is decoded from the points one by one,
  *                                                  in another order

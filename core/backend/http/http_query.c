@@ -36,17 +36,17 @@ static void on_result(void *arg, const struct tg_http_result *r)
     fetch_free(f); /* the client goes when this callback has returned */
 }
 
-struct tg_loop *tg_backend_http_query_loop(const struct tg_backend_http *h,
+struct tg_loop *tg_http_backend_query_loop(const struct tg_http_backend *h,
                                            const struct tg_query *q)
 {
     return q->loop ? q->loop : h->loop;
 }
 
-enum tg_code tg_backend_http_query(const struct tg_backend_http *h, const struct tg_query *q,
+enum tg_code tg_http_backend_query(const struct tg_http_backend *h, const struct tg_query *q,
                                    const char *url, tg_http_on_result on_answer, void *arg,
                                    struct tg_err *err)
 {
-    struct tg_loop *loop = tg_backend_http_query_loop(h, q);
+    struct tg_loop *loop = tg_http_backend_query_loop(h, q);
     const struct tg_http_client_config config = {
         .max_connections = 1,
         .connect_timeout_ms = h->timeout_ms < 10000 ? h->timeout_ms : 10000,
@@ -57,7 +57,7 @@ enum tg_code tg_backend_http_query(const struct tg_backend_http *h, const struct
         .method = "GET",
         .url = url,
         .headers = headers,
-        .n_headers = tg_backend_http_headers(h, headers),
+        .n_headers = tg_http_backend_headers(h, headers),
         .timeout_ms = h->timeout_ms,
     };
     struct fetch *f = tg_calloc(1, sizeof(*f));

@@ -4,14 +4,14 @@
  * write (1.x keeps the good rows of a refused request) is bisected like any other refusal. */
 #include <string.h>
 
-#include "core/backend/http/http_common.h"
+#include "core/backend/http/http_backend.h"
 #include "core/backend/influxdb/influxdb_query.h"
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
 #include "core/protocol/influx_line.h"
 
 struct tg_backend {
-    struct tg_backend_http http;
+    struct tg_http_backend http;
     struct tg_buf url; /* NUL-terminated */
     struct tg_buf lines, packed;
     struct tg_compress compress;
@@ -21,7 +21,7 @@ struct tg_backend {
 };
 
 static const struct tg_option_spec options[] = {
-    TG_BACKEND_HTTP_OPTIONS("the server, e.g. http://127.0.0.1:8086", "10000"),
+    TG_HTTP_BACKEND_OPTIONS("the server, e.g. http://127.0.0.1:8086", "10000"),
     {.name = "bucket", .type = TG_OPT_STRING, .help = "InfluxDB 2: bucket to write to"},
     {.name = "org", .type = TG_OPT_STRING, .help = "InfluxDB 2: organisation of the bucket"},
     {.name = "database", .type = TG_OPT_STRING, .help = "InfluxDB 1: database to write to"},
@@ -74,7 +74,7 @@ static enum tg_code make_url(struct tg_backend *b, const struct tg_options *o)
 static void close_it(struct tg_backend *b)
 {
     if (!b) return;
-    tg_backend_http_deinit(&b->http);
+    tg_http_backend_deinit(&b->http);
     tg_buf_deinit(&b->url);
     tg_buf_deinit(&b->lines);
     tg_buf_deinit(&b->packed);
@@ -97,7 +97,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->is_gzip = tg_options_num(o, "gzip") != 0;
     b->flags = (b->database ? TG_INFLUX_NO_UNSIGNED : 0U) |
                (strcmp(tg_options_str(o, "numbers"), "float") == 0 ? TG_INFLUX_FLOATS : 0U);
-    enum tg_code code = tg_backend_http_init(&b->http, how, "Token", err);
+    enum tg_code code = tg_http_backend_init(&b->http, how, "Token", err);
     if (code == TG_OK) {
         tg_buf_init(&b->lines, b->http.max_request_bytes);
         tg_buf_init(&b->packed, b->http.max_request_bytes + 65536);
@@ -130,7 +130,7 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     struct tg_buf plain;
     tg_buf_init(&plain, out->max_bytes);
     enum tg_code code = tg_influx_prepare(mapped, &plain, err);
-    if (code == TG_OK) code = tg_backend_http_pack(&b->http, &plain, tag_len, out, err);
+    if (code == TG_OK) code = tg_http_backend_pack(&b->http, &plain, tag_len, out, err);
     tg_buf_deinit(&plain);
     return code;
 }
@@ -177,13 +177,13 @@ static bool has_form(struct tg_backend *b, const struct tg_point *p)
 static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
                          void *arg)
 {
-    struct tg_backend_http *h = &b->http;
+    struct tg_http_backend *h = &b->http;
     struct tg_err err = {0};
-    if (tg_backend_http_begin(h, d->n_points, on_write, arg) != TG_OK) {
-        tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
+    if (tg_http_backend_begin(h, d->n_points, on_write, arg) != TG_OK) {
+        tg_http_backend_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;
     }
-    if (!tg_backend_http_encode(h, d, append, b, &b->lines)) return;
+    if (!tg_http_backend_encode(h, d, append, b, &b->lines)) return;
     struct tg_http_client_header headers[2] = {{"Content-Type", "text/plain; charset=utf-8"}};
     size_t n_headers = 1;
     const struct tg_buf *body = &b->lines;
@@ -191,23 +191,23 @@ static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_o
         tg_buf_reset(&b->packed);
         if (tg_compress_encode(&b->compress, TG_ENCODING_GZIP, b->lines.data, b->lines.len,
                                &b->packed, &err) != TG_OK) {
-            tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
+            tg_http_backend_end_later(h, TG_WRITE_RETRY, err.msg);
             return;
         }
         headers[n_headers++] = (struct tg_http_client_header){"Content-Encoding", "gzip"};
         body = &b->packed;
     }
-    tg_backend_http_post(h, (const char *)b->url.data, headers, n_headers, body);
+    tg_http_backend_post(h, (const char *)b->url.data, headers, n_headers, body);
 }
 
 static void cancel(struct tg_backend *b)
 {
-    tg_backend_http_cancel(&b->http);
+    tg_http_backend_cancel(&b->http);
 }
 
 static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
 {
-    tg_backend_http_health(&b->http, b->http.base, b->database ? "/ping" : "/health",
+    tg_http_backend_health(&b->http, b->http.base, b->database ? "/ping" : "/health",
                            b->database ? "/health" : "/ping", false, on_health, arg);
 }
 

@@ -6,13 +6,13 @@
 #include <string.h>
 
 #include "core/backend/http/http_query.h"
-#include "core/backend/http/json_series.h"
+#include "core/backend/http/json_rows.h"
 #include "core/base/mem.h"
 
 enum { MAX_CUTS = 32, MAX_URL_BYTES = 64 * 1024 };
 
 struct query {
-    struct tg_json_query rows;
+    struct tg_json_rows rows;
     struct tg_loop_item later; /* an end known before anything was sent */
     struct tg_err err;
 };
@@ -75,7 +75,7 @@ enum tg_code tg_influxdb_query_text(const struct tg_query *q, struct tg_buf *out
 static void end_query(struct query *c, enum tg_code code)
 {
     c->rows.on_end(c->rows.arg, code, &c->err);
-    tg_json_query_deinit(&c->rows);
+    tg_json_rows_deinit(&c->rows);
     tg_free(c);
 }
 
@@ -110,8 +110,8 @@ static enum tg_code read_column(struct query *c, const json_t *series, size_t co
     enum tg_code code = tg_buf_append(&name, measurement, strlen(measurement));
     if (code == TG_OK && strcmp(field, "value") != 0) code = tg_buf_printf(&name, "_%s", field);
     if (code == TG_OK)
-        code = tg_json_series(json_object_get(series, "tags"), NULL, (const char *)name.data,
-                              name.len, &c->rows.arena, &desc, &c->err);
+        code = tg_json_rows_series(json_object_get(series, "tags"), NULL, (const char *)name.data,
+                                   name.len, &c->rows.arena, &desc, &c->err);
     size_t i;
     json_t *row;
     if (code == TG_OK) {
@@ -121,7 +121,7 @@ static enum tg_code read_column(struct query *c, const json_t *series, size_t co
             struct tg_string text;
             p.ts_ns = json_integer_value(json_array_get(row, 0));
             if (read_value(json_array_get(row, column), &p, &text))
-                tg_json_query_row(&c->rows, &desc, &p);
+                tg_json_rows_push(&c->rows, &desc, &p);
             if (c->rows.is_enough) break;
         }
     }
@@ -212,7 +212,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
         return;
     }
     if (r->code != TG_OK || r->status != 200) {
-        end_query(c, tg_backend_http_failure(r, &c->err));
+        end_query(c, tg_http_backend_failure(r, &c->err));
         return;
     }
     json_error_t bad;
@@ -235,7 +235,7 @@ static void on_later(void *arg)
     end_query(c, c->err.code);
 }
 
-void tg_influxdb_query(struct tg_backend_http *h, const char *database,
+void tg_influxdb_query(struct tg_http_backend *h, const char *database,
                        const char *retention_policy, const struct tg_query *q, tg_on_row on_row,
                        tg_on_query_end on_end, void *arg)
 {
@@ -250,7 +250,7 @@ void tg_influxdb_query(struct tg_backend_http *h, const char *database,
     struct tg_buf url;
     tg_buf_init(&text, MAX_URL_BYTES);
     tg_buf_init(&url, MAX_URL_BYTES);
-    enum tg_code code = tg_json_query_init(&c->rows, q, on_row, on_end, arg);
+    enum tg_code code = tg_json_rows_init(&c->rows, q, on_row, on_end, arg);
     if (code == TG_OK) code = tg_influxdb_query_text(q, &text);
     if (code == TG_OK) code = tg_buf_append(&text, "", 1);
     if (code == TG_OK) code = tg_buf_printf(&url, "%s/query", h->base);
@@ -263,8 +263,8 @@ void tg_influxdb_query(struct tg_backend_http *h, const char *database,
     if (code != TG_OK)
         (void)tg_fail(&c->err, code, "the query is too long, or there is no memory");
     else
-        code = tg_backend_http_query(h, q, (const char *)url.data, on_answer, c, &c->err);
-    if (code != TG_OK) tg_loop_post_item(tg_backend_http_query_loop(h, q), &c->later);
+        code = tg_http_backend_query(h, q, (const char *)url.data, on_answer, c, &c->err);
+    if (code != TG_OK) tg_loop_post_item(tg_http_backend_query_loop(h, q), &c->later);
     tg_buf_deinit(&text);
     tg_buf_deinit(&url);
 }

@@ -10,10 +10,10 @@
 #ifndef TG_BACKEND_INFLUXDB_INFLUXDB_QUERY_H
 #define TG_BACKEND_INFLUXDB_INFLUXDB_QUERY_H
 
-#include "core/backend/http/http_common.h"
+#include "core/backend/http/http_backend.h"
 
 /* `retention_policy` NULL = the database's default. on_end is called exactly once, later. */
-void tg_influxdb_query(struct tg_backend_http *h, const char *database,
+void tg_influxdb_query(struct tg_http_backend *h, const char *database,
                        const char *retention_policy, const struct tg_query *q, tg_on_row on_row,
                        tg_on_query_end on_end, void *arg);
 

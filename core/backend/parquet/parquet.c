@@ -16,7 +16,7 @@
 
 #include "core/backend/backend.h"
 #include "core/backend/parquet/parquet_dir.h"
-#include "core/codec/pieces.h"
+#include "core/codec/shared_parts.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
 #include "core/parquet/parquet_reader.h"
@@ -48,7 +48,7 @@ struct tg_backend {
     struct tg_left_out left_out; /* of the delivery */
     tg_on_write on_write;
     void *arg;
-    struct tg_pieces *pieces; /* of the prepared bytes of all series */
+    struct tg_shared_parts *shared_parts; /* of the prepared bytes of all series */
 };
 
 static const struct tg_fs *test_fs;
@@ -82,9 +82,10 @@ static const struct tg_option_spec options[] = {
     {.name = NULL},
 };
 
-static enum tg_code unpack(void *pieces, const uint8_t *bytes, uint32_t len, struct tg_buf *out)
+static enum tg_code unpack(void *shared_parts, const uint8_t *bytes, uint32_t len,
+                           struct tg_buf *out)
 {
-    return tg_pieces_unpack(pieces, bytes, len, out);
+    return tg_shared_parts_unpack(shared_parts, bytes, len, out);
 }
 
 static void close_it(struct tg_backend *b)
@@ -93,7 +94,7 @@ static void close_it(struct tg_backend *b)
     tg_parquet_dir_close(&b->dir);
     (void)pthread_mutex_destroy(&b->names_lock);
     tg_parquet_writer_free(b->writer);
-    tg_pieces_free(b->pieces);
+    tg_shared_parts_free(b->shared_parts);
     tg_free(b->order);
     tg_free(b);
 }
@@ -110,13 +111,13 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     b->overdue_arg = how->overdue_arg;
     b->loop = how->loop;
     b->fs = test_fs ? test_fs : tg_fs_real();
-    b->pieces = tg_pieces_new();
+    b->shared_parts = tg_shared_parts_new();
     b->format.expand = unpack;
-    b->format.expand_arg = b->pieces;
+    b->format.expand_arg = b->shared_parts;
     b->format.codec = strcmp(compression, "zstd") == 0     ? TG_PARQUET_ZSTD
                       : strcmp(compression, "snappy") == 0 ? TG_PARQUET_SNAPPY
                                                            : TG_PARQUET_UNCOMPRESSED;
-    if (!b->pieces) {
+    if (!b->shared_parts) {
         close_it(b);
         return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     }
@@ -165,7 +166,8 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     struct tg_buf plain;
     tg_buf_init(&plain, out->max_bytes);
     enum tg_code code = tg_series_desc_encode(mapped, &plain);
-    if (code == TG_OK) code = tg_pieces_pack(b->pieces, plain.data, plain.len, part_len, out);
+    if (code == TG_OK)
+        code = tg_shared_parts_pack(b->shared_parts, plain.data, plain.len, part_len, out);
     tg_buf_deinit(&plain);
     return code == TG_OK ? TG_OK : tg_fail(err, code, "cannot encode the series");
 }
@@ -401,7 +403,7 @@ static enum tg_code read_at(const struct tg_fs *fs, int fd, struct tg_buf *to, u
     return TG_OK;
 }
 
-/* The same, looking at the stop between pieces. TG_ERR_CANCELED. */
+/* The same, looking at the stop between parts. TG_ERR_CANCELED. */
 static enum tg_code read_whole(const struct tg_fs *fs, int fd, struct tg_buf *to, uint64_t len,
                                struct tg_query_stop *stop, const char *path, struct tg_err *err)
 {

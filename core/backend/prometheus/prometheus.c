@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/backend/http/http_common.h"
+#include "core/backend/http/http_backend.h"
 #include "core/backend/point_groups.h"
 #include "core/backend/prometheus/prometheus_about.h"
 #include "core/backend/prometheus/prometheus_query.h"
@@ -26,7 +26,7 @@
 #include "core/protocol/remote_write.h"
 
 struct tg_backend {
-    struct tg_backend_http http;
+    struct tg_http_backend http;
     char *query_base;  /* NULL: not known */
     char *health_base; /* that, or what comes before the path of the url */
     struct tg_prom_names names;
@@ -50,7 +50,7 @@ static const char write_path[] = "/api/v1/write";
 enum { TOLD_TIMEOUT_MS = 5000 };
 
 static const struct tg_option_spec options[] = {
-    TG_BACKEND_HTTP_OPTIONS("the write endpoint, e.g. http://127.0.0.1:9090/api/v1/write", "50000"),
+    TG_HTTP_BACKEND_OPTIONS("the write endpoint, e.g. http://127.0.0.1:9090/api/v1/write", "50000"),
     {.name = "query_url",
      .type = TG_OPT_STRING,
      .help = "what comes before /api/v1/query; default: url without /api/v1/write"},
@@ -111,7 +111,7 @@ static enum tg_code read_names(struct tg_backend *b, const struct tg_options *o,
 static void close_it(struct tg_backend *b)
 {
     if (!b) return;
-    tg_backend_http_deinit(&b->http);
+    tg_http_backend_deinit(&b->http);
     tg_buf_deinit(&b->packed);
     tg_buf_deinit(&b->is_left_out);
     tg_remote_write_body_deinit(&b->body);
@@ -177,7 +177,7 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
     struct tg_backend *b = tg_calloc(1, sizeof(*b));
     if (!b) return tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", how->name);
     tg_point_groups_init(&b->groups);
-    tg_remote_write_body_init(&b->body, NULL); /* its pieces come with http */
+    tg_remote_write_body_init(&b->body, NULL); /* its parts come with http */
     tg_buf_init(&b->packed, 0); /* bounded by what it stands for, max_request_bytes */
     tg_buf_init(&b->is_left_out, 0);
     b->resource = (struct tg_prom_resource){
@@ -186,12 +186,12 @@ static enum tg_code open_it(const struct tg_backend_open *how, struct tg_backend
         .promoted = tg_options_str(how->options, "promote_resource_attributes"),
     };
     b->has_metadata = tg_options_num(how->options, "metadata") != 0;
-    enum tg_code code = tg_backend_http_init(&b->http, how, "Bearer", err);
+    enum tg_code code = tg_http_backend_init(&b->http, how, "Bearer", err);
     b->http.refused_words = refused_words;
     if (code == TG_OK) {
         tg_buf_init(&b->scratch, b->http.max_request_bytes);
-        b->body.pieces = b->http.pieces;
-        tg_prom_about_init(&b->about, b->http.pieces, b->http.max_request_bytes);
+        b->body.shared_parts = b->http.shared_parts;
+        tg_prom_about_init(&b->about, b->http.shared_parts, b->http.max_request_bytes);
         code = make_query_base(b, tg_options_str(how->options, "query_url"), err);
     }
     if (code == TG_OK) code = read_names(b, how->options, err);
@@ -213,14 +213,14 @@ static enum tg_code put_notes(const struct tg_backend *b, const struct tg_prom_s
     if (split->has_target) {
         tg_buf_reset(scratch);
         TG_TRY(tg_remote_write_prepare(&split->target, &b->names, NULL, scratch, err));
-        TG_TRY(tg_prom_note_put(out, b->http.pieces, TG_PROM_NOTE_TARGET, scratch->data,
+        TG_TRY(tg_prom_note_put(out, b->http.shared_parts, TG_PROM_NOTE_TARGET, scratch->data,
                                 scratch->len));
     }
     if (!b->has_metadata || !(tg_prom_is_otlp(&split->points) || split->points.has_family))
         return TG_OK;
     tg_buf_reset(scratch);
     TG_TRY(tg_prom_metadata_put(scratch, &split->points, &b->names, err));
-    return tg_prom_note_put(out, b->http.pieces, TG_PROM_NOTE_METADATA, scratch->data,
+    return tg_prom_note_put(out, b->http.shared_parts, TG_PROM_NOTE_METADATA, scratch->data,
                             scratch->len);
 }
 
@@ -237,7 +237,7 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
     enum tg_code code = tg_prom_resource_split(mapped, &b->resource, &arena, &split);
     if (code == TG_OK) code = put_notes(b, &split, &scratch, out, err);
     if (code == TG_OK)
-        code = tg_remote_write_prepare(&split.points, &b->names, b->http.pieces, out, err);
+        code = tg_remote_write_prepare(&split.points, &b->names, b->http.shared_parts, out, err);
     if (code == TG_ERR_NOMEM || code == TG_ERR_TOO_LARGE)
         (void)tg_fail(err, code, "no room for the labels of a series");
     if (code != TG_OK) out->len = start;
@@ -275,7 +275,7 @@ static enum tg_code add_group(struct tg_backend *b, const struct tg_delivery *d,
     const uint8_t *const end = at + group->prepared_len;
     TG_TRY(tg_point_groups_take(g, d, i));
     struct tg_prom_note note;
-    while (tg_prom_note_next(b->http.pieces, &at, end, &note))
+    while (tg_prom_note_next(b->http.shared_parts, &at, end, &note))
         for (uint32_t k = 0; k < group->n; k++)
             if (g->points[k]->type != TG_VALUE_NONE)
                 tg_prom_about_see(&b->about, &note, g->points[k]->ts_ns);
@@ -286,7 +286,7 @@ static enum tg_code add_group(struct tg_backend *b, const struct tg_delivery *d,
     TG_TRY(tg_remote_write_body_add(&b->body, at, len, g->points, group->n, is_left_out));
     for (uint32_t k = 0; k < group->n; k++) {
         if (is_left_out[k])
-            tg_backend_http_leave_out(&b->http, g->numbers[k]);
+            tg_http_backend_leave_out(&b->http, g->numbers[k]);
         else if (g->points[k]->exemplars)
             TG_TRY(tg_remote_write_left_out(at, len, g->points[k], &b->scratch, &b->http.left_out));
     }
@@ -299,7 +299,7 @@ static enum tg_code encode(struct tg_backend *b, const struct tg_delivery *d)
     struct tg_point_groups *g = &b->groups;
     for (uint32_t i = 0; i < d->n_points; i++)
         if (!d->points[i].prepared)
-            tg_backend_http_skip(&b->http, i, "the series was not prepared");
+            tg_http_backend_skip(&b->http, i, "the series was not prepared");
     TG_TRY(tg_point_groups_make(g, d));
     TG_TRY(tg_remote_write_body_begin(&b->body, &b->packed, b->http.max_request_bytes, true));
     for (uint32_t i = 0; i < g->n_groups; i++) {
@@ -378,7 +378,7 @@ static void on_told(void *backend, const struct tg_http_result *r)
         char words[200];
         tg_info("delivery",
                 "%s: target_info or metadata refused, points are not concerned: HTTP %d: %s",
-                b->http.name, r->status, tg_backend_http_words(words, sizeof(words), r));
+                b->http.name, r->status, tg_http_backend_words(words, sizeof(words), r));
         b->has_said_refused = true;
     }
     /* What is refused now (older than what is there) would be so again. */
@@ -386,7 +386,7 @@ static void on_told(void *backend, const struct tg_http_result *r)
         tg_prom_about_sent(&b->about);
     } else if (!b->is_canceled) {
         struct tg_err err = {0};
-        (void)tg_backend_http_failure(r, &err);
+        (void)tg_http_backend_failure(r, &err);
         pause_telling(b, err.msg);
     }
     b->on_write(b->arg, &b->result);
@@ -411,7 +411,7 @@ static bool tell_the_rest(struct tg_backend *b)
             TG_OK &&
         tg_prom_about_encode(&b->about, &b->body) == TG_OK) {
         const struct tg_buf body = end_body(b);
-        if (tg_backend_http_send(&b->http, b->http.base, headers, N_HEADERS, &body, timeout_ms,
+        if (tg_http_backend_send(&b->http, b->http.base, headers, N_HEADERS, &body, timeout_ms,
                                  on_told, b, &err) == TG_OK)
             return true;
     }
@@ -430,37 +430,37 @@ static void on_points(void *backend, const struct tg_write_result *r)
 static void write_points(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
                          void *arg)
 {
-    struct tg_backend_http *h = &b->http;
+    struct tg_http_backend *h = &b->http;
     b->on_write = on_write;
     b->arg = arg;
     b->is_canceled = false;
     tg_prom_about_begin(&b->about, tg_clock_mono_ms());
-    if (tg_backend_http_begin(h, d->n_points, on_points, b) != TG_OK) {
-        tg_backend_http_end_later(h, TG_WRITE_RETRY, "no memory for the request");
+    if (tg_http_backend_begin(h, d->n_points, on_points, b) != TG_OK) {
+        tg_http_backend_end_later(h, TG_WRITE_RETRY, "no memory for the request");
         return;
     }
     const enum tg_code code = encode(b, d);
     if (code != TG_OK) {
-        tg_backend_http_end_unencoded(h, d->n_points, code);
+        tg_http_backend_end_unencoded(h, d->n_points, code);
     } else if (tg_remote_write_body_is_empty(&b->body)) {
-        tg_backend_http_end_later(h, TG_WRITE_OK, "");
+        tg_http_backend_end_later(h, TG_WRITE_OK, "");
     } else {
         const struct tg_buf body = end_body(b);
-        tg_backend_http_post(h, h->base, headers, N_HEADERS, &body);
+        tg_http_backend_post(h, h->base, headers, N_HEADERS, &body);
     }
 }
 
 static void cancel(struct tg_backend *b)
 {
     b->is_canceled = true; /* points that were taken all the same are not followed by the rest */
-    tg_backend_http_cancel(&b->http);
+    tg_http_backend_cancel(&b->http);
     tg_http_client_cancel(b->http.client, b);
 }
 
 static void health(struct tg_backend *b, tg_on_health on_health, void *arg)
 {
     /* Of a receiver that we know nothing of, any answer is one. */
-    tg_backend_http_health(&b->http, b->health_base, "/-/healthy", "/health", !b->query_base,
+    tg_http_backend_health(&b->http, b->health_base, "/-/healthy", "/health", !b->query_base,
                            on_health, arg);
 }
 

@@ -41,8 +41,7 @@ struct tg_prom_due {
 /* --- notes --- */
 
 /* Its head with what shows no labels; then label by label. */
-static size_t target_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end,
-                           size_t *head)
+static size_t target_part(const uint8_t *begin, const uint8_t *at, const uint8_t *end, size_t *head)
 {
     (void)head;
     const uint8_t *p = at + 1; /* of a label its tag, of a series its form */
@@ -58,15 +57,15 @@ static size_t target_piece(const uint8_t *begin, const uint8_t *at, const uint8_
     return len > (uint64_t)(end - p) ? (size_t)(end - at) : (size_t)(p - at) + (size_t)len;
 }
 
-static size_t metadata_piece(const uint8_t *begin, const uint8_t *at, const uint8_t *end,
-                             size_t *head)
+static size_t metadata_part(const uint8_t *begin, const uint8_t *at, const uint8_t *end,
+                            size_t *head)
 {
     (void)begin;
     (void)head;
     return (size_t)(end - at);
 }
 
-static enum tg_code put_note(struct tg_buf *out, struct tg_pieces *pieces, uint8_t mark,
+static enum tg_code put_note(struct tg_buf *out, struct tg_shared_parts *shared_parts, uint8_t mark,
                              const void *bytes, size_t len, struct tg_buf *plain,
                              struct tg_buf *tokens)
 {
@@ -74,8 +73,9 @@ static enum tg_code put_note(struct tg_buf *out, struct tg_pieces *pieces, uint8
     tg_buf_put_u32(plain, (uint32_t)len);
     tg_buf_put_u64(plain, tg_hash64(bytes, len) | 1); /* 0 is no hash */
     tg_buf_put(plain, bytes, len);
-    TG_TRY(tg_pieces_pack(pieces, plain->data, plain->len,
-                          mark == TG_PROM_NOTE_METADATA ? metadata_piece : target_piece, tokens));
+    TG_TRY(tg_shared_parts_pack(shared_parts, plain->data, plain->len,
+                                mark == TG_PROM_NOTE_METADATA ? metadata_part : target_part,
+                                tokens));
     TG_TRY(tg_buf_reserve(out, 1 + TG_VARINT_MAX + tokens->len));
     tg_buf_put_u8(out, mark);
     tg_buf_put_varint(out, tokens->len);
@@ -83,22 +83,22 @@ static enum tg_code put_note(struct tg_buf *out, struct tg_pieces *pieces, uint8
     return TG_OK;
 }
 
-enum tg_code tg_prom_note_put(struct tg_buf *out, struct tg_pieces *pieces, uint8_t mark,
-                              const void *bytes, size_t len)
+enum tg_code tg_prom_note_put(struct tg_buf *out, struct tg_shared_parts *shared_parts,
+                              uint8_t mark, const void *bytes, size_t len)
 {
     struct tg_buf plain;
     struct tg_buf tokens;
     if (len > UINT32_MAX - TG_PROM_NOTE_HEAD) return TG_ERR_TOO_LARGE;
     tg_buf_init(&plain, 0);
     tg_buf_init(&tokens, out->max_bytes);
-    const enum tg_code code = put_note(out, pieces, mark, bytes, len, &plain, &tokens);
+    const enum tg_code code = put_note(out, shared_parts, mark, bytes, len, &plain, &tokens);
     tg_buf_deinit(&plain);
     tg_buf_deinit(&tokens);
     return code;
 }
 
-bool tg_prom_note_next_slow(const struct tg_pieces *pieces, const uint8_t **at, const uint8_t *end,
-                            struct tg_prom_note *note)
+bool tg_prom_note_next_slow(const struct tg_shared_parts *shared_parts, const uint8_t **at,
+                            const uint8_t *end, struct tg_prom_note *note)
 {
     const uint8_t *p = *at + 1;
     uint64_t len;
@@ -111,9 +111,10 @@ bool tg_prom_note_next_slow(const struct tg_pieces *pieces, const uint8_t **at, 
     /* The head is in the first token: none is cut within it. */
     if (!tg_varint_get(&p, end, &token)) return false;
     if (token & 1) {
-        const struct tg_piece *piece = tg_pieces_at(pieces, (uint32_t)(token >> 1));
-        if (piece->len < TG_PROM_NOTE_HEAD) return false;
-        p = piece->bytes;
+        const struct tg_shared_part *part =
+            tg_shared_parts_at(shared_parts, (uint32_t)(token >> 1));
+        if (part->len < TG_PROM_NOTE_HEAD) return false;
+        p = part->bytes;
     } else if (token >> 1 < TG_PROM_NOTE_HEAD || token >> 1 > (uint64_t)(end - p)) {
         return false;
     }
@@ -167,13 +168,15 @@ enum tg_code tg_prom_metadata_put(struct tg_buf *out, const struct tg_series_des
 
 /* --- what is due --- */
 
-void tg_prom_about_init(struct tg_prom_about *a, struct tg_pieces *pieces, size_t max_request_bytes)
+void tg_prom_about_init(struct tg_prom_about *a, struct tg_shared_parts *shared_parts,
+                        size_t max_request_bytes)
 {
     *a = (struct tg_prom_about){
-        .pieces = pieces,
+        .shared_parts = shared_parts,
         .max_bytes = max_request_bytes < MAX_BYTES ? max_request_bytes : MAX_BYTES,
     };
-    tg_buf_init(&a->text, MAX_BYTES + 2 * TG_PIECES_MAX_LEN); /* more than what is used of it */
+    tg_buf_init(&a->text,
+                MAX_BYTES + 2 * TG_SHARED_PARTS_MAX_LEN); /* more than what is used of it */
 }
 
 void tg_prom_about_deinit(struct tg_prom_about *a)
@@ -265,7 +268,8 @@ static bool gather(struct tg_prom_about *a, const struct tg_prom_note *note, int
         a->cap_due = cap;
     }
     const size_t at = a->text.len;
-    if (tg_pieces_unpack(a->pieces, note->tokens, note->tokens_len, &a->text) != TG_OK ||
+    if (tg_shared_parts_unpack(a->shared_parts, note->tokens, note->tokens_len, &a->text) !=
+            TG_OK ||
         a->text.len - at != TG_PROM_NOTE_HEAD + (size_t)note->len) {
         a->text.len = at;
         return false;

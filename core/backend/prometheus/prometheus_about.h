@@ -4,7 +4,7 @@
  * Prepared bytes may begin with notes; those of a series that has none (remote write, Influx) are
  * as without them:
  *
- *   { u8 mark | len (varint) | tokens (pieces.h) of: u32 len | u64 hash | bytes } ...
+ *   { u8 mark | len (varint) | tokens (shared_parts.h) of: u32 len | u64 hash | bytes } ...
  *   then what tg_remote_write_body_add takes
  *     0x40 target_info   bytes: a series as tg_remote_write_prepare gives it
  *     0x41 metadata      bytes: a MetricMetadata message
@@ -47,19 +47,20 @@ struct tg_prom_note {
     uint32_t tokens_len;
 };
 
-/* Appends a note, with what many share in `pieces` (NULL: all in the bytes); pure but for that.
+/* Appends a note, with what many share in `parts` (NULL: all in the bytes); pure but for that.
  * TG_ERR_NOMEM, TG_ERR_TOO_LARGE. */
-TG_MUST_CHECK enum tg_code tg_prom_note_put(struct tg_buf *out, struct tg_pieces *pieces,
-                                            uint8_t mark, const void *bytes, size_t len);
-/* Takes the note at *at off and moves *at behind it; false when there is none. `pieces`: those it
+TG_MUST_CHECK enum tg_code tg_prom_note_put(struct tg_buf *out,
+                                            struct tg_shared_parts *shared_parts, uint8_t mark,
+                                            const void *bytes, size_t len);
+/* Takes the note at *at off and moves *at behind it; false when there is none. `parts`: those it
  * was put with. Pure. */
-bool tg_prom_note_next_slow(const struct tg_pieces *pieces, const uint8_t **at, const uint8_t *end,
-                            struct tg_prom_note *note);
-static inline bool tg_prom_note_next(const struct tg_pieces *pieces, const uint8_t **at,
+bool tg_prom_note_next_slow(const struct tg_shared_parts *shared_parts, const uint8_t **at,
+                            const uint8_t *end, struct tg_prom_note *note);
+static inline bool tg_prom_note_next(const struct tg_shared_parts *shared_parts, const uint8_t **at,
                                      const uint8_t *end, struct tg_prom_note *note)
 {
     if (*at >= end || (**at & 0xfe) != TG_PROM_NOTE_TARGET) return false;
-    return tg_prom_note_next_slow(pieces, at, end, note);
+    return tg_prom_note_next_slow(shared_parts, at, end, note);
 }
 
 struct tg_prom_names;
@@ -74,26 +75,26 @@ struct tg_prom_about {
     uint32_t cap, n_known;
     struct tg_prom_due *due; /* gathered for the next request */
     uint32_t n_due, cap_due;
-    struct tg_pieces *pieces;  /* borrowed: of the notes */
-    struct tg_buf text;        /* the bytes of those due */
-    size_t n_bytes, max_bytes; /* of the request: at most, now; limit */
-    uint32_t too_large;        /* len of a note that does not fit alone; 0 = none so far */
-    uint32_t now_s;            /* of `begin` */
-    uint32_t forgotten_s;      /* when all was, or the first was remembered */
+    struct tg_shared_parts *shared_parts; /* borrowed: of the notes */
+    struct tg_buf text;                   /* the bytes of those due */
+    size_t n_bytes, max_bytes;            /* of the request: at most, now; limit */
+    uint32_t too_large;   /* len of a note that does not fit alone; 0 = none so far */
+    uint32_t now_s;       /* of `begin` */
+    uint32_t forgotten_s; /* when all was, or the first was remembered */
     bool is_paused;
     uint64_t paused_until_ms;
     uint64_t last_hash[2];
     uint32_t last_due[2]; /* of the note seen last of each kind; UINT32_MAX = not due */
 };
 
-void tg_prom_about_init(struct tg_prom_about *a, struct tg_pieces *pieces,
+void tg_prom_about_init(struct tg_prom_about *a, struct tg_shared_parts *shared_parts,
                         size_t max_request_bytes);
 void tg_prom_about_deinit(struct tg_prom_about *a);
 /* Forgets what was gathered: the points come again, or are others. now_ms: monotonic clock. */
 void tg_prom_about_begin(struct tg_prom_about *a, uint64_t now_ms);
 /* A point whose series has this note was encoded. Without memory the note is left out. */
 void tg_prom_about_see(struct tg_prom_about *a, const struct tg_prom_note *note, int64_t ts_ns);
-/* Adds what was gathered to a body whose pieces are those of the notes. TG_ERR_NOMEM,
+/* Adds what was gathered to a body whose parts are those of the notes. TG_ERR_NOMEM,
  * TG_ERR_TOO_LARGE. */
 TG_MUST_CHECK enum tg_code tg_prom_about_encode(const struct tg_prom_about *a,
                                                 struct tg_remote_write_body *body);

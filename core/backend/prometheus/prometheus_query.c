@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/backend/http/http_query.h"
-#include "core/backend/http/json_series.h"
+#include "core/backend/http/json_rows.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/protocol/remote_write.h"
@@ -14,7 +14,7 @@
 enum { MAX_URL_BYTES = 64 * 1024 };
 
 struct query {
-    struct tg_json_query rows;
+    struct tg_json_rows rows;
     struct tg_loop_item later; /* an end known before anything was sent */
     struct tg_err err;
     /* Of the query: tags whose key may be stored as it is or escaped; copies in rows.arena. */
@@ -142,7 +142,7 @@ enum tg_code tg_prometheus_query_text(const struct tg_query *q, const struct tg_
 static void end_query(struct query *c, enum tg_code code)
 {
     c->rows.on_end(c->rows.arg, code, &c->err);
-    tg_json_query_deinit(&c->rows);
+    tg_json_rows_deinit(&c->rows);
     tg_free(c);
 }
 
@@ -196,11 +196,12 @@ static enum tg_code read_series(struct query *c, const json_t *series)
     if (!name) return TG_OK;
     TG_TRY(has_tags(c, metric, &is_wanted));
     if (!is_wanted) return TG_OK;
-    TG_TRY(tg_json_series(metric, "__name__", name, strlen(name), &c->rows.arena, &desc, &c->err));
+    TG_TRY(tg_json_rows_series(metric, "__name__", name, strlen(name), &c->rows.arena, &desc,
+                               &c->err));
     json_array_foreach(json_object_get(series, "values"), i, pair)
     {
         struct tg_point p;
-        if (read_sample(pair, &p)) tg_json_query_row(&c->rows, &desc, &p);
+        if (read_sample(pair, &p)) tg_json_rows_push(&c->rows, &desc, &p);
         if (c->rows.is_enough) break;
     }
     return TG_OK;
@@ -214,7 +215,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
         return;
     }
     if (r->code != TG_OK || r->status != 200) {
-        end_query(c, tg_backend_http_failure(r, &c->err));
+        end_query(c, tg_http_backend_failure(r, &c->err));
         return;
     }
     json_error_t bad;
@@ -292,7 +293,7 @@ static enum tg_code make_url(const char *base, const struct tg_query *q,
     return tg_buf_append(url, "", 1);
 }
 
-void tg_prometheus_query(struct tg_backend_http *h, const char *base,
+void tg_prometheus_query(struct tg_http_backend *h, const char *base,
                          const struct tg_prom_names *names, const struct tg_query *q,
                          tg_on_row on_row, tg_on_query_end on_end, void *arg)
 {
@@ -307,14 +308,14 @@ void tg_prometheus_query(struct tg_backend_http *h, const char *base,
     struct tg_buf url;
     tg_buf_init(&text, MAX_URL_BYTES);
     tg_buf_init(&url, MAX_URL_BYTES);
-    enum tg_code code = tg_json_query_init(&c->rows, q, on_row, on_end, arg);
+    enum tg_code code = tg_json_rows_init(&c->rows, q, on_row, on_end, arg);
     if (code == TG_OK) code = keep_tags(c, names, q);
     if (code == TG_OK) code = make_url(base, q, names, &url, &text, &c->err);
     if (code != TG_OK && c->err.code == TG_OK)
         (void)tg_fail(&c->err, code, "the query is too long, or there is no memory");
     if (code == TG_OK)
-        code = tg_backend_http_query(h, q, (const char *)url.data, on_answer, c, &c->err);
-    if (code != TG_OK) tg_loop_post_item(tg_backend_http_query_loop(h, q), &c->later);
+        code = tg_http_backend_query(h, q, (const char *)url.data, on_answer, c, &c->err);
+    if (code != TG_OK) tg_loop_post_item(tg_http_backend_query_loop(h, q), &c->later);
     tg_buf_deinit(&text);
     tg_buf_deinit(&url);
 }

@@ -8,11 +8,11 @@
 #ifndef TG_BACKEND_PROMETHEUS_PROMETHEUS_QUERY_H
 #define TG_BACKEND_PROMETHEUS_PROMETHEUS_QUERY_H
 
-#include "core/backend/http/http_common.h"
+#include "core/backend/http/http_backend.h"
 #include "core/protocol/prom_name.h"
 
 /* `base`: what comes before /api/v1/query. on_end is called exactly once, later. */
-void tg_prometheus_query(struct tg_backend_http *h, const char *base,
+void tg_prometheus_query(struct tg_http_backend *h, const char *base,
                          const struct tg_prom_names *names, const struct tg_query *q,
                          tg_on_row on_row, tg_on_query_end on_end, void *arg);
 

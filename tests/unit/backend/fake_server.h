@@ -372,7 +372,7 @@ static void fake_prepare(const struct tg_backend_ops *ops, const char *name, uin
                                      .n_tags = 2,
                                      .tags = tags};
     struct tg_err err;
-    /* A backend of its own: what is prepared for the first time holds no pieces of its table. */
+    /* A backend of its own: what is prepared for the first time holds no parts of its table. */
     static struct fake other;
     const bool influx = strcmp(ops->type, "influxdb") == 0;
     fake_start(&other);

@@ -47,7 +47,7 @@ static void any_points_make_the_same_message(void **state)
 /* --- by hand --- */
 
 struct rig {
-    struct tg_pieces *pieces;
+    struct tg_shared_parts *shared_parts;
     struct tg_remote_write_body body;
     struct tg_buf out;
     struct tg_decode_fixture f;
@@ -55,9 +55,9 @@ struct rig {
 
 static void setup(struct rig *r)
 {
-    r->pieces = tg_pieces_new();
-    assert_non_null(r->pieces);
-    tg_remote_write_body_init(&r->body, r->pieces);
+    r->shared_parts = tg_shared_parts_new();
+    assert_non_null(r->shared_parts);
+    tg_remote_write_body_init(&r->body, r->shared_parts);
     tg_buf_init(&r->out, 0);
     tg_decode_fixture_init(&r->f, NULL);
 }
@@ -67,7 +67,7 @@ static void teardown(struct rig *r)
     tg_remote_write_body_deinit(&r->body);
     tg_buf_deinit(&r->out);
     tg_decode_fixture_deinit(&r->f);
-    tg_pieces_free(r->pieces);
+    tg_shared_parts_free(r->shared_parts);
 }
 
 static void prepare_named(struct rig *r, enum tg_kind kind, const char *host, const char *zone,
@@ -86,7 +86,8 @@ static void prepare_named(struct rig *r, enum tg_kind kind, const char *host, co
     tg_buf_init(out, 0);
     for (int i = 0; i < 6; i++) {
         tg_buf_reset(out);
-        if (tg_remote_write_prepare(&d, &tg_prom_names_default, r->pieces, out, &err) != TG_OK)
+        if (tg_remote_write_prepare(&d, &tg_prom_names_default, r->shared_parts, out, &err) !=
+            TG_OK)
             fail_msg("%s", err.msg);
     }
 }
@@ -390,7 +391,7 @@ static void survives_every_failed_allocation(void **state)
                                                 3, is_left_out);
             if (turn == 0) fired = tg_mem_fail_fired();
             tg_mem_fail_at(0);
-            /* memory for what is remembered of pieces is not needed */
+            /* memory for what is remembered of parts is not needed */
             assert_true(code == TG_OK || (turn == 0 && fired && code == TG_ERR_NOMEM));
             if (code != TG_OK) continue;
             skip = tg_remote_write_body_end(&r.body);

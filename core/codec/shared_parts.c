@@ -1,4 +1,4 @@
-#include "core/codec/pieces.h"
+#include "core/codec/shared_parts.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -8,15 +8,15 @@
 #include "core/base/mem.h"
 
 enum {
-    SIGHTINGS = 4,      /* until bytes become a piece */
-    RUN_SIGHTINGS = 16, /* until two pieces become one */
+    SIGHTINGS = 4,      /* until bytes become a part */
+    RUN_SIGHTINGS = 16, /* until two parts become one */
     FILTER = 1 << 14,   /* candidates remembered; a power of two */
     RUN_FILTER = 1 << 12,
-    /* There are more runs than pieces they are made of: those keep their room. */
-    MAX_RUNS = TG_PIECES_MAX / 4,
-    MAX_RUN_BYTES = TG_PIECES_MAX_BYTES / 4,
-    CHUNK = 256, /* pieces allocated together */
-    COPY = 32,   /* unpack copies pieces up to this length without a loop */
+    /* There are more runs than parts they are made of: those keep their room. */
+    MAX_RUNS = TG_SHARED_PARTS_MAX / 4,
+    MAX_RUN_BYTES = TG_SHARED_PARTS_MAX_BYTES / 4,
+    CHUNK = 256, /* parts allocated together */
+    COPY = 32,   /* unpack copies parts up to this length without a loop */
 };
 
 struct candidate {
@@ -25,62 +25,62 @@ struct candidate {
     uint32_t n;
 };
 
-struct tg_pieces {
-    _Atomic(struct tg_piece *) chunks[TG_PIECES_MAX / CHUNK];
+struct tg_shared_parts {
+    _Atomic(struct tg_shared_part *) chunks[TG_SHARED_PARTS_MAX / CHUNK];
     pthread_mutex_t lock; /* guards all below */
     uint32_t n;
     size_t n_bytes;
-    uint32_t *slots; /* piece number + 1, by hash; open addressing */
+    uint32_t *slots; /* part number + 1, by hash; open addressing */
     uint32_t n_slots;
     uint32_t n_runs;
     size_t n_run_bytes;
     struct candidate filter[FILTER], run_filter[RUN_FILTER];
 };
 
-struct tg_pieces *tg_pieces_new(void)
+struct tg_shared_parts *tg_shared_parts_new(void)
 {
-    struct tg_pieces *p = tg_calloc(1, sizeof(*p));
+    struct tg_shared_parts *p = tg_calloc(1, sizeof(*p));
     if (p) (void)pthread_mutex_init(&p->lock, NULL);
     return p;
 }
 
-void tg_pieces_free(struct tg_pieces *p)
+void tg_shared_parts_free(struct tg_shared_parts *p)
 {
     if (!p) return;
     for (uint32_t i = 0; i < p->n; i++) {
-        const struct tg_piece *chunk = atomic_load(&p->chunks[i / CHUNK]);
+        const struct tg_shared_part *chunk = atomic_load(&p->chunks[i / CHUNK]);
         tg_free((void *)(uintptr_t)chunk[i % CHUNK].bytes);
     }
-    for (uint32_t i = 0; i < TG_PIECES_MAX / CHUNK; i++) tg_free(atomic_load(&p->chunks[i]));
+    for (uint32_t i = 0; i < TG_SHARED_PARTS_MAX / CHUNK; i++) tg_free(atomic_load(&p->chunks[i]));
     tg_free(p->slots);
     (void)pthread_mutex_destroy(&p->lock);
     tg_free(p);
 }
 
 /* COPY bytes may be read of each, whatever its length is. */
-static inline const struct tg_piece *get(const struct tg_pieces *p, uint32_t id)
+static inline const struct tg_shared_part *get(const struct tg_shared_parts *p, uint32_t id)
 {
     return &atomic_load_explicit(&p->chunks[id / CHUNK], memory_order_acquire)[id % CHUNK];
 }
 
-const struct tg_piece *tg_pieces_at(const struct tg_pieces *p, uint32_t id)
+const struct tg_shared_part *tg_shared_parts_at(const struct tg_shared_parts *p, uint32_t id)
 {
     return get(p, id);
 }
 
 /* The slot of these bytes, or the free one where they belong. */
-static uint32_t find_slot(const struct tg_pieces *p, const uint8_t *bytes, size_t len,
+static uint32_t find_slot(const struct tg_shared_parts *p, const uint8_t *bytes, size_t len,
                           uint32_t hash)
 {
     uint32_t i = hash & (p->n_slots - 1);
     for (; p->slots[i]; i = (i + 1) & (p->n_slots - 1)) {
-        const struct tg_piece *have = get(p, p->slots[i] - 1);
+        const struct tg_shared_part *have = get(p, p->slots[i] - 1);
         if (have->hash == hash && have->len == len && memcmp(have->bytes, bytes, len) == 0) break;
     }
     return i;
 }
 
-static bool grow_slots(struct tg_pieces *p)
+static bool grow_slots(struct tg_shared_parts *p)
 {
     if (p->n_slots > p->n * 2) return true;
     const uint32_t n_slots = p->n_slots ? p->n_slots * 2 : 1024;
@@ -104,49 +104,49 @@ static bool is_frequent(struct candidate *c, uint64_t hash, uint32_t sightings)
     return ++c->n >= sightings;
 }
 
-/* A new piece in the slot where it belongs; its number, or -1: no room, no memory. */
-static int64_t add_piece(struct tg_pieces *p, uint32_t slot, const uint8_t *bytes,
-                         struct tg_piece piece)
+/* A new part in the slot where it belongs; its number, or -1: no room, no memory. */
+static int64_t add_part(struct tg_shared_parts *p, uint32_t slot, const uint8_t *bytes,
+                        struct tg_shared_part part)
 {
-    if (p->n == TG_PIECES_MAX || p->n_bytes + piece.len > TG_PIECES_MAX_BYTES) return -1;
-    struct tg_piece *chunk = atomic_load(&p->chunks[p->n / CHUNK]);
+    if (p->n == TG_SHARED_PARTS_MAX || p->n_bytes + part.len > TG_SHARED_PARTS_MAX_BYTES) return -1;
+    struct tg_shared_part *chunk = atomic_load(&p->chunks[p->n / CHUNK]);
     if (!chunk) {
         chunk = tg_calloc(CHUNK, sizeof(*chunk));
         if (!chunk) return -1;
     }
-    uint8_t *copy = tg_calloc(1, piece.len > COPY ? piece.len : COPY);
+    uint8_t *copy = tg_calloc(1, part.len > COPY ? part.len : COPY);
     if (copy) {
-        memcpy(copy, bytes, piece.len);
-        piece.bytes = copy;
-        chunk[p->n % CHUNK] = piece;
+        memcpy(copy, bytes, part.len);
+        part.bytes = copy;
+        chunk[p->n % CHUNK] = part;
     }
     /* published with the chunk, and the number by whoever reads the packed bytes */
     atomic_store_explicit(&p->chunks[p->n / CHUNK], chunk, memory_order_release);
     if (!copy) return -1;
-    p->n_bytes += piece.len;
+    p->n_bytes += part.len;
     p->slots[slot] = p->n + 1;
     return p->n++;
 }
 
-/* Piece number, or -1: stays plain (rare so far, too short, no room, no memory). */
-static int64_t find_or_add(struct tg_pieces *p, const uint8_t *bytes, size_t len)
+/* Part number, or -1: stays plain (rare so far, too short, no room, no memory). */
+static int64_t find_or_add(struct tg_shared_parts *p, const uint8_t *bytes, size_t len)
 {
-    if (len < TG_PIECES_MIN_LEN || len > TG_PIECES_MAX_LEN) return -1;
+    if (len < TG_SHARED_PARTS_MIN_LEN || len > TG_SHARED_PARTS_MAX_LEN) return -1;
     const uint64_t hash = tg_hash64(bytes, len);
     if (!grow_slots(p)) return -1;
     const uint32_t slot = find_slot(p, bytes, len, (uint32_t)hash);
     if (p->slots[slot]) return p->slots[slot] - 1;
     struct candidate *c = &p->filter[(hash >> 32) & (FILTER - 1)];
     if (!is_frequent(c, hash, SIGHTINGS)) return -1;
-    return add_piece(p, slot, bytes,
-                     (struct tg_piece){.len = (uint16_t)len, .hash = (uint32_t)hash});
+    return add_part(p, slot, bytes,
+                    (struct tg_shared_part){.len = (uint16_t)len, .hash = (uint32_t)hash});
 }
 
-/* As find_or_add, of two pieces side by side that are `len` bytes together. */
-static int64_t find_or_add_run(struct tg_pieces *p, const uint8_t *bytes, size_t len, int64_t left,
-                               int64_t right)
+/* As find_or_add, of two parts side by side that are `len` bytes together. */
+static int64_t find_or_add_run(struct tg_shared_parts *p, const uint8_t *bytes, size_t len,
+                               int64_t left, int64_t right)
 {
-    if (len > TG_PIECES_MAX_LEN) return -1;
+    if (len > TG_SHARED_PARTS_MAX_LEN) return -1;
     const uint64_t hash = tg_hash64(bytes, len);
     if (!grow_slots(p)) return -1;
     const uint32_t slot = find_slot(p, bytes, len, (uint32_t)hash);
@@ -154,11 +154,12 @@ static int64_t find_or_add_run(struct tg_pieces *p, const uint8_t *bytes, size_t
     struct candidate *c = &p->run_filter[(hash >> 32) & (RUN_FILTER - 1)];
     if (!is_frequent(c, hash, RUN_SIGHTINGS)) return -1;
     if (p->n_runs == MAX_RUNS || p->n_run_bytes + len > MAX_RUN_BYTES) return -1;
-    const int64_t id = add_piece(p, slot, bytes,
-                                 (struct tg_piece){.len = (uint16_t)len,
-                                                   .is_run = true,
-                                                   .hash = (uint32_t)hash,
-                                                   .parts = {(uint32_t)left, (uint32_t)right}});
+    const int64_t id =
+        add_part(p, slot, bytes,
+                 (struct tg_shared_part){.len = (uint16_t)len,
+                                         .is_run = true,
+                                         .hash = (uint32_t)hash,
+                                         .parts = {(uint32_t)left, (uint32_t)right}});
     p->n_runs += id >= 0;
     p->n_run_bytes += id >= 0 ? len : 0;
     return id;
@@ -181,11 +182,11 @@ static enum tg_code put_token(struct tg_buf *out, int64_t id)
     return TG_OK;
 }
 
-static enum tg_code pack(struct tg_pieces *p, const uint8_t *at, const uint8_t *end,
-                         tg_piece_len next, struct tg_buf *out)
+static enum tg_code pack(struct tg_shared_parts *p, const uint8_t *at, const uint8_t *end,
+                         tg_shared_part_len next, struct tg_buf *out)
 {
     const uint8_t *const begin = at;
-    /* Not written yet: the piece `last` that begins at `last_at` (-1: none), then plain bytes. */
+    /* Not written yet: the part `last` that begins at `last_at` (-1: none), then plain bytes. */
     const uint8_t *last_at = at;
     const uint8_t *plain = at;
     int64_t last = -1;
@@ -215,8 +216,8 @@ static enum tg_code pack(struct tg_pieces *p, const uint8_t *at, const uint8_t *
     return put_plain(out, plain, (size_t)(end - plain));
 }
 
-enum tg_code tg_pieces_pack(struct tg_pieces *p, const uint8_t *bytes, size_t len,
-                            tg_piece_len next, struct tg_buf *out)
+enum tg_code tg_shared_parts_pack(struct tg_shared_parts *p, const uint8_t *bytes, size_t len,
+                                  tg_shared_part_len next, struct tg_buf *out)
 {
     const size_t mark = out->len;
     if (!p) return put_plain(out, bytes, len);
@@ -227,8 +228,8 @@ enum tg_code tg_pieces_pack(struct tg_pieces *p, const uint8_t *bytes, size_t le
     return code;
 }
 
-enum tg_code tg_pieces_unpack(const struct tg_pieces *p, const uint8_t *packed, size_t len,
-                              struct tg_buf *out)
+enum tg_code tg_shared_parts_unpack(const struct tg_shared_parts *p, const uint8_t *packed,
+                                    size_t len, struct tg_buf *out)
 {
     const uint8_t *const end = packed + len;
     while (packed < end) {
@@ -238,12 +239,12 @@ enum tg_code tg_pieces_unpack(const struct tg_pieces *p, const uint8_t *packed, 
             if (!tg_varint_get(&packed, end, &v)) return TG_ERR_CORRUPT;
         }
         if (v & 1) {
-            const struct tg_piece *piece = get(p, (uint32_t)(v >> 1));
-            TG_TRY(tg_buf_reserve(out, TG_PIECES_MAX_LEN + COPY));
-            memcpy(out->data + out->len, piece->bytes, COPY);
-            if (piece->len > COPY)
-                memcpy(out->data + out->len + COPY, piece->bytes + COPY, piece->len - COPY);
-            out->len += piece->len;
+            const struct tg_shared_part *part = get(p, (uint32_t)(v >> 1));
+            TG_TRY(tg_buf_reserve(out, TG_SHARED_PARTS_MAX_LEN + COPY));
+            memcpy(out->data + out->len, part->bytes, COPY);
+            if (part->len > COPY)
+                memcpy(out->data + out->len + COPY, part->bytes + COPY, part->len - COPY);
+            out->len += part->len;
         } else {
             TG_TRY(tg_buf_append(out, packed, (size_t)(v >> 1)));
             packed += v >> 1;

@@ -1,4 +1,4 @@
-#include "core/backend/http/http_common.h"
+#include "core/backend/http/http_backend.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static char *base64(const char *text, size_t len, const char *prefix)
     return out;
 }
 
-static enum tg_code make_auth(struct tg_backend_http *h, const struct tg_options *o,
+static enum tg_code make_auth(struct tg_http_backend *h, const struct tg_options *o,
                               struct tg_err *err)
 {
     const char *token = tg_options_str(o, "token");
@@ -61,12 +61,12 @@ static enum tg_code make_auth(struct tg_backend_http *h, const struct tg_options
 
 static void on_later(void *arg)
 {
-    struct tg_backend_http *h = arg;
+    struct tg_http_backend *h = arg;
     h->is_later_pending = false;
     h->on_write(h->arg, &h->later_result);
 }
 
-enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_backend_open *how,
+enum tg_code tg_http_backend_init(struct tg_http_backend *h, const struct tg_backend_open *how,
                                   const char *token_word, struct tg_err *err)
 {
     const struct tg_options *o = how->options;
@@ -94,14 +94,15 @@ enum tg_code tg_backend_http_init(struct tg_backend_http *h, const struct tg_bac
         .max_response_bytes = TG_BACKEND_MAX_ANSWER_BYTES,
     };
     h->client = tg_http_client_new(how->loop, &config);
-    h->pieces = tg_pieces_new();
-    return h->client && h->pieces ? TG_OK
-                                  : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
+    h->shared_parts = tg_shared_parts_new();
+    return h->client && h->shared_parts
+               ? TG_OK
+               : tg_fail(err, TG_ERR_NOMEM, "no memory for backend %s", h->name);
 }
 
 /* --- what an answer means --- */
 
-char *tg_backend_http_words(char *out, size_t cap, const struct tg_http_result *r)
+char *tg_http_backend_words(char *out, size_t cap, const struct tg_http_result *r)
 {
     const char *text = (const char *)r->body;
     size_t len = r->len;
@@ -152,7 +153,7 @@ static void describe(char *out, size_t cap, const struct tg_http_result *r)
     }
     char words[200];
     const char *advice = hint(r->status);
-    (void)tg_backend_http_words(words, sizeof(words), r);
+    (void)tg_http_backend_words(words, sizeof(words), r);
     const int n = snprintf(out, cap, "HTTP %d%s%s", r->status, words[0] ? ": " : "", words);
     if (advice && n >= 0 && (size_t)n < cap)
         (void)snprintf(out + n, cap - (size_t)n, " (%s)", advice);
@@ -169,7 +170,7 @@ static enum tg_write_outcome outcome_of(int status)
     }
 }
 
-enum tg_code tg_backend_http_failure(const struct tg_http_result *r, struct tg_err *err)
+enum tg_code tg_http_backend_failure(const struct tg_http_result *r, struct tg_err *err)
 {
     char text[256];
     describe(text, sizeof(text), r);
@@ -183,7 +184,7 @@ enum tg_code tg_backend_http_failure(const struct tg_http_result *r, struct tg_e
 
 /* --- writing --- */
 
-enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
+enum tg_code tg_http_backend_begin(struct tg_http_backend *h, uint32_t n_points,
                                    tg_on_write on_write, void *arg)
 {
     h->on_write = on_write;
@@ -205,7 +206,7 @@ enum tg_code tg_backend_http_begin(struct tg_backend_http *h, uint32_t n_points,
 }
 
 /* The text for the time of this write: backends say few different things of many points. */
-static const char *keep_reason(struct tg_backend_http *h, const char *reason)
+static const char *keep_reason(struct tg_http_backend *h, const char *reason)
 {
     for (unsigned i = 0; i < h->n_known_reasons; i++)
         if (strcmp(h->known_reasons[i], reason) == 0) return h->known_reasons[i];
@@ -221,13 +222,13 @@ static void mark(struct tg_buf *bitmap, uint32_t i)
     bitmap->data[i / 8] = (uint8_t)(bitmap->data[i / 8] | 1U << (i % 8));
 }
 
-void tg_backend_http_leave_out(struct tg_backend_http *h, uint32_t i)
+void tg_http_backend_leave_out(struct tg_http_backend *h, uint32_t i)
 {
     mark(&h->inexpressible, i);
     h->n_inexpressible++;
 }
 
-void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *reason)
+void tg_http_backend_skip(struct tg_http_backend *h, uint32_t i, const char *reason)
 {
     mark(&h->skipped, i);
     h->n_skipped++;
@@ -236,7 +237,7 @@ void tg_backend_http_skip(struct tg_backend_http *h, uint32_t i, const char *rea
 }
 
 /* Said once the others are delivered; before that the caller comes again with the same points. */
-static void add_skipped(const struct tg_backend_http *h, struct tg_write_result *w)
+static void add_skipped(const struct tg_http_backend *h, struct tg_write_result *w)
 {
     if (w->outcome != TG_WRITE_OK) return;
     w->n_inexpressible = h->n_inexpressible;
@@ -250,7 +251,7 @@ static void add_skipped(const struct tg_backend_http *h, struct tg_write_result 
                           : NULL;
 }
 
-void tg_backend_http_end_later(struct tg_backend_http *h, enum tg_write_outcome outcome,
+void tg_http_backend_end_later(struct tg_http_backend *h, enum tg_write_outcome outcome,
                                const char *message)
 {
     h->later_result = (struct tg_write_result){.outcome = outcome, .retry_after_ms = -1};
@@ -260,25 +261,26 @@ void tg_backend_http_end_later(struct tg_backend_http *h, enum tg_write_outcome 
     tg_loop_post_item(h->loop, &h->later);
 }
 
-enum tg_code tg_backend_http_pack(struct tg_backend_http *h, const struct tg_buf *plain,
-                                  tg_piece_len next, struct tg_buf *out, struct tg_err *err)
+enum tg_code tg_http_backend_pack(struct tg_http_backend *h, const struct tg_buf *plain,
+                                  tg_shared_part_len next, struct tg_buf *out, struct tg_err *err)
 {
-    const enum tg_code code = tg_pieces_pack(h->pieces, plain->data, plain->len, next, out);
+    const enum tg_code code =
+        tg_shared_parts_pack(h->shared_parts, plain->data, plain->len, next, out);
     return code == TG_OK ? TG_OK : tg_fail(err, code, "no memory for a series");
 }
 
-void tg_backend_http_end_unencoded(struct tg_backend_http *h, uint32_t n_points, enum tg_code code)
+void tg_http_backend_end_unencoded(struct tg_http_backend *h, uint32_t n_points, enum tg_code code)
 {
     struct tg_err err = {.msg = "no memory for the request"};
     if (code == TG_ERR_TOO_LARGE)
         (void)tg_fail(&err, code,
                       "%u points need a request of more than %zu bytes (max_request_bytes)",
                       n_points, h->max_request_bytes);
-    tg_backend_http_end_later(h, code == TG_ERR_TOO_LARGE ? TG_WRITE_TOO_LARGE : TG_WRITE_RETRY,
+    tg_http_backend_end_later(h, code == TG_ERR_TOO_LARGE ? TG_WRITE_TOO_LARGE : TG_WRITE_RETRY,
                               err.msg);
 }
 
-bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery *d,
+bool tg_http_backend_encode(struct tg_http_backend *h, const struct tg_delivery *d,
                             tg_backend_append_fn append, void *arg, struct tg_buf *out)
 {
     const uint8_t *unpacked = NULL;
@@ -291,7 +293,7 @@ bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery 
             code = tg_fail(&err, TG_ERR_CORRUPT, "the series was not prepared");
         } else if (p.prepared != unpacked) { /* else: the series of the point before */
             tg_buf_reset(&h->plain);
-            code = tg_pieces_unpack(h->pieces, p.prepared, p.prepared_len, &h->plain);
+            code = tg_shared_parts_unpack(h->shared_parts, p.prepared, p.prepared_len, &h->plain);
             unpacked = code == TG_OK ? p.prepared : NULL;
         }
         p.prepared = h->plain.data;
@@ -299,24 +301,24 @@ bool tg_backend_http_encode(struct tg_backend_http *h, const struct tg_delivery 
         if (code == TG_OK) code = append(arg, &p, out, &err);
         if (code == TG_OK) continue;
         if (code == TG_ERR_UNSUPPORTED) {
-            tg_backend_http_leave_out(h, i);
+            tg_http_backend_leave_out(h, i);
             continue;
         }
         if (code == TG_ERR_CORRUPT || code == TG_ERR_INVALID) {
-            tg_backend_http_skip(h, i, err.msg);
+            tg_http_backend_skip(h, i, err.msg);
             continue;
         }
-        tg_backend_http_end_unencoded(h, d->n_points, code);
+        tg_http_backend_end_unencoded(h, d->n_points, code);
         return false;
     }
     if (out->len > 0) return true;
-    tg_backend_http_end_later(h, TG_WRITE_OK, "");
+    tg_http_backend_end_later(h, TG_WRITE_OK, "");
     return false;
 }
 
 static void on_answer(void *arg, const struct tg_http_result *r)
 {
-    struct tg_backend_http *h = arg;
+    struct tg_http_backend *h = arg;
     /* The status decides also when the answer's body was too long to keep. */
     struct tg_write_result w = {
         .outcome = r->code == TG_OK || r->code == TG_ERR_TOO_LARGE ? outcome_of(r->status)
@@ -337,7 +339,7 @@ static void on_answer(void *arg, const struct tg_http_result *r)
     h->on_write(h->arg, &w);
 }
 
-size_t tg_backend_http_headers(const struct tg_backend_http *h, struct tg_http_client_header *out)
+size_t tg_http_backend_headers(const struct tg_http_backend *h, struct tg_http_client_header *out)
 {
     size_t n = 0;
     out[n++] = (struct tg_http_client_header){"User-Agent", "tidegate/" TG_VERSION};
@@ -345,13 +347,13 @@ size_t tg_backend_http_headers(const struct tg_backend_http *h, struct tg_http_c
     return n;
 }
 
-enum tg_code tg_backend_http_send(struct tg_backend_http *h, const char *url,
+enum tg_code tg_http_backend_send(struct tg_http_backend *h, const char *url,
                                   const struct tg_http_client_header *headers, size_t n_headers,
                                   const struct tg_buf *body, uint32_t timeout_ms,
                                   tg_http_on_result on_result, void *arg, struct tg_err *err)
 {
     struct tg_http_client_header all[TG_BACKEND_MAX_HEADERS];
-    size_t n = tg_backend_http_headers(h, all);
+    size_t n = tg_http_backend_headers(h, all);
     for (size_t i = 0; i < n_headers && n < TG_BACKEND_MAX_HEADERS; i++) all[n++] = headers[i];
     const struct tg_http_call call = {
         .method = "POST",
@@ -365,26 +367,26 @@ enum tg_code tg_backend_http_send(struct tg_backend_http *h, const char *url,
     return tg_http_client_send(h->client, &call, on_result, arg, err);
 }
 
-void tg_backend_http_post(struct tg_backend_http *h, const char *url,
+void tg_http_backend_post(struct tg_http_backend *h, const char *url,
                           const struct tg_http_client_header *headers, size_t n_headers,
                           const struct tg_buf *body)
 {
     struct tg_err err = {0};
-    if (tg_backend_http_send(h, url, headers, n_headers, body, h->timeout_ms, on_answer, h, &err) !=
+    if (tg_http_backend_send(h, url, headers, n_headers, body, h->timeout_ms, on_answer, h, &err) !=
         TG_OK)
-        tg_backend_http_end_later(h, TG_WRITE_RETRY, err.msg);
+        tg_http_backend_end_later(h, TG_WRITE_RETRY, err.msg);
 }
 
-void tg_backend_http_cancel(struct tg_backend_http *h)
+void tg_http_backend_cancel(struct tg_http_backend *h)
 {
     tg_http_client_cancel(h->client, h); /* only writes are sent with it */
 }
 
-enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
+enum tg_code tg_http_backend_get(struct tg_http_backend *h, const char *url,
                                  tg_http_on_result on_result, void *arg, struct tg_err *err)
 {
     struct tg_http_client_header headers[TG_BACKEND_MAX_HEADERS];
-    const size_t n = tg_backend_http_headers(h, headers);
+    const size_t n = tg_http_backend_headers(h, headers);
     const struct tg_http_call call = {
         .method = "GET",
         .url = url,
@@ -398,9 +400,9 @@ enum tg_code tg_backend_http_get(struct tg_backend_http *h, const char *url,
 /* --- health --- */
 
 /* One check; in the backend's list until it has ended. */
-struct tg_backend_http_check {
-    struct tg_backend_http_check *next;
-    struct tg_backend_http *http;
+struct tg_http_backend_check {
+    struct tg_http_backend_check *next;
+    struct tg_http_backend *http;
     tg_on_health on_health;
     void *arg;
     bool any_answer;
@@ -410,9 +412,9 @@ struct tg_backend_http_check {
     char fallback[1024]; /* whole URL */
 };
 
-static void check_end(struct tg_backend_http_check *c, enum tg_code code, const char *message)
+static void check_end(struct tg_http_backend_check *c, enum tg_code code, const char *message)
 {
-    struct tg_backend_http_check **link = &c->http->checks;
+    struct tg_http_backend_check **link = &c->http->checks;
     while (*link != c) link = &(*link)->next;
     *link = c->next;
     tg_timer_free(c->later);
@@ -420,20 +422,20 @@ static void check_end(struct tg_backend_http_check *c, enum tg_code code, const 
     tg_free(c);
 }
 
-static void cancel_checks(struct tg_backend_http *h)
+static void cancel_checks(struct tg_http_backend *h)
 {
     while (h->checks) check_end(h->checks, TG_ERR_CANCELED, "canceled");
 }
 
 static void on_health_answer(void *arg, const struct tg_http_result *r)
 {
-    struct tg_backend_http_check *c = arg;
+    struct tg_http_backend_check *c = arg;
     struct tg_err err = {0};
     const bool is_missing = r->code == TG_OK && (r->status == 404 || r->status == 405);
     if (is_missing && !c->is_fallback && c->fallback[0]) {
         c->is_fallback = true;
         const enum tg_code code =
-            tg_backend_http_get(c->http, c->fallback, on_health_answer, c, &err);
+            tg_http_backend_get(c->http, c->fallback, on_health_answer, c, &err);
         if (code != TG_OK) check_end(c, code, err.msg);
         return;
     }
@@ -453,16 +455,16 @@ static void on_check_later(void *arg)
     check_end(arg, TG_ERR_UNAVAILABLE, "the health check could not be sent");
 }
 
-void tg_backend_http_health(struct tg_backend_http *h, const char *base, const char *path,
+void tg_http_backend_health(struct tg_http_backend *h, const char *base, const char *path,
                             const char *fallback, bool any_answer, tg_on_health on_health,
                             void *arg)
 {
-    struct tg_backend_http_check *c = tg_calloc(1, sizeof(*c));
+    struct tg_http_backend_check *c = tg_calloc(1, sizeof(*c));
     if (!c) { /* answered within the call: without memory there is nothing to defer it with */
         on_health(arg, TG_ERR_NOMEM, "no memory for a health check");
         return;
     }
-    *c = (struct tg_backend_http_check){
+    *c = (struct tg_http_backend_check){
         .next = h->checks, .http = h, .on_health = on_health, .arg = arg, .any_answer = any_answer};
     h->checks = c;
     char url[sizeof(c->fallback)];
@@ -470,7 +472,7 @@ void tg_backend_http_health(struct tg_backend_http *h, const char *base, const c
     const int n = snprintf(url, sizeof(url), "%s%s", base, path);
     const int m = fallback ? snprintf(c->fallback, sizeof(c->fallback), "%s%s", base, fallback) : 0;
     if (n >= 0 && m >= 0 && (size_t)n < sizeof(url) && (size_t)m < sizeof(c->fallback) &&
-        tg_backend_http_get(h, url, on_health_answer, c, &err) == TG_OK)
+        tg_http_backend_get(h, url, on_health_answer, c, &err) == TG_OK)
         return;
     /* A timer, as that can be taken back when the backend is closed before it fires. */
     c->later = tg_timer_new(h->loop, on_check_later, c);
@@ -480,7 +482,7 @@ void tg_backend_http_health(struct tg_backend_http *h, const char *base, const c
         check_end(c, TG_ERR_NOMEM, "no memory for a health check");
 }
 
-void tg_backend_http_deinit(struct tg_backend_http *h)
+void tg_http_backend_deinit(struct tg_http_backend *h)
 {
     tg_http_client_free(h->client); /* ends the checks that were sent */
     cancel_checks(h);
@@ -489,7 +491,7 @@ void tg_backend_http_deinit(struct tg_backend_http *h)
     tg_buf_deinit(&h->reasons);
     tg_arena_deinit(&h->reason_text);
     tg_buf_deinit(&h->plain);
-    tg_pieces_free(h->pieces);
+    tg_shared_parts_free(h->shared_parts);
     if (h->auth) explicit_bzero(h->auth, strlen(h->auth));
     tg_free(h->auth);
     tg_free(h->base);

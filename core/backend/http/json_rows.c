@@ -1,13 +1,13 @@
-#include "core/backend/http/json_series.h"
+#include "core/backend/http/json_rows.h"
 
 #include <string.h>
 
 enum { MAX_ARENA_BYTES = 16 << 20, LOOK_EVERY_ROWS = 1024 };
 
-enum tg_code tg_json_query_init(struct tg_json_query *j, const struct tg_query *q, tg_on_row on_row,
-                                tg_on_query_end on_end, void *arg)
+enum tg_code tg_json_rows_init(struct tg_json_rows *j, const struct tg_query *q, tg_on_row on_row,
+                               tg_on_query_end on_end, void *arg)
 {
-    *j = (struct tg_json_query){
+    *j = (struct tg_json_rows){
         .start_ns = q->start_ns,
         .end_ns = q->end_ns,
         .max_rows = q->max_rows ? q->max_rows : UINT32_MAX,
@@ -22,14 +22,14 @@ enum tg_code tg_json_query_init(struct tg_json_query *j, const struct tg_query *
     return j->name ? TG_OK : TG_ERR_NOMEM;
 }
 
-void tg_json_query_deinit(struct tg_json_query *j)
+void tg_json_rows_deinit(struct tg_json_rows *j)
 {
     tg_arena_deinit(&j->arena);
 }
 
-enum tg_code tg_json_series(const json_t *labels, const char *without, const char *name,
-                            size_t name_len, struct tg_arena *arena, struct tg_series_desc *out,
-                            struct tg_err *err)
+enum tg_code tg_json_rows_series(const json_t *labels, const char *without, const char *name,
+                                 size_t name_len, struct tg_arena *arena,
+                                 struct tg_series_desc *out, struct tg_err *err)
 {
     const size_t n = json_object_size(labels);
     *out = (struct tg_series_desc){.name = name, .name_len = (uint32_t)name_len};
@@ -51,7 +51,7 @@ enum tg_code tg_json_series(const json_t *labels, const char *without, const cha
     return tg_series_desc_canonicalise(out, &tg_series_limits_default, err);
 }
 
-void tg_json_query_row(struct tg_json_query *j, const struct tg_series_desc *series,
+void tg_json_rows_push(struct tg_json_rows *j, const struct tg_series_desc *series,
                        const struct tg_point *point)
 {
     if (j->n_seen++ % LOOK_EVERY_ROWS == 0 && tg_query_must_stop(j->stop))
