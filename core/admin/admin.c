@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "core/admin/internal.h"
+#include "core/admin/admin_impl.h"
 #include "core/admin/json.h"
 #include "core/base/mem.h"
 #include "core/net/http_site.h"

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/admin/internal.h"
+#include "core/admin/admin_impl.h"
 #include "core/admin/json.h"
 #include "core/base/option.h"
 #include "core/protocol/influx_line.h"

@@ -1,6 +1,6 @@
 /* GET /api/explain: decided beside the main thread, for a rule may take all of its time. */
+#include "core/admin/admin_impl.h"
 #include "core/admin/explain.h"
-#include "core/admin/internal.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/admin/internal.h"
+#include "core/admin/admin_impl.h"
 #include "core/admin/json.h"
 #include "core/admin/query_note.h"
 #include "core/base/clock.h"

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/admin/internal.h"
+#include "core/admin/admin_impl.h"
 #include "core/admin/json.h"
 #include "core/base/mem.h"
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/admin/admin_impl.h"
 #include "core/admin/explain.h"
-#include "core/admin/internal.h"
 #include "core/base/clock.h"
 
 /* --- JSON -------------------------------------------------------------------------------------*/

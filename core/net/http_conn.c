@@ -107,7 +107,7 @@ void tg_http_conn_close(struct tg_http_conn *c)
     tg_http_server_want_turn(s);
 }
 
-void tg_http_conn_bury(struct tg_http_conn *c)
+void tg_http_conn_free(struct tg_http_conn *c)
 {
     tg_buf_deinit(&c->carry);
     tg_buf_deinit(&c->out);

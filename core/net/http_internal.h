@@ -136,7 +136,7 @@ struct tg_http_server {
     unsigned busy; /* callbacks on the stack: a free asked for within waits for their end */
     bool free_asked;
     struct event accept_event;
-    struct event turn_event; /* next loop turn: resume and bury */
+    struct event turn_event; /* next loop turn: resume and free */
     bool turn_pending;
     struct event trim_event;
     struct tg_http_conn *conns, *dead, *resume_first, *resume_last;
@@ -171,7 +171,7 @@ void tg_http_conn_open(struct tg_http_server *s, int fd, const char *peer, bool 
 /* Takes `fd` as if it had been accepted: for tests, fuzzing, and sockets handed over. */
 void tg_http_server_adopt(struct tg_http_server *s, int fd, const char *peer);
 void tg_http_conn_close(struct tg_http_conn *c); /* now; memory goes at the next turn */
-void tg_http_conn_bury(struct tg_http_conn *c);  /* frees a closed one */
+void tg_http_conn_free(struct tg_http_conn *c);  /* frees a closed one */
 void tg_http_conn_resume(struct tg_http_conn *c);
 void tg_http_conn_send_continue(struct tg_http_conn *c); /* may close c */
 

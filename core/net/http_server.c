@@ -209,12 +209,12 @@ void tg_http_server_want_turn(struct tg_http_server *s)
     if (event_add(&s->turn_event, &now_tv) == 0) s->turn_pending = true;
 }
 
-static void bury_dead(struct tg_http_server *s)
+static void free_dead(struct tg_http_server *s)
 {
     while (s->dead) {
         struct tg_http_conn *c = s->dead;
         s->dead = c->next;
-        tg_http_conn_bury(c);
+        tg_http_conn_free(c);
     }
 }
 
@@ -246,7 +246,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
             link = &(*link)->resume_next;
         }
     }
-    bury_dead(s);
+    free_dead(s);
     tg_http_server_leave(s);
 }
 
@@ -272,7 +272,7 @@ static void free_now(struct tg_http_server *s)
         (void)close(s->fd);
     }
     while (s->conns) tg_http_conn_close(s->conns);
-    bury_dead(s);
+    free_dead(s);
     (void)event_del(&s->turn_event);
     (void)event_del(&s->trim_event);
     for (struct tg_http_request *r = s->requests; r;) { /* with their handlers still */

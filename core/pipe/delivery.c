@@ -1,4 +1,5 @@
-/* delivery.c: one backend's loop: read from the log, attempt (attempt.c), retry, move the cursor.
+/* delivery.c: one backend's loop: read from the log, attempt (write_attempt.c), retry, move the
+ * cursor.
  *
  * Order: one write at a time, ranges of a batch in log order, so points of a series arrive in
  * order.
@@ -10,7 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/pipe/internal.h"
+#include "core/pipe/gateway_impl.h"
 
 enum {
     MAX_BATCH_ARENA_BYTES = 256 << 20,
@@ -20,9 +21,9 @@ enum {
     TICK_MS = 1000,
     PAUSE_MS = 1,
     STALL_SAID_EVERY_MS = 60 * 1000,
-    MAX_ADHOC_SCRATCH_BYTES = 16 << 20, /* of one series, as a decider's */
-    WAITED_LINGER_PART = 10,            /* while a sender waits: a tenth of it, at most ... */
-    WAITED_LINGER_MAX_MS = 500,         /* ... this long */
+    MAX_STRAY_FORMS_SCRATCH_BYTES = 16 << 20, /* of one series, as a planner's */
+    WAITED_LINGER_PART = 10,                  /* while a sender waits: a tenth of it, at most ... */
+    WAITED_LINGER_MAX_MS = 500,               /* ... this long */
 };
 
 void tg_delivery_note_error(struct tg_delivery_loop *d, const char *message)
@@ -535,9 +536,9 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     atomic_store(&d->healthy, true);
     atomic_store(&d->stop_deadline_ms, UINT64_MAX);
     tg_batch_init(&d->batch, NULL, 0, MAX_BATCH_ARENA_BYTES);
-    tg_adhoc_init(&d->adhoc);
-    tg_buf_init(&d->adhoc_scratch, MAX_ADHOC_SCRATCH_BYTES);
-    tg_decider_init(&d->decider, g->rules, g->table, g->preparers, g->n_deliveries,
+    tg_stray_forms_init(&d->stray_forms);
+    tg_buf_init(&d->stray_forms_scratch, MAX_STRAY_FORMS_SCRATCH_BYTES);
+    tg_planner_init(&d->planner, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + index);
     d->wake_item = (struct tg_loop_item){.fn = on_wake, .arg = d};
     register_metrics(d);
@@ -570,7 +571,7 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     struct tg_err detail = {.msg = ""};
     const enum tg_code code = c->ops->open(&how, &d->backend, &detail);
     if (code != TG_OK) return tg_fail(err, code, "backends.%s: %s", c->name, detail.msg);
-    d->decider.merges = &g->merges;
+    d->planner.merges = &g->merges;
     g->preparers[index] = (struct tg_preparer){c->ops->prepare, d->backend, c->ops->forms};
     TG_TRY(tg_log_reader_open(g->log, s.pos, &d->reader, err));
     tg_log_reader_expect(d->reader, s.point_no);
@@ -641,7 +642,7 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_timer_free(d->tick);
     tg_timer_free(d->stop_timer);
     tg_loop_free(d->loop);
-    tg_decider_deinit(&d->decider);
+    tg_planner_deinit(&d->planner);
     tg_batch_deinit(&d->batch);
     tg_free(d->dicts);
     tg_free(d->numbers);
@@ -649,8 +650,8 @@ void tg_delivery_deinit(struct tg_delivery_loop *d)
     tg_free(d->origin);
     tg_free(d->unprepared);
     tg_free(d->settled);
-    tg_adhoc_forget(&d->adhoc);
-    tg_buf_deinit(&d->adhoc_scratch);
+    tg_stray_forms_forget(&d->stray_forms);
+    tg_buf_deinit(&d->stray_forms_scratch);
     for (size_t i = 0; i < sizeof(d->metrics) / sizeof(*d->metrics); i++)
         tg_metric_unregister(&d->metrics[i]);
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)

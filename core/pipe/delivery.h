@@ -12,7 +12,7 @@
  * STALLED is as BACKOFF, but what is in the way is on our side: dead letters full, log unreadable,
  *   no memory.
  *
- * Files: delivery.c is the loop, attempt.c one try at one range, rewind.c moves the cursor.
+ * Files: delivery.c is the loop, write_attempt.c one try at one range, rewind.c moves the cursor.
  *
  * Threading: all of it on the loop's own thread, but for the functions said to be for any thread
  * and the fields at the end of the struct.
@@ -25,11 +25,11 @@
 #include <stdatomic.h>
 
 #include "core/base/metric.h"
-#include "core/pipe/adhoc.h"
 #include "core/pipe/deadletter.h"
-#include "core/pipe/decide.h"
 #include "core/pipe/gateway.h"
 #include "core/pipe/inexpressible.h"
+#include "core/pipe/planner.h"
+#include "core/pipe/stray_forms.h"
 
 struct tg_gateway;
 
@@ -37,7 +37,7 @@ struct tg_range {
     uint32_t lo, hi; /* points [lo, hi) of the batch */
 };
 
-enum tg_routing { /* where a point goes: see attempt.c, Routing */
+enum tg_routing { /* where a point goes: see write_attempt.c, Routing */
                   TG_ROUTED_WHEN_ACCEPTED,
                   TG_ROUTED_BOTH_WAYS, /* there, and where the rules in force say */
                   TG_ROUTED_BY_RULES,  /* in force, alone */
@@ -60,7 +60,7 @@ struct tg_delivery_loop {
     struct tg_log_cursor *cursor;
     struct tg_log_reader *reader;
     struct tg_dead_letters *dead_letters;
-    struct tg_decider decider;
+    struct tg_planner planner;
 
     /* The batch under way: points read from the log since the cursor. `dicts` keep their series
      * alive; the table's guard is entered only while plans are in use, so that a backend that is
@@ -106,10 +106,10 @@ struct tg_delivery_loop {
     /* Points of the batch that came to their end while others of their range did not: a bitmap. */
     uint8_t *settled;
     bool has_settled;
-    struct tg_adhoc adhoc; /* one attempt's */
-    uint64_t adhoc_generation;
+    struct tg_stray_forms stray_forms; /* one attempt's */
+    uint64_t stray_forms_generation;
     bool is_paused; /* deciding goes on when the loop has looked at what else is due */
-    struct tg_buf adhoc_scratch;
+    struct tg_buf stray_forms_scratch;
     int ticket;               /* of the guard during a write */
     unsigned n_failures;      /* tries in a row that ended no range: the next wait is longer */
     unsigned n_failed_writes; /* since the last that went well */
@@ -179,7 +179,7 @@ TG_MUST_CHECK enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d,
                                               const struct tg_rewind *where, tg_on_rewind on_rewind,
                                               void *arg, struct tg_err *err);
 
-/* --- between delivery.c, attempt.c and rewind.c --- */
+/* --- between delivery.c, write_attempt.c and rewind.c --- */
 
 static inline void tg_delivery_set_state(struct tg_delivery_loop *d, enum tg_delivery_state s)
 {

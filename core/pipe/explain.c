@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
-#include "core/pipe/internal.h"
+#include "core/pipe/gateway_impl.h"
 
 struct search {
     const struct tg_explain_ask *ask;
@@ -131,7 +131,7 @@ static enum tg_code look_at_merges(struct tg_gateway *g, struct tg_explained *ou
         struct tg_err err;
         if (!(d->targets >> i & 1)) continue;
         const enum tg_code code =
-            tg_merges_check(&g->merges, &g->admin_decider, i, &out->series, d, &err);
+            tg_merges_check(&g->merges, &g->admin_planner, i, &out->series, d, &err);
         if (code == TG_ERR_NOMEM) return code;
         if (code == TG_OK) continue;
         out->taken[out->n_taken].backend = i;
@@ -159,7 +159,7 @@ enum tg_code tg_gateway_explain(struct tg_gateway *g, const struct tg_explain_as
     TG_TRY(is_stopped(ask, err));
     TG_TRY(find_live(g, ask, arena, out));
     TG_TRY(is_stopped(ask, err));
-    const enum tg_code code = tg_rules_decide(g->rules, g->admin_decider.slot, &out->series, arena,
+    const enum tg_code code = tg_rules_decide(g->rules, g->admin_planner.slot, &out->series, arena,
                                               &out->decision, &out->trace);
     if (code == TG_ERR_CANCELED) return tg_fail(err, code, "the gateway is shutting down");
     if (code != TG_OK) return code;

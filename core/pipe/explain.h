@@ -7,7 +7,7 @@
  * was used last; the others are named. When there is none, what was given is decided as a new
  * series.
  *
- * Threading: tg_gateway_explain within a look (core/pipe/query.h), which has the admin's decider to
+ * Threading: tg_gateway_explain within a look (core/pipe/query.h), which has the admin's planner to
  * itself, or before the gateway has a second thread that asks; tg_gateway_live_targets anywhere.
  */
 #ifndef TG_PIPE_EXPLAIN_H

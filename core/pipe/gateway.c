@@ -9,7 +9,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/pipe/internal.h"
+#include "core/pipe/gateway_impl.h"
 
 enum { NOT_READY_MS = 15000 }; /* after a commit that failed */
 
@@ -363,10 +363,10 @@ static enum tg_code open_rules(struct tg_gateway *g, struct tg_err *err)
     TG_TRY(tg_rules_new(&rc, &g->rules, err));
     tg_merges_init(&g->merges, g->table, g->config->rules.backends,
                    g->config->rules.tags_path != NULL, g->config->merges_are_dead_letters);
-    tg_decider_init(&g->admin_decider, g->rules, g->table, g->preparers, g->n_deliveries,
+    tg_planner_init(&g->admin_planner, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + g->n_deliveries);
-    g->admin_decider.merges = &g->merges;
-    tg_decider_init(&g->reload_decider, g->rules, g->table, g->preparers, g->n_deliveries,
+    g->admin_planner.merges = &g->merges;
+    tg_planner_init(&g->reload_decider, g->rules, g->table, g->preparers, g->n_deliveries,
                     g->n_workers + g->n_deliveries + 1);
     g->reload_decider.merges = &g->merges;
     return TG_OK;
@@ -420,8 +420,8 @@ static enum tg_code start_workers(struct tg_gateway *g, struct tg_err *err)
     char address[256];
     TG_TRY(settle_address(g, address, sizeof(address), err));
     for (unsigned i = 0; i < g->n_workers; i++)
-        TG_TRY(tg_worker_init(&g->workers[i], g, i, address, err));
-    for (unsigned i = 0; i < g->n_workers; i++) TG_TRY(tg_worker_start(&g->workers[i], err));
+        TG_TRY(tg_ingest_worker_init(&g->workers[i], g, i, address, err));
+    for (unsigned i = 0; i < g->n_workers; i++) TG_TRY(tg_ingest_worker_start(&g->workers[i], err));
     return TG_OK;
 }
 
@@ -505,10 +505,10 @@ static void say_stage(struct tg_stop_progress *p, const char *what, const char *
 static void stop_loops(struct tg_gateway *g, uint64_t deadline_ms, struct tg_stop_progress *p)
 {
     for (unsigned i = 0; g->workers && i < g->n_workers; i++)
-        if (g->workers[i].has_thread) tg_worker_ask_stop(&g->workers[i], deadline_ms);
+        if (g->workers[i].has_thread) tg_ingest_worker_ask_stop(&g->workers[i], deadline_ms);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) {
         say_stage(p, "an ingest worker (a request in a rule, or in the log)", NULL);
-        tg_worker_join(&g->workers[i]);
+        tg_ingest_worker_join(&g->workers[i]);
     }
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
         if (g->deliveries[i].has_thread) tg_delivery_ask_stop(&g->deliveries[i], deadline_ms);
@@ -538,7 +538,8 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     stop_sweeper(g);
     tg_help_keeper_close(&g->help);
     unregister_metrics(g);
-    for (unsigned i = 0; g->workers && i < g->n_workers; i++) tg_worker_deinit(&g->workers[i]);
+    for (unsigned i = 0; g->workers && i < g->n_workers; i++)
+        tg_ingest_worker_deinit(&g->workers[i]);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
         say_stage(p, "the closing of backend", g->config->backends[i].name);
         tg_delivery_deinit(&g->deliveries[i]);
@@ -548,8 +549,8 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     tg_folder_lock_release(&g->dead_letters_lock);
     if (p) atomic_store(&p->is_closed, true);
     tg_rules_free(g->rules);
-    tg_decider_deinit(&g->admin_decider);
-    tg_decider_deinit(&g->reload_decider);
+    tg_planner_deinit(&g->admin_planner);
+    tg_planner_deinit(&g->reload_decider);
     tg_merges_deinit(&g->merges);
     tg_table_free(g->table);
     (void)pthread_cond_destroy(&g->sweep_wake);
@@ -625,7 +626,7 @@ enum tg_code tg_gateway_reload(struct tg_gateway *g, unsigned flags, tg_on_reloa
 
 void tg_gateway_cursor_moved(struct tg_gateway *g)
 {
-    for (unsigned i = 0; i < g->n_workers; i++) tg_worker_wake(&g->workers[i]);
+    for (unsigned i = 0; i < g->n_workers; i++) tg_ingest_worker_wake(&g->workers[i]);
 }
 
 const char *tg_delivery_state_name(enum tg_delivery_state s)

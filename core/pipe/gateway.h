@@ -3,8 +3,8 @@
  * them.
  *
  *   worker 0..N-1 ------------> log thread ---------> delivery 0..B-1
- *   loop + HTTP server          group commit          loop + decider slot
- *   + decider slot
+ *   loop + HTTP server          group commit          loop + planner slot
+ *   + planner slot
  *        ^                          | commit               | cursor moved
  *        +--- replies --------------+----------------------+
  *

@@ -128,7 +128,7 @@ static enum tg_code claim(struct tg_merges *m, uint64_t form, uint64_t who, unsi
 
 /* Claims what backend i makes of the series. A series that does not get all of its forms there gets
  * none: it must not keep others from those that it does not use. */
-static enum tg_code claim_at(struct tg_merges *m, struct tg_decider *d, unsigned i,
+static enum tg_code claim_at(struct tg_merges *m, struct tg_planner *d, unsigned i,
                              const struct tg_series *s, const struct tg_series_desc *series,
                              struct tg_decision *decision, struct tg_claim *claims)
 {
@@ -153,7 +153,7 @@ static enum tg_code claim_at(struct tg_merges *m, struct tg_decider *d, unsigned
     return TG_OK;
 }
 
-enum tg_code tg_merges_claim(struct tg_merges *m, struct tg_decider *d, const struct tg_series *s,
+enum tg_code tg_merges_claim(struct tg_merges *m, struct tg_planner *d, const struct tg_series *s,
                              const struct tg_series_desc *series, struct tg_decision *decision,
                              struct tg_claim *claims)
 {
@@ -177,7 +177,7 @@ enum tg_code tg_merges_claim(struct tg_merges *m, struct tg_decider *d, const st
 
 /* --- questions --- */
 
-enum tg_code tg_merges_check(struct tg_merges *m, struct tg_decider *d, unsigned backend,
+enum tg_code tg_merges_check(struct tg_merges *m, struct tg_planner *d, unsigned backend,
                              const struct tg_series_desc *series,
                              const struct tg_decision *decision, struct tg_err *err)
 {

@@ -24,7 +24,7 @@
 #include <pthread.h>
 
 #include "core/model/forms.h"
-#include "core/pipe/decide.h"
+#include "core/pipe/planner.h"
 
 enum { TG_MERGE_EXAMPLES = 8, TG_MERGE_SPACES = TG_MAX_BACKENDS + 1, TG_MERGE_TEXT = 160 };
 
@@ -54,15 +54,15 @@ void tg_merges_init(struct tg_merges *m, struct tg_table *table, const char *con
 void tg_merges_deinit(struct tg_merges *m);
 
 /* Claims the forms of a decided series: fills claims (TG_MAX_CLAIMS), decision->n_claims and
- * ->taken. Says what is new. Uses the decider's scratch. TG_ERR_NOMEM: nothing stays claimed. */
-TG_MUST_CHECK enum tg_code tg_merges_claim(struct tg_merges *m, struct tg_decider *d,
+ * ->taken. Says what is new. Uses the planner's scratch. TG_ERR_NOMEM: nothing stays claimed. */
+TG_MUST_CHECK enum tg_code tg_merges_claim(struct tg_merges *m, struct tg_planner *d,
                                            const struct tg_series *s,
                                            const struct tg_series_desc *series,
                                            struct tg_decision *decision, struct tg_claim *claims);
 
 /* Why points of this series may not go to the backend under the form that it has now:
  * TG_ERR_INVALID, with both series in the message. Claims nothing. TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_merges_check(struct tg_merges *m, struct tg_decider *d,
+TG_MUST_CHECK enum tg_code tg_merges_check(struct tg_merges *m, struct tg_planner *d,
                                            unsigned backend, const struct tg_series_desc *series,
                                            const struct tg_decision *decision, struct tg_err *err);
 

@@ -13,7 +13,7 @@ struct request {
 };
 
 struct tg_reloader {
-    struct tg_decider *decider; /* the thread's; its rules are those that are loaded again */
+    struct tg_planner *planner; /* the thread's; its rules are those that are loaded again */
     pthread_t thread;
     pthread_mutex_t lock; /* with all below */
     pthread_cond_t wake;
@@ -36,7 +36,7 @@ static enum tg_code try_on_live_series(void *arg, struct tg_rules_candidate *c,
                                        struct tg_rules_report *report)
 {
     struct tg_reloader *r = arg;
-    return tg_trial_run(r->decider, c, report);
+    return tg_trial_run(r->planner, c, report);
 }
 
 static void run(struct tg_reloader *r, struct request *q, bool is_canceled)
@@ -50,8 +50,8 @@ static void run(struct tg_reloader *r, struct request *q, bool is_canceled)
     };
     result.code = is_canceled
                       ? tg_fail(&result.err, TG_ERR_CANCELED, "the gateway is shutting down")
-                      : tg_rules_reload_tried(r->decider->rules, &how, &result.report, &result.err);
-    result.generation = tg_rules_generation(r->decider->rules);
+                      : tg_rules_reload_tried(r->planner->rules, &how, &result.report, &result.err);
+    result.generation = tg_rules_generation(r->planner->rules);
     if (q->on_reload) q->on_reload(q->arg, &result);
     tg_free(q);
 }
@@ -78,13 +78,13 @@ static void *reload_main(void *arg)
     return NULL;
 }
 
-enum tg_code tg_reloader_new(struct tg_decider *decider, struct tg_reloader **out,
+enum tg_code tg_reloader_new(struct tg_planner *planner, struct tg_reloader **out,
                              struct tg_err *err)
 {
     *out = NULL;
     struct tg_reloader *r = tg_calloc(1, sizeof(*r));
     if (!r) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    r->decider = decider;
+    r->planner = planner;
     (void)pthread_mutex_init(&r->lock, NULL);
     (void)pthread_cond_init(&r->wake, NULL);
     const int rc = pthread_create(&r->thread, NULL, reload_main, r);
@@ -128,7 +128,7 @@ enum tg_code tg_reloader_submit(struct tg_reloader *r, unsigned flags, tg_on_rel
 void tg_reloader_stop(struct tg_reloader *r)
 {
     if (!r) return;
-    tg_rules_cancel_load(r->decider->rules);
+    tg_rules_cancel_load(r->planner->rules);
     (void)pthread_mutex_lock(&r->lock);
     r->stopping = true;
     (void)pthread_cond_signal(&r->wake);

@@ -11,16 +11,16 @@
 #ifndef TG_PIPE_RELOAD_H
 #define TG_PIPE_RELOAD_H
 
-#include "core/pipe/decide.h"
 #include "core/pipe/gateway.h"
+#include "core/pipe/planner.h"
 
 enum { TG_RELOAD_MAX_WAITING = 16 };
 
 struct tg_reloader;
 
-/* Starts the thread, whose `decider` is: borrowed until tg_reloader_stop has returned. Reloads its
+/* Starts the thread, whose `planner` is: borrowed until tg_reloader_stop has returned. Reloads its
  * rules. */
-TG_MUST_CHECK enum tg_code tg_reloader_new(struct tg_decider *decider, struct tg_reloader **out,
+TG_MUST_CHECK enum tg_code tg_reloader_new(struct tg_planner *planner, struct tg_reloader **out,
                                            struct tg_err *err);
 /* The callback (may be NULL) runs once on the reload thread, which may be before this has returned;
  * not at all when this fails: TG_ERR_FULL when TG_RELOAD_MAX_WAITING wait already, TG_ERR_CANCELED

@@ -1,7 +1,7 @@
 /* rewind.c: moving a backend's cursor to another place in the log, between two deliveries. */
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/pipe/internal.h"
+#include "core/pipe/gateway_impl.h"
 
 enum {
     MAX_PROBE_ARENA_BYTES = 256 << 20,

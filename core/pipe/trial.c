@@ -18,7 +18,7 @@ struct group {
 };
 
 struct trial {
-    struct tg_decider *in_force;
+    struct tg_planner *in_force;
     bool has_tags_rule;
     struct tg_rules_candidate *candidate;
     struct tg_arena arena;
@@ -63,7 +63,7 @@ static struct now decide_by_those_in_force(struct trial *t, struct tg_series *s)
     const uint64_t generation = tg_rules_generation(t->in_force->rules);
     struct now now = {.form = 0};
     const int ticket = tg_deferred_free_enter(guard);
-    const struct tg_plan *plan = tg_decider_plan(t->in_force, s, generation);
+    const struct tg_plan *plan = tg_planner_plan(t->in_force, s, generation);
     if (!plan) plan = atomic_load_explicit(&s->plan, memory_order_acquire);
     now.is_fine = plan && !plan->failed;
     for (unsigned i = 0; plan && i < plan->n_claims; i++) {
@@ -149,7 +149,7 @@ static void report_groups(const struct trial *t, struct tg_rules_report *report)
     tg_rules_report_add(report, TG_RULES_WARNING, text);
 }
 
-enum tg_code tg_trial_run(struct tg_decider *in_force, struct tg_rules_candidate *c,
+enum tg_code tg_trial_run(struct tg_planner *in_force, struct tg_rules_candidate *c,
                           struct tg_rules_report *report)
 {
     struct trial *t = tg_calloc(1, sizeof(*t));

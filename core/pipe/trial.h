@@ -19,11 +19,11 @@
 #ifndef TG_PIPE_TRIAL_H
 #define TG_PIPE_TRIAL_H
 
-#include "core/pipe/decide.h"
+#include "core/pipe/planner.h"
 
-/* Decides the live series with the candidate. `in_force` is the caller's decider, of the rules that
+/* Decides the live series with the candidate. `in_force` is the caller's planner, of the rules that
  * the candidate is to replace. TG_ERR_NOMEM. */
-TG_MUST_CHECK enum tg_code tg_trial_run(struct tg_decider *in_force, struct tg_rules_candidate *c,
+TG_MUST_CHECK enum tg_code tg_trial_run(struct tg_planner *in_force, struct tg_rules_candidate *c,
                                         struct tg_rules_report *report);
 
 #endif

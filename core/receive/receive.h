@@ -19,7 +19,7 @@
 
 struct tg_receiver;
 struct tg_ingest;
-struct tg_worker;
+struct tg_ingest_worker;
 
 enum { TG_PROTOCOLS = 3 };
 
@@ -53,7 +53,7 @@ struct tg_ingest {
     struct tg_ingest *next_free;
 
     /* The pipe's alone: */
-    struct tg_worker *worker;
+    struct tg_ingest_worker *worker;
     struct tg_loop_item item;
     enum tg_code code;
     struct tg_err err;

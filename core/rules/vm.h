@@ -219,7 +219,7 @@ struct tg_verdict {
 const struct tg_verdict *tgl_verdict_get(lua_State *L, struct tg_vm *vm, int index,
                                          enum tg_rule_no rule, struct tg_verdict *none);
 
-/* decide.c: runs the four rules. What the contract in rules.h says; false only when the arena
+/* decision.c: runs the four rules. What the contract in rules.h says; false only when the arena
  * refused. *error_rule is TG_RULES when none failed. */
 bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct tg_arena *arena,
                   struct tg_decision *out, struct tg_rules_trace *trace,

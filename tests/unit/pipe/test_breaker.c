@@ -2,7 +2,7 @@
  */
 #include <unistd.h>
 
-#include "core/pipe/decide.h"
+#include "core/pipe/planner.h"
 #include "core/vm/breaker.h"
 #include "tests/unit/rules/rules_fixture.h"
 
@@ -315,28 +315,28 @@ static void test_plans_made_meanwhile_are_for_now_only(void **state)
     const struct tg_table_config config = {.idle_s = 10};
     struct tg_table *table = tg_table_new(&config);
     struct tg_preparer preparers[3] = {{.fn = prepare}, {.fn = prepare}, {.fn = prepare}};
-    struct tg_decider decider;
-    tg_decider_init(&decider, f.rules, table, preparers, 3, 0);
+    struct tg_planner planner;
+    tg_planner_init(&planner, f.rules, table, preparers, 3, 0);
     const int ticket = tg_deferred_free_enter(tg_table_guard(table));
     struct tg_series *s = NULL;
     struct tg_series_desc desc = *fx_series("good", NULL);
     assert_int_equal(tg_table_intern(table, &desc, &s, NULL), TG_OK);
 
     for (int i = 0; i < 5; i++) assert_true(runs(&f, "bad"));
-    const struct tg_plan *p = tg_decider_plan(&decider, s, tg_rules_generation(f.rules));
+    const struct tg_plan *p = tg_planner_plan(&planner, s, tg_rules_generation(f.rules));
     assert_int_equal(p->targets, 1);
     /* no decision of its own for each of its points */
-    assert_ptr_equal(tg_decider_plan(&decider, s, tg_rules_generation(f.rules)), p);
+    assert_ptr_equal(tg_planner_plan(&planner, s, tg_rules_generation(f.rules)), p);
     assert_int_equal(tg_rules_stats(f.rules).n_not_run, 1);
     at(11);
-    p = tg_decider_plan(&decider, s, tg_rules_generation(f.rules));
+    p = tg_planner_plan(&planner, s, tg_rules_generation(f.rules));
     assert_int_equal(p->targets, 4);
     assert_false(p->failed);
     assert_false(is_open(&f));
-    assert_ptr_equal(tg_decider_plan(&decider, s, tg_rules_generation(f.rules)), p);
+    assert_ptr_equal(tg_planner_plan(&planner, s, tg_rules_generation(f.rules)), p);
 
     tg_deferred_free_exit(tg_table_guard(table), ticket);
-    tg_decider_deinit(&decider);
+    tg_planner_deinit(&planner);
     tg_table_free(table);
     end(&f);
 }

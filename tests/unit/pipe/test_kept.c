@@ -1,5 +1,5 @@
 /* A series whose rules fail keeps its last good decision; only one without takes on_error. */
-#include "core/pipe/decide.h"
+#include "core/pipe/planner.h"
 #include "tests/unit/rules/rules_fixture.h"
 
 #define R(body) "return function(series) " body " end"
@@ -15,7 +15,7 @@ static enum tg_code prepare(void *backend, const struct tg_series_desc *mapped, 
 struct rig {
     struct fixture f;
     struct tg_table *table;
-    struct tg_decider decider;
+    struct tg_planner planner;
     struct tg_preparer preparers[3];
     int ticket;
 };
@@ -29,14 +29,14 @@ static void rig_init(struct rig *r, const char *const texts[FX_SCRIPTS])
     r->table = tg_table_new(&config);
     assert_non_null(r->table);
     for (int i = 0; i < 3; i++) r->preparers[i] = (struct tg_preparer){.fn = prepare};
-    tg_decider_init(&r->decider, r->f.rules, r->table, r->preparers, 3, 0);
+    tg_planner_init(&r->planner, r->f.rules, r->table, r->preparers, 3, 0);
     r->ticket = tg_deferred_free_enter(tg_table_guard(r->table));
 }
 
 static void rig_deinit(struct rig *r)
 {
     tg_deferred_free_exit(tg_table_guard(r->table), r->ticket);
-    tg_decider_deinit(&r->decider);
+    tg_planner_deinit(&r->planner);
     tg_table_free(r->table);
     fx_deinit(&r->f);
 }
@@ -57,7 +57,7 @@ static struct tg_series *series(struct rig *r, const char *name)
 
 static const struct tg_plan *decide(struct rig *r, struct tg_series *s)
 {
-    const struct tg_plan *p = tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules));
+    const struct tg_plan *p = tg_planner_plan(&r->planner, s, tg_rules_generation(r->f.rules));
     assert_non_null(p);
     assert_int_equal(p->generation, tg_rules_generation(r->f.rules));
     return p;

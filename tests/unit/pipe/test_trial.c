@@ -14,7 +14,7 @@ struct rig {
     struct fixture f;
     struct tg_table *table;
     struct tg_merges merges;
-    struct tg_decider decider, reload; /* of the threads that take points, and that reloads */
+    struct tg_planner planner, reload; /* of the threads that take points, and that reloads */
 };
 
 static void rig_init_with(struct rig *r, const char *const texts[FX_SCRIPTS], uint32_t trial_ms)
@@ -25,10 +25,10 @@ static void rig_init_with(struct rig *r, const char *const texts[FX_SCRIPTS], ui
     fx_load(&r->f);
     r->table = tg_table_new(&(struct tg_table_config){.idle_s = 10});
     assert_non_null(r->table);
-    tg_decider_init(&r->decider, r->f.rules, r->table, NULL, 0, 0);
-    tg_decider_init(&r->reload, r->f.rules, r->table, NULL, 0, 1);
+    tg_planner_init(&r->planner, r->f.rules, r->table, NULL, 0, 0);
+    tg_planner_init(&r->reload, r->f.rules, r->table, NULL, 0, 1);
     tg_merges_init(&r->merges, r->table, fx_backends, texts[FX_TAGS] != NULL, false);
-    r->decider.merges = r->reload.merges = &r->merges;
+    r->planner.merges = r->reload.merges = &r->merges;
 }
 
 static void rig_init(struct rig *r, const char *routing, uint32_t trial_ms)
@@ -38,8 +38,8 @@ static void rig_init(struct rig *r, const char *routing, uint32_t trial_ms)
 
 static void rig_deinit(struct rig *r)
 {
-    tg_decider_deinit(&r->decider);
-    tg_decider_deinit(&r->reload);
+    tg_planner_deinit(&r->planner);
+    tg_planner_deinit(&r->reload);
     assert_true(tg_table_validate(r->table));
     /* No reference is left behind: all of them can leave. */
     for (int i = 0; i < 4; i++) (void)tg_table_sweep(r->table, tg_clock_coarse_s() + 100);
@@ -59,7 +59,7 @@ static void make_series(struct rig *r, const char *prefix, int n)
         struct tg_series_desc d = {.name = name, .name_len = (uint32_t)len, .unit = ""};
         struct tg_series *s;
         assert_int_equal(tg_table_intern(r->table, &d, &s, NULL), TG_OK);
-        assert_non_null(tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules)));
+        assert_non_null(tg_planner_plan(&r->planner, s, tg_rules_generation(r->f.rules)));
     }
     tg_deferred_free_exit(tg_table_guard(r->table), ticket);
 }
@@ -345,7 +345,7 @@ static const struct tg_plan *plan_of(struct rig *r, const char *name)
     struct tg_series *s;
     const int ticket = tg_deferred_free_enter(tg_table_guard(r->table));
     assert_int_equal(tg_table_intern(r->table, &d, &s, NULL), TG_OK);
-    const struct tg_plan *p = tg_decider_plan(&r->decider, s, tg_rules_generation(r->f.rules));
+    const struct tg_plan *p = tg_planner_plan(&r->planner, s, tg_rules_generation(r->f.rules));
     assert_non_null(p);
     assert_int_equal(p->generation, tg_rules_generation(r->f.rules));
     tg_deferred_free_exit(tg_table_guard(r->table), ticket); /* nothing is swept here */

@@ -1,4 +1,4 @@
-#include "core/pipe/decide.h"
+#include "core/pipe/planner.h"
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
@@ -7,10 +7,10 @@
 
 enum { MAX_ARENA_BYTES = 16 << 20, MAX_SCRATCH_BYTES = 16 << 20 };
 
-void tg_decider_init(struct tg_decider *d, struct tg_rules *rules, struct tg_table *table,
+void tg_planner_init(struct tg_planner *d, struct tg_rules *rules, struct tg_table *table,
                      const struct tg_preparer *preparers, unsigned n_backends, unsigned slot)
 {
-    *d = (struct tg_decider){
+    *d = (struct tg_planner){
         .rules = rules,
         .table = table,
         .preparers = preparers,
@@ -21,19 +21,19 @@ void tg_decider_init(struct tg_decider *d, struct tg_rules *rules, struct tg_tab
     tg_buf_init(&d->scratch, MAX_SCRATCH_BYTES);
 }
 
-void tg_decider_deinit(struct tg_decider *d)
+void tg_planner_deinit(struct tg_planner *d)
 {
     tg_arena_deinit(&d->arena);
     tg_buf_deinit(&d->scratch);
 }
 
-void tg_decider_begin(struct tg_decider *d, uint32_t budget_ms)
+void tg_planner_begin(struct tg_planner *d, uint32_t budget_ms)
 {
     d->budget_ns = (uint64_t)budget_ms * 1000000;
     d->used_ns = 0;
 }
 
-enum tg_code tg_decider_run(struct tg_decider *d, const struct tg_series *s,
+enum tg_code tg_planner_run(struct tg_planner *d, const struct tg_series *s,
                             struct tg_series_desc *desc, struct tg_decision *out)
 {
     if (d->budget_ns && d->used_ns >= d->budget_ns) return TG_ERR_FULL;
@@ -45,7 +45,7 @@ enum tg_code tg_decider_run(struct tg_decider *d, const struct tg_series *s,
 }
 
 /* The plan of a decision, with its claims. NULL when out of memory. */
-static struct tg_plan *make_plan(struct tg_decider *d, struct tg_series *s,
+static struct tg_plan *make_plan(struct tg_planner *d, struct tg_series *s,
                                  const struct tg_series_desc *desc, struct tg_decision *decision,
                                  const struct tg_plan *old)
 {
@@ -65,14 +65,14 @@ static struct tg_plan *make_plan(struct tg_decider *d, struct tg_series *s,
     return plan;
 }
 
-const struct tg_plan *tg_decider_decide(struct tg_decider *d, struct tg_series *s,
+const struct tg_plan *tg_planner_decide(struct tg_planner *d, struct tg_series *s,
                                         struct tg_plan *old)
 {
     struct tg_series_desc desc;
     struct tg_decision decision;
     struct tg_plan *plan = NULL;
     if (old && tg_rules_is_broken(d->rules, d->slot)) return old;
-    d->why = tg_decider_run(d, s, &desc, &decision);
+    d->why = tg_planner_run(d, s, &desc, &decision);
     if (d->why == TG_OK) {
         plan = make_plan(d, s, &desc, &decision, old);
         if (!plan) d->why = TG_ERR_NOMEM;

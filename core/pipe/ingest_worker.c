@@ -1,12 +1,12 @@
-/* worker.c: an ingest worker: decode, plan, submit to the log, wait for what the strategies ask,
- * answer. */
+/* ingest_worker.c: an ingest worker: decode, plan, submit to the log, wait for what the strategies
+ * ask, answer. */
 #include <stdio.h>
 #include <string.h>
 
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/pipe/internal.h"
+#include "core/pipe/gateway_impl.h"
 
 static void on_cursor_moved(void *worker);
 static void on_deadline(void *worker);
@@ -14,9 +14,9 @@ static void on_deadline(void *worker);
 /* --- plan --- */
 
 /* Nothing of the request is logged, so that it can come again as a whole. */
-static enum tg_code not_planned(struct tg_worker *w, struct tg_err *err)
+static enum tg_code not_planned(struct tg_ingest_worker *w, struct tg_err *err)
 {
-    switch (w->decider.why) {
+    switch (w->planner.why) {
     case TG_ERR_FULL:
         tg_metric_add(&w->gateway->undecided, 1);
         return tg_fail(err, TG_ERR_FULL,
@@ -29,15 +29,16 @@ static enum tg_code not_planned(struct tg_worker *w, struct tg_err *err)
 }
 
 /* Plans every point, takes out the dropped ones, and gathers which cursors the answer waits for. */
-static enum tg_code plan_points(struct tg_worker *w, struct tg_ingest *in, struct tg_err *err)
+static enum tg_code plan_points(struct tg_ingest_worker *w, struct tg_ingest *in,
+                                struct tg_err *err)
 {
     struct tg_batch *b = &in->batch;
     const uint64_t generation = tg_rules_generation(w->gateway->rules);
     uint32_t wait = 0;
     uint32_t kept = 0;
-    tg_decider_begin(&w->decider, w->gateway->config->limits.rules_per_request_ms);
+    tg_planner_begin(&w->planner, w->gateway->config->limits.rules_per_request_ms);
     for (uint32_t i = 0; i < b->n_points; i++) {
-        const struct tg_plan *plan = tg_decider_plan(&w->decider, b->points[i].series, generation);
+        const struct tg_plan *plan = tg_planner_plan(&w->planner, b->points[i].series, generation);
         if (!plan) return not_planned(w, err);
         if (plan->targets == 0) continue;
         wait |= plan->wait;
@@ -72,7 +73,7 @@ static uint32_t still_behind(const struct tg_gateway *g, const struct tg_ingest 
     return behind;
 }
 
-static void finish(struct tg_worker *w, struct tg_ingest *in, enum tg_code code,
+static void finish(struct tg_ingest_worker *w, struct tg_ingest *in, enum tg_code code,
                    const struct tg_err *err)
 {
     w->n_open--;
@@ -80,7 +81,7 @@ static void finish(struct tg_worker *w, struct tg_ingest *in, enum tg_code code,
     if (w->stopping && w->n_open == 0) tg_loop_stop(w->loop);
 }
 
-static void unlink_waiting(struct tg_worker *w, struct tg_ingest *in)
+static void unlink_waiting(struct tg_ingest_worker *w, struct tg_ingest *in)
 {
     if (in->prev)
         in->prev->next = in->next;
@@ -96,7 +97,7 @@ static void unlink_waiting(struct tg_worker *w, struct tg_ingest *in)
         atomic_fetch_sub(&w->gateway->deliveries[__builtin_ctz(left)].n_waiters, 1);
 }
 
-static void arm_deadline(struct tg_worker *w)
+static void arm_deadline(struct tg_ingest_worker *w)
 {
     if (!w->wait_head) {
         tg_timer_stop(w->deadline_timer);
@@ -107,7 +108,8 @@ static void arm_deadline(struct tg_worker *w)
     tg_timer_start(w->deadline_timer, at_ms > now_ms ? at_ms - now_ms : 0);
 }
 
-static void come_back(struct tg_worker *w, struct tg_ingest *in, uint32_t backends, const char *why)
+static void reply_retry_later(struct tg_ingest_worker *w, struct tg_ingest *in, uint32_t backends,
+                              const char *why)
 {
     char names[160] = "";
     size_t n = 0;
@@ -128,12 +130,13 @@ static void come_back(struct tg_worker *w, struct tg_ingest *in, uint32_t backen
 }
 
 /* Ends the wait when there is nothing more to wait for. */
-static bool try_end_wait(struct tg_worker *w, struct tg_ingest *in)
+static bool try_end_wait(struct tg_ingest_worker *w, struct tg_ingest *in)
 {
     uint32_t skipped;
     in->wait = still_behind(w->gateway, in, &skipped);
     if (skipped) {
-        come_back(w, in, skipped, "was moved forward in the log (rewind) and may not get them");
+        reply_retry_later(w, in, skipped,
+                          "was moved forward in the log (rewind) and may not get them");
         return true;
     }
     if (in->wait) return false;
@@ -142,7 +145,7 @@ static bool try_end_wait(struct tg_worker *w, struct tg_ingest *in)
     return true;
 }
 
-static void wait_for_cursors(struct tg_worker *w, struct tg_ingest *in)
+static void wait_for_cursors(struct tg_ingest_worker *w, struct tg_ingest *in)
 {
     in->prev = w->wait_tail;
     in->next = NULL;
@@ -167,7 +170,7 @@ static void wait_for_cursors(struct tg_worker *w, struct tg_ingest *in)
 
 static void on_cursor_moved(void *worker)
 {
-    struct tg_worker *w = worker;
+    struct tg_ingest_worker *w = worker;
     atomic_store(&w->wake_posted, false);
     struct tg_ingest *next;
     for (struct tg_ingest *in = w->wait_head; in; in = next) {
@@ -177,22 +180,22 @@ static void on_cursor_moved(void *worker)
     arm_deadline(w);
 }
 
-void tg_worker_wake(struct tg_worker *w)
+void tg_ingest_worker_wake(struct tg_ingest_worker *w)
 {
     if (atomic_load(&w->n_waiting) == 0) return;
     if (!atomic_exchange(&w->wake_posted, true)) tg_loop_post_item(w->loop, &w->wake_item);
 }
 
 /* The wait is over: confirmed after all, or not in time. */
-static void end_wait(struct tg_worker *w, struct tg_ingest *in)
+static void end_wait(struct tg_ingest_worker *w, struct tg_ingest *in)
 {
     if (!try_end_wait(w, in))
-        come_back(w, in, in->wait, "did not confirm within limits.ack_timeout");
+        reply_retry_later(w, in, in->wait, "did not confirm within limits.ack_timeout");
 }
 
 static void on_deadline(void *worker)
 {
-    struct tg_worker *w = worker;
+    struct tg_ingest_worker *w = worker;
     const uint64_t now_ms = tg_clock_mono_ms();
     while (w->wait_head && w->wait_head->deadline_ms <= now_ms) end_wait(w, w->wait_head);
     arm_deadline(w);
@@ -204,7 +207,7 @@ static void on_deadline(void *worker)
 static void on_logged(void *arg)
 {
     struct tg_ingest *in = arg;
-    struct tg_worker *w = in->worker;
+    struct tg_ingest_worker *w = in->worker;
     /* The points are in the log: let go of the series now, however long the answer waits. */
     tg_deferred_free_exit(in->batch.guard, in->batch.ticket);
     in->batch.guard = NULL;
@@ -234,7 +237,7 @@ static void on_commit(void *arg, enum tg_code code, uint64_t end_pos, const stru
 
 static void on_ingest(void *worker, struct tg_ingest *in)
 {
-    struct tg_worker *w = worker;
+    struct tg_ingest_worker *w = worker;
     struct tg_err err = {.offset = TG_NO_OFFSET, .msg = ""};
     w->n_open++;
     enum tg_code code = plan_points(w, in, &err);
@@ -253,7 +256,7 @@ static void on_ingest(void *worker, struct tg_ingest *in)
 
 static const char *admission(void *worker)
 {
-    const struct tg_worker *w = worker;
+    const struct tg_ingest_worker *w = worker;
     const struct tg_gateway *g = w->gateway;
     if (atomic_load_explicit(&g->draining, memory_order_relaxed))
         return "the gateway is shutting down";
@@ -266,14 +269,14 @@ static const char *admission(void *worker)
 
 /* --- life --- */
 
-enum tg_code tg_worker_init(struct tg_worker *w, struct tg_gateway *g, unsigned index,
-                            const char *address, struct tg_err *err)
+enum tg_code tg_ingest_worker_init(struct tg_ingest_worker *w, struct tg_gateway *g, unsigned index,
+                                   const char *address, struct tg_err *err)
 {
     const struct tg_limits_config *l = &g->config->limits;
     w->gateway = g;
     w->index = index;
-    tg_decider_init(&w->decider, g->rules, g->table, g->preparers, g->n_deliveries, index);
-    w->decider.merges = &g->merges;
+    tg_planner_init(&w->planner, g->rules, g->table, g->preparers, g->n_deliveries, index);
+    w->planner.merges = &g->merges;
     w->wake_item = (struct tg_loop_item){.fn = on_cursor_moved, .arg = w};
     w->loop = tg_loop_new();
     if (!w->loop) return tg_fail(err, TG_ERR_NOMEM, "cannot make a worker's event loop");
@@ -309,7 +312,7 @@ enum tg_code tg_worker_init(struct tg_worker *w, struct tg_gateway *g, unsigned 
 
 static void *worker_main(void *arg)
 {
-    struct tg_worker *w = arg;
+    struct tg_ingest_worker *w = arg;
     char name[16];
     (void)snprintf(name, sizeof(name), "worker-%u", w->index);
     (void)pthread_setname_np(pthread_self(), name);
@@ -317,7 +320,7 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-enum tg_code tg_worker_start(struct tg_worker *w, struct tg_err *err)
+enum tg_code tg_ingest_worker_start(struct tg_ingest_worker *w, struct tg_err *err)
 {
     const int rc = pthread_create(&w->thread, NULL, worker_main, w);
     if (rc != 0) return tg_fail_errno(err, rc, "cannot start a worker thread");
@@ -327,7 +330,7 @@ enum tg_code tg_worker_start(struct tg_worker *w, struct tg_err *err)
 
 static void on_stop_deadline(void *worker)
 {
-    struct tg_worker *w = worker;
+    struct tg_ingest_worker *w = worker;
     /* What the log has accepted is answered by its thread before it ends, so only waits for cursors
      * are cut short. */
     while (w->wait_head) end_wait(w, w->wait_head);
@@ -336,7 +339,7 @@ static void on_stop_deadline(void *worker)
 
 static void on_stop(void *worker)
 {
-    struct tg_worker *w = worker;
+    struct tg_ingest_worker *w = worker;
     w->stopping = true;
     tg_http_server_stop(w->server);
     if (w->n_open == 0) {
@@ -350,20 +353,20 @@ static void on_stop(void *worker)
                        w->stop_deadline_ms > now_ms ? w->stop_deadline_ms - now_ms : 0);
 }
 
-void tg_worker_ask_stop(struct tg_worker *w, uint64_t deadline_ms)
+void tg_ingest_worker_ask_stop(struct tg_ingest_worker *w, uint64_t deadline_ms)
 {
     w->stop_deadline_ms = deadline_ms;
     w->stop_item = (struct tg_loop_item){.fn = on_stop, .arg = w};
     tg_loop_post_item(w->loop, &w->stop_item);
 }
 
-void tg_worker_join(struct tg_worker *w)
+void tg_ingest_worker_join(struct tg_ingest_worker *w)
 {
     if (w->has_thread) (void)pthread_join(w->thread, NULL);
     w->has_thread = false;
 }
 
-void tg_worker_deinit(struct tg_worker *w)
+void tg_ingest_worker_deinit(struct tg_ingest_worker *w)
 {
     if (!w->gateway) return;
     if (w->server) tg_http_server_free(w->server);
@@ -371,5 +374,5 @@ void tg_worker_deinit(struct tg_worker *w)
     tg_timer_free(w->deadline_timer);
     tg_timer_free(w->stop_timer);
     tg_loop_free(w->loop);
-    tg_decider_deinit(&w->decider);
+    tg_planner_deinit(&w->planner);
 }

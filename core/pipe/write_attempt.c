@@ -1,5 +1,6 @@
-/* attempt.c: one try at one range of a batch: pick the backend's points, write them, and settle
- * what came of each: delivered, inexpressible, dead-lettered, elsewhere, or to be tried again.
+/* write_attempt.c: one try at one range of a batch: pick the backend's points, write them, and
+ * settle what came of each: delivered, inexpressible, dead-lettered, elsewhere, or to be tried
+ * again.
  *
  * Routing: a point goes where it was routed when it was accepted, whatever the rules say by then:
  * cursors pass it at different times, so with the rules of each moment an edit could make all of
@@ -14,7 +15,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/pipe/internal.h"
+#include "core/pipe/gateway_impl.h"
 
 enum {
     MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20,
@@ -43,15 +44,15 @@ static enum tg_code reserve_points(struct tg_delivery_loop *d, uint32_t n)
 }
 
 /* Runs rules and prepare for a series whose plan holds no bytes for this backend. *decided is what
- * tg_decider_run gave, or TG_ERR_UNAVAILABLE when the rules are not run now and its tags are not
+ * tg_planner_run gave, or TG_ERR_UNAVAILABLE when the rules are not run now and its tags are not
  * known for that; when it went wrong, *err is as it was. */
 static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_series *s,
                                 enum tg_code *decided, struct tg_err *err)
 {
     struct tg_series_desc desc;
     struct tg_decision decision;
-    tg_buf_reset(&d->adhoc_scratch);
-    *decided = tg_decider_run(&d->decider, s, &desc, &decision);
+    tg_buf_reset(&d->stray_forms_scratch);
+    *decided = tg_planner_run(&d->planner, s, &desc, &decision);
     const struct tg_plan *plan = atomic_load_explicit(&s->plan, memory_order_acquire);
     /* Its plan keeps what tags.lua made of it, for other backends only: as received, it might tell
      * what tags.lua takes out. */
@@ -64,23 +65,24 @@ static enum tg_code prepare_now(struct tg_delivery_loop *d, const struct tg_seri
                            "tags.lua fails for this series since it was routed elsewhere, so its "
                            "tags for this backend are not known; mend tags.lua");
         else
-            code = d->config->ops->prepare(d->backend, &decision.mapped, &d->adhoc_scratch, err);
+            code =
+                d->config->ops->prepare(d->backend, &decision.mapped, &d->stray_forms_scratch, err);
         if (code == TG_OK)
             code =
-                tg_merges_check(&d->gateway->merges, &d->decider, d->index, &desc, &decision, err);
+                tg_merges_check(&d->gateway->merges, &d->planner, d->index, &desc, &decision, err);
     }
-    tg_arena_reset(&d->decider.arena);
+    tg_arena_reset(&d->planner.arena);
     return code;
 }
 
 /* The bytes of a series that was routed here when its point was accepted, but is not any more.
- * As tg_decider_run; TG_ERR_UNAVAILABLE: see prepare_now; TG_ERR_TOO_LARGE: too many such series in
+ * As tg_planner_run; TG_ERR_UNAVAILABLE: see prepare_now; TG_ERR_TOO_LARGE: too many such series in
  * one attempt; *bytes NULL when the backend cannot take it, and *inexpressible says whether it has
  * no form for such series. */
-static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_series *s,
-                                  const uint8_t **bytes, uint32_t *len, bool *inexpressible)
+static enum tg_code prepare_stray_form(struct tg_delivery_loop *d, const struct tg_series *s,
+                                       const uint8_t **bytes, uint32_t *len, bool *inexpressible)
 {
-    struct tg_adhoc_slot *slot = tg_adhoc_find(&d->adhoc, s);
+    struct tg_stray_forms_slot *slot = tg_stray_forms_find(&d->stray_forms, s);
     if (!slot) return TG_ERR_NOMEM;
     if (!slot->series) {
         struct tg_err err;
@@ -88,7 +90,8 @@ static enum tg_code prepare_adhoc(struct tg_delivery_loop *d, const struct tg_se
         const enum tg_code code = prepare_now(d, s, &decided, &err);
         TG_TRY(decided);
         if (code == TG_ERR_NOMEM) return code;
-        TG_TRY(tg_adhoc_put(&d->adhoc, slot, s, code == TG_OK ? &d->adhoc_scratch : NULL));
+        TG_TRY(tg_stray_forms_put(&d->stray_forms, slot, s,
+                                  code == TG_OK ? &d->stray_forms_scratch : NULL));
         slot->inexpressible = code == TG_ERR_UNSUPPORTED;
     }
     *inexpressible = slot->inexpressible;
@@ -128,10 +131,11 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
     TG_TRY(reserve_points(d, d->range.hi - d->range.lo));
     /* Of another attempt, or of other rules. What a pause interrupted is kept: it would never end.
      */
-    if (!d->is_paused || d->adhoc_generation != generation) tg_adhoc_forget(&d->adhoc);
-    d->adhoc_generation = generation;
+    if (!d->is_paused || d->stray_forms_generation != generation)
+        tg_stray_forms_forget(&d->stray_forms);
+    d->stray_forms_generation = generation;
     d->is_paused = false;
-    tg_decider_begin(&d->decider, DECIDE_SLICE_MS);
+    tg_planner_begin(&d->planner, DECIDE_SLICE_MS);
     const uint8_t *settled = d->has_settled ? d->settled : NULL;
     uint32_t n = 0;
     d->n_elsewhere = 0;
@@ -141,8 +145,8 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         look_ahead(d, i);
         if (settled && is_marked(settled, i)) continue;
         const struct tg_point *p = &d->batch.points[i];
-        const struct tg_plan *plan = tg_decider_plan(&d->decider, p->series, generation);
-        if (!plan) return d->decider.why;
+        const struct tg_plan *plan = tg_planner_plan(&d->planner, p->series, generation);
+        if (!plan) return d->planner.why;
         const uint32_t targets = targets_of(d, p, plan);
         if (!(targets & bit) || plan->targets == 0) {
             d->n_elsewhere++;
@@ -151,13 +155,13 @@ static enum tg_code select_points(struct tg_delivery_loop *d)
         uint32_t len;
         const uint8_t *prepared = tg_plan_prepared(plan, d->index, &len);
         if (!prepared && tg_merges_is_free(&d->gateway->merges, plan)) { /* it has its turn */
-            plan = tg_decider_decide(&d->decider, p->series, (struct tg_plan *)(uintptr_t)plan);
-            if (!plan) return d->decider.why;
+            plan = tg_planner_decide(&d->planner, p->series, (struct tg_plan *)(uintptr_t)plan);
+            if (!plan) return d->planner.why;
             prepared = tg_plan_prepared(plan, d->index, &len);
         }
         bool inexpressible = !prepared && (plan->inexpressible & bit);
         if (!prepared && !(plan->targets & bit))
-            TG_TRY(prepare_adhoc(d, p->series, &prepared, &len, &inexpressible));
+            TG_TRY(prepare_stray_form(d, p->series, &prepared, &len, &inexpressible));
         /* As a dead letter it would be kept for a replay that can never deliver it. */
         if (!prepared && !inexpressible && d->config->ops->has_form)
             inexpressible = !d->config->ops->has_form(d->backend, p);
@@ -195,16 +199,16 @@ struct dead {
     const uint8_t *refused; /* bitmap over the delivery's points; NULL = none */
     uint32_t n_refused;
     const char *const *reasons; /* n_refused, or NULL */
-    uint32_t n_buried;          /* so many are in the file */
+    uint32_t n_in_file;         /* so many are in the file */
     char newest[256];           /* reason */
 };
 
 /* Why the backend cannot take a series: asked again, as that is not worth keeping with every plan,
  * but once for all its points in `reasons`. Written to dead->newest. */
 static void find_reason(struct tg_delivery_loop *d, const struct tg_series *s,
-                        struct tg_adhoc *reasons, struct dead *dead)
+                        struct tg_stray_forms *reasons, struct dead *dead)
 {
-    struct tg_adhoc_slot *slot = tg_adhoc_find(reasons, s);
+    struct tg_stray_forms_slot *slot = tg_stray_forms_find(reasons, s);
     if (slot && slot->series && slot->bytes) {
         (void)snprintf(dead->newest, sizeof(dead->newest), "%s", (const char *)slot->bytes);
         return;
@@ -214,14 +218,15 @@ static void find_reason(struct tg_delivery_loop *d, const struct tg_series *s,
     (void)prepare_now(d, s, &decided, &why);
     (void)snprintf(dead->newest, sizeof(dead->newest), "%s", why.msg);
     if (!slot || slot->series) return;
-    tg_buf_reset(&d->adhoc_scratch);
-    if (tg_buf_append(&d->adhoc_scratch, dead->newest, strlen(dead->newest) + 1) == TG_OK &&
-        tg_adhoc_put(reasons, slot, s, &d->adhoc_scratch) != TG_OK)
+    tg_buf_reset(&d->stray_forms_scratch);
+    if (tg_buf_append(&d->stray_forms_scratch, dead->newest, strlen(dead->newest) + 1) == TG_OK &&
+        tg_stray_forms_put(reasons, slot, s, &d->stray_forms_scratch) != TG_OK)
         return; /* no room: asked once more */
 }
 
-static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i, struct tg_adhoc *reasons,
-                                   struct dead *dead, struct tg_err *err)
+static enum tg_code add_unprepared(struct tg_delivery_loop *d, uint32_t i,
+                                   struct tg_stray_forms *reasons, struct dead *dead,
+                                   struct tg_err *err)
 {
     const struct tg_point *p = &d->batch.points[d->unprepared[i]];
     find_reason(d, p->series, reasons, dead);
@@ -234,23 +239,24 @@ static enum tg_code commit_many(struct tg_delivery_loop *d, struct dead *dead, u
 {
     if (tg_dead_letters_pending(d->dead_letters) < MAX_DEAD_LETTER_COMMIT_BYTES) return TG_OK;
     TG_TRY(tg_dead_letters_commit(d->dead_letters, err));
-    dead->n_buried = n_added;
+    dead->n_in_file = n_added;
     return TG_OK;
 }
 
-/* As many as fit. TG_ERR_FULL: not all did; any failure: the first n_buried are safe. */
-static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct tg_err *err)
+/* As many as fit. TG_ERR_FULL: not all did; any failure: the first n_in_file are safe. */
+static enum tg_code write_dead_letters(struct tg_delivery_loop *d, struct dead *dead,
+                                       struct tg_err *err)
 {
     enum tg_code code = TG_OK;
     uint32_t n_added = 0;
-    struct tg_adhoc reasons;
-    tg_adhoc_init(&reasons);
-    tg_decider_begin(&d->decider, REASONS_MS);
+    struct tg_stray_forms reasons;
+    tg_stray_forms_init(&reasons);
+    tg_planner_begin(&d->planner, REASONS_MS);
     for (uint32_t i = 0; i < d->n_unprepared && code == TG_OK; i++) {
         code = add_unprepared(d, i, &reasons, dead, err);
         if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
     }
-    tg_adhoc_forget(&reasons);
+    tg_stray_forms_forget(&reasons);
     uint32_t k = 0;
     for (uint32_t i = 0; k < dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
         if (!is_marked(dead->refused, i)) continue;
@@ -269,7 +275,7 @@ static enum tg_code bury(struct tg_delivery_loop *d, struct dead *dead, struct t
     struct tg_err commit_err;
     const enum tg_code committed = tg_dead_letters_commit(d->dead_letters, &commit_err);
     if (committed == TG_OK)
-        dead->n_buried = n_added;
+        dead->n_in_file = n_added;
     else
         *err = commit_err;
     return committed == TG_OK ? code : committed;
@@ -280,7 +286,7 @@ static void settle(struct tg_delivery_loop *d, uint32_t i)
     d->settled[i / 8] = (uint8_t)(d->settled[i / 8] | 1U << (i % 8));
 }
 
-/* Before anything is buried: what is buried must be noted. */
+/* Before any dead letter is written: what is in the file must be noted. */
 static enum tg_code reserve_settled(struct tg_delivery_loop *d, struct tg_err *err)
 {
     if (d->has_settled) return TG_OK;
@@ -303,16 +309,16 @@ static void keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
     if (!d->has_settled) memset(d->settled, 0, ((size_t)d->batch.n_points + 7) / 8);
     d->has_settled = true;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < d->n_unprepared && n < dead->n_buried; i++, n++)
+    for (uint32_t i = 0; i < d->n_unprepared && n < dead->n_in_file; i++, n++)
         settle(d, d->unprepared[i]);
     for (uint32_t i = 0; i < d->delivery.n_points; i++) {
-        if (is_marked(dead->refused, i) && n++ >= dead->n_buried) continue;
+        if (is_marked(dead->refused, i) && n++ >= dead->n_in_file) continue;
         settle(d, d->origin[i]);
     }
     d->done.delivered += n_delivered(d, dead);
     tg_inexpressible_add(&d->done.inexpressible, &dead->inexpressible);
     tg_left_out_add(&d->done.left_out, &dead->left_out);
-    d->done.dead += dead->n_buried;
+    d->done.dead += dead->n_in_file;
     if (d->delivery.n_points > 0) d->part++;
 }
 
@@ -356,12 +362,12 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     const uint32_t n_dead = d->n_unprepared + dead->n_refused;
     enum tg_code code = n_dead ? reserve_settled(d, &err) : TG_OK;
     const bool can_note = code == TG_OK; /* else this attempt is made again as a whole */
-    if (n_dead && can_note) code = bury(d, dead, &err);
+    if (n_dead && can_note) code = write_dead_letters(d, dead, &err);
     if (code != TG_OK) {
-        const bool has_progress = dead->n_buried > 0 || d->delivery.n_points > dead->n_refused;
+        const bool has_progress = dead->n_in_file > 0 || d->delivery.n_points > dead->n_refused;
         if (can_note) say_inexpressible(d, &dead->inexpressible);
-        if (dead->n_buried)
-            say_dead(d, dead->n_buried, dead->newest); /* before the stall is noted */
+        if (dead->n_in_file)
+            say_dead(d, dead->n_in_file, dead->newest); /* before the stall is noted */
         if (can_note && has_progress) keep_progress(d, dead);
         atomic_store(&d->dead_letters_full, code == TG_ERR_FULL);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
@@ -385,7 +391,7 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
 }
 
 /* A single point refused permanently. The others of its range are elsewhere's or unprepared. */
-static void bury_point(struct tg_delivery_loop *d, const char *message)
+static void dead_letter_point(struct tg_delivery_loop *d, const char *message)
 {
     static const uint8_t the_first = 1;
     struct dead dead = {.refused = &the_first, .n_refused = 1, .reasons = &message};
@@ -467,7 +473,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
         if (r->outcome == TG_WRITE_TOO_LARGE) fit_less(d);
         d->part++;
         if (d->delivery.n_points == 1) {
-            bury_point(d, r->message);
+            dead_letter_point(d, r->message);
         } else {
             const uint32_t mid = d->origin[d->delivery.n_points / 2];
             tg_delivery_push_range(d, mid, d->range.hi);

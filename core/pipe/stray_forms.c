@@ -1,4 +1,4 @@
-#include "core/pipe/adhoc.h"
+#include "core/pipe/stray_forms.h"
 
 #include <string.h>
 
@@ -6,16 +6,16 @@
 
 enum {
     MIN_SLOTS = 256, /* a power of two */
-    MAX_ADHOC_BYTES = 64 << 20,
+    MAX_STRAY_FORMS_BYTES = 64 << 20,
 };
 
-void tg_adhoc_init(struct tg_adhoc *a)
+void tg_stray_forms_init(struct tg_stray_forms *a)
 {
-    *a = (struct tg_adhoc){.slots = NULL};
+    *a = (struct tg_stray_forms){.slots = NULL};
     tg_arena_init(&a->arena, 0);
 }
 
-void tg_adhoc_forget(struct tg_adhoc *a)
+void tg_stray_forms_forget(struct tg_stray_forms *a)
 {
     if (!a->slots) return;
     tg_arena_deinit(&a->arena);
@@ -25,20 +25,21 @@ void tg_adhoc_forget(struct tg_adhoc *a)
     a->bytes = 0;
 }
 
-static struct tg_adhoc_slot *slot_of(const struct tg_adhoc *a, const struct tg_series *s)
+static struct tg_stray_forms_slot *slot_of(const struct tg_stray_forms *a,
+                                           const struct tg_series *s)
 {
     uint32_t i = (uint32_t)s->hash.lo & (a->cap - 1);
     while (a->slots[i].series && a->slots[i].series != s) i = (i + 1) & (a->cap - 1);
     return &a->slots[i];
 }
 
-static enum tg_code grow(struct tg_adhoc *a)
+static enum tg_code grow(struct tg_stray_forms *a)
 {
     if (a->n < a->cap / 4 * 3) return TG_OK;
-    struct tg_adhoc_slot *const old = a->slots;
+    struct tg_stray_forms_slot *const old = a->slots;
     const uint32_t old_cap = a->cap;
     const uint32_t cap = old_cap ? old_cap * 2 : MIN_SLOTS;
-    struct tg_adhoc_slot *slots = tg_calloc(cap, sizeof(*slots));
+    struct tg_stray_forms_slot *slots = tg_calloc(cap, sizeof(*slots));
     if (!slots) return TG_ERR_NOMEM;
     a->slots = slots;
     a->cap = cap;
@@ -48,24 +49,24 @@ static enum tg_code grow(struct tg_adhoc *a)
     return TG_OK;
 }
 
-struct tg_adhoc_slot *tg_adhoc_find(struct tg_adhoc *a, const struct tg_series *s)
+struct tg_stray_forms_slot *tg_stray_forms_find(struct tg_stray_forms *a, const struct tg_series *s)
 {
     return grow(a) == TG_OK ? slot_of(a, s) : NULL;
 }
 
-enum tg_code tg_adhoc_put(struct tg_adhoc *a, struct tg_adhoc_slot *slot, const struct tg_series *s,
-                          const struct tg_buf *bytes)
+enum tg_code tg_stray_forms_put(struct tg_stray_forms *a, struct tg_stray_forms_slot *slot,
+                                const struct tg_series *s, const struct tg_buf *bytes)
 {
     uint8_t *copy = NULL;
     const size_t n = bytes ? bytes->len : 0;
     if (bytes) {
-        if (n > MAX_ADHOC_BYTES - a->bytes) return TG_ERR_TOO_LARGE;
+        if (n > MAX_STRAY_FORMS_BYTES - a->bytes) return TG_ERR_TOO_LARGE;
         copy = tg_arena_alloc(&a->arena, n ? n : 1);
         if (!copy) return TG_ERR_NOMEM;
         if (n) memcpy(copy, bytes->data, n);
         a->bytes += n;
     }
-    *slot = (struct tg_adhoc_slot){s, copy, (uint32_t)n, false};
+    *slot = (struct tg_stray_forms_slot){s, copy, (uint32_t)n, false};
     a->n++;
     return TG_OK;
 }

@@ -1,6 +1,6 @@
-/* internal.h: what the files of the admin layer share. Not for others. */
-#ifndef TG_ADMIN_INTERNAL_H
-#define TG_ADMIN_INTERNAL_H
+/* admin_impl.h: what the files of the admin layer share. Not for others. */
+#ifndef TG_ADMIN_ADMIN_IMPL_H
+#define TG_ADMIN_ADMIN_IMPL_H
 
 #include "core/admin/admin.h"
 #include "core/admin/selector.h"
