@@ -6,7 +6,7 @@
 #include "core/admin/explain.h"
 #include "core/app/cmd.h"
 #include "core/base/logger.h"
-#include "core/client/call.h"
+#include "core/client/admin_call.h"
 #include "core/rules/rules.h"
 
 enum { ASK_TIMEOUT_MS = 10000 }; /* explanations wait for each other there */
@@ -20,7 +20,7 @@ struct explain {
     struct tg_explained e;      /* by the scripts on disk */
     char url[512];              /* of the gateway that was asked; "" = none */
     char why[512];              /* it answered, but did not explain; "" = it did, or no answer */
-    struct tg_answer answer;
+    struct tg_admin_answer answer;
     json_t *gateway;                /* its answer; NULL = none */
     struct tg_series_desc in_force; /* what the rules in force make of the live series */
 };
@@ -63,14 +63,14 @@ static bool ask_gateway(struct explain *x)
     tg_buf_init(&url, 64 << 10);
     enum tg_code code = make_url(x, &url);
     if (code == TG_OK)
-        code = tg_call("GET", (const char *)url.data, ASK_TIMEOUT_MS, &x->answer, &err);
+        code = tg_admin_call("GET", (const char *)url.data, ASK_TIMEOUT_MS, &x->answer, &err);
     tg_buf_deinit(&url);
     if (code == TG_OK && x->answer.status == 200)
         x->gateway = json_loadb((const char *)x->answer.body.data, x->answer.body.len, 0, NULL);
     if (x->gateway) return true;
     if (code == TG_OK)
         (void)snprintf(x->why, sizeof(x->why), "%s",
-                       tg_answer_error(&x->answer, scratch, sizeof(scratch)));
+                       tg_admin_answer_error(&x->answer, scratch, sizeof(scratch)));
     if (!tg_args_has(x->args, "admin")) return true;
     (void)tg_command_failed(x->args->cmd, "%s", code != TG_OK ? err.msg : x->why);
     return false;
@@ -510,7 +510,7 @@ static int run(const struct tg_args *args)
     };
     const int code = explain(x);
     json_decref(x->gateway);
-    tg_answer_deinit(&x->answer);
+    tg_admin_answer_deinit(&x->answer);
     tg_arena_deinit(&arena);
     return code;
 }

@@ -5,7 +5,7 @@
 
 #include "core/app/cmd.h"
 #include "core/base/mem.h"
-#include "core/client/call.h"
+#include "core/client/admin_call.h"
 
 /* key="value", as a query takes it. */
 static enum tg_code put_tag(struct tg_buf *out, const char *key, const json_t *value)
@@ -244,7 +244,7 @@ static enum tg_code build_url(const struct tg_args *args, const char *base, stru
     return TG_OK;
 }
 
-static int print_answer(const struct tg_args *args, const struct tg_answer *answer)
+static int print_answer(const struct tg_args *args, const struct tg_admin_answer *answer)
 {
     if (tg_args_has(args, "json")) {
         (void)fwrite(answer->body.data, 1, answer->body.len, stdout);
@@ -269,19 +269,20 @@ static int run(const struct tg_args *args)
     if (!tg_cmd_admin_url(args, base, sizeof(base))) return TG_EXIT_USAGE;
     struct tg_buf url;
     tg_buf_init(&url, 64 << 10);
-    struct tg_answer answer = {0};
+    struct tg_admin_answer answer = {0};
     struct tg_err err = {.msg = ""};
     char reason[512];
     int code;
     if (build_url(args, base, &url) != TG_OK)
         code = tg_command_failed(args->cmd, "the arguments are too long");
-    else if (tg_call("GET", (const char *)url.data, 120000, &answer, &err) != TG_OK)
+    else if (tg_admin_call("GET", (const char *)url.data, 120000, &answer, &err) != TG_OK)
         code = tg_command_failed(args->cmd, "%s", err.msg);
     else if (answer.status != 200)
-        code = tg_command_failed(args->cmd, "%s", tg_answer_error(&answer, reason, sizeof(reason)));
+        code = tg_command_failed(args->cmd, "%s",
+                                 tg_admin_answer_error(&answer, reason, sizeof(reason)));
     else
         code = print_answer(args, &answer);
-    tg_answer_deinit(&answer);
+    tg_admin_answer_deinit(&answer);
     tg_buf_deinit(&url);
     return code;
 }

@@ -5,7 +5,7 @@
 #include "core/admin/selector.h"
 #include "core/app/cmd.h"
 #include "core/base/clock.h"
-#include "core/client/call.h"
+#include "core/client/admin_call.h"
 
 static bool is_number(const char *s)
 {
@@ -37,7 +37,7 @@ static int run(const struct tg_args *args)
 
     struct tg_buf url;
     tg_buf_init(&url, 64 << 10);
-    struct tg_answer answer = {0};
+    struct tg_admin_answer answer = {0};
     char reason[512];
     int code = TG_EXIT_FAILED;
     if (tg_buf_printf(&url, "%s/-/rewind", base) != TG_OK ||
@@ -45,10 +45,11 @@ static int run(const struct tg_args *args)
         tg_url_param(&url, "to", to) != TG_OK ||
         (tg_args_has(args, "skip") && tg_url_param(&url, "skip", "1") != TG_OK))
         code = tg_command_failed(args->cmd, "out of memory");
-    else if (tg_call("POST", (const char *)url.data, 60000, &answer, &err) != TG_OK)
+    else if (tg_admin_call("POST", (const char *)url.data, 60000, &answer, &err) != TG_OK)
         code = tg_command_failed(args->cmd, "%s", err.msg);
     else if (answer.status != 200)
-        code = tg_command_failed(args->cmd, "%s", tg_answer_error(&answer, reason, sizeof(reason)));
+        code = tg_command_failed(args->cmd, "%s",
+                                 tg_admin_answer_error(&answer, reason, sizeof(reason)));
     else {
         json_t *o = json_loadb((const char *)answer.body.data, answer.body.len, 0, NULL);
         (void)printf("%s delivers from position %" JSON_INTEGER_FORMAT
@@ -58,7 +59,7 @@ static int run(const struct tg_args *args)
         json_decref(o);
         code = TG_EXIT_OK;
     }
-    tg_answer_deinit(&answer);
+    tg_admin_answer_deinit(&answer);
     tg_buf_deinit(&url);
     return code;
 }

@@ -7,8 +7,8 @@
 
 #include "core/app/cmd.h"
 #include "core/base/clock.h"
-#include "core/client/host.h"
-#include "core/client/load.h"
+#include "core/client/host_metrics.h"
+#include "core/client/load_generator.h"
 #include "core/client/sender.h"
 #include "core/codec/compress.h"
 #include "core/protocol/influx_line.h"
@@ -136,7 +136,7 @@ static int send_host(struct sending *s)
         !tg_args_number(args, "count", 1, INT64_MAX, &count) || !begin(s, NULL))
         return TG_EXIT_USAGE;
     struct tg_err err = {.msg = ""};
-    struct tg_host *host = tg_host_new("/proc");
+    struct tg_host_metrics *host = tg_host_metrics_new("/proc");
     struct tg_buf body;
     tg_buf_init(&body, 64 << 20);
     enum tg_code code = host ? TG_OK : tg_fail(&err, TG_ERR_NOMEM, "out of memory");
@@ -149,13 +149,13 @@ static int send_host(struct sending *s)
         if (stopped) break;
         const struct tg_otlp_item *items;
         uint32_t n;
-        code = tg_host_collect(host, tg_clock_wall_ns(), &items, &n, &err);
+        code = tg_host_metrics_collect(host, tg_clock_wall_ns(), &items, &n, &err);
         if (code == TG_OK) code = tg_otlp_encode_metrics(items, n, &body, &err);
         if (code == TG_OK) code = tg_sender_submit(s->sender, &body, n, &err);
     }
     const int exit_code = finish(s, code, &err);
     tg_buf_deinit(&body);
-    tg_host_free(host);
+    tg_host_metrics_free(host);
     return exit_code;
 }
 
@@ -199,10 +199,10 @@ static int send_load(struct sending *s)
                                 .is_paced = rate > 0,
                                 .turns_per_s = (double)rate / (double)series};
     struct tg_err err = {.msg = ""};
-    struct tg_load *load = NULL;
+    struct tg_load_generator *load = NULL;
     struct tg_buf body;
     tg_buf_init(&body, (size_t)1 << 30);
-    enum tg_code code = tg_load_new((uint32_t)series, s->protocol, 1, &load, &err);
+    enum tg_code code = tg_load_generator_new((uint32_t)series, s->protocol, 1, &load, &err);
     s->begin_ms = tg_clock_mono_ms();
     while (code == TG_OK && !stopped && s->n_done < s->n_wanted) {
         if (rate > 0) {
@@ -212,13 +212,13 @@ static int send_load(struct sending *s)
         }
         const uint64_t left = s->n_wanted - s->n_done;
         const uint32_t n = (uint32_t)(left < (uint64_t)batch ? left : (uint64_t)batch);
-        code = tg_load_body(load, n, turn_ns, &schedule, &body, &err);
+        code = tg_load_generator_body(load, n, turn_ns, &schedule, &body, &err);
         if (code == TG_OK) code = tg_sender_submit(s->sender, &body, n, &err);
         s->n_done += n;
     }
     const int exit_code = finish(s, code, &err);
     tg_buf_deinit(&body);
-    tg_load_free(load);
+    tg_load_generator_free(load);
     return exit_code;
 }
 

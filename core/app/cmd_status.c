@@ -6,7 +6,7 @@
 
 #include "core/app/cmd.h"
 #include "core/base/clock.h"
-#include "core/client/call.h"
+#include "core/client/admin_call.h"
 
 enum { MAX_NAME_WIDTH = 20 };
 
@@ -196,14 +196,14 @@ static void print_status(const json_t *s, struct last *last)
 /* 0 = printed, else an exit code; the reason is then in `reason`. */
 static int look(const char *url, bool as_json, bool clear, struct last *last, char reason[512])
 {
-    struct tg_answer answer;
+    struct tg_admin_answer answer;
     struct tg_err err = {.msg = ""};
     int code = TG_EXIT_FAILED;
     json_t *o = NULL;
-    if (tg_call("GET", url, 10000, &answer, &err) != TG_OK) {
+    if (tg_admin_call("GET", url, 10000, &answer, &err) != TG_OK) {
         (void)snprintf(reason, 512, "%s", err.msg);
     } else if (answer.status != 200) {
-        (void)tg_answer_error(&answer, reason, 512);
+        (void)tg_admin_answer_error(&answer, reason, 512);
     } else if (as_json) {
         (void)fwrite(answer.body.data, 1, answer.body.len, stdout);
         (void)fputc('\n', stdout);
@@ -216,7 +216,7 @@ static int look(const char *url, bool as_json, bool clear, struct last *last, ch
         code = TG_EXIT_OK;
     }
     json_decref(o);
-    tg_answer_deinit(&answer);
+    tg_admin_answer_deinit(&answer);
     return code;
 }
 

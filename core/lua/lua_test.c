@@ -11,7 +11,7 @@
 #include "core/base/fs.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/lua/lua_modules.h"
+#include "core/lua/modules.h"
 
 enum { MAX_LUA_BYTES = 64 << 20 }; /* of a spec or a configuration */
 

@@ -1,7 +1,7 @@
 /* lua_test.h: `tidegate test [DIR]`: busted specs inside the gateway's own binary.
  *
  * The specs run in a VM with the whole standard library (they are the operator's own programs, not
- * rules) and with the modules of lua_modules.h. busted itself is the system's (Debian: lua-busted).
+ * rules) and with the modules of modules.h. busted itself is the system's (Debian: lua-busted).
  */
 #ifndef TG_LUA_LUA_TEST_H
 #define TG_LUA_LUA_TEST_H

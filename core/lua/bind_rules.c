@@ -16,7 +16,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/option.h"
-#include "core/lua/lua_modules.h"
+#include "core/lua/modules.h"
 #include "core/rules/rules.h"
 
 static const char rules_meta[] = "tidegate.rules";

@@ -1,4 +1,4 @@
-#include "core/client/call.h"
+#include "core/client/admin_call.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -10,7 +10,7 @@
 #include "core/net/loop.h"
 
 struct call {
-    struct tg_answer *answer;
+    struct tg_admin_answer *answer;
     bool done;
     enum tg_code code;
     struct tg_err err;
@@ -34,8 +34,8 @@ static void on_result(void *arg, const struct tg_http_result *result)
     c->answer->body.data[result->len] = '\0';
 }
 
-enum tg_code tg_call(const char *method, const char *url, uint32_t timeout_ms,
-                     struct tg_answer *out, struct tg_err *err)
+enum tg_code tg_admin_call(const char *method, const char *url, uint32_t timeout_ms,
+                           struct tg_admin_answer *out, struct tg_err *err)
 {
     memset(out, 0, sizeof(*out));
     tg_buf_init(&out->body, 0);
@@ -61,12 +61,12 @@ enum tg_code tg_call(const char *method, const char *url, uint32_t timeout_ms,
     return code;
 }
 
-void tg_answer_deinit(struct tg_answer *a)
+void tg_admin_answer_deinit(struct tg_admin_answer *a)
 {
     tg_buf_deinit(&a->body);
 }
 
-const char *tg_answer_error(const struct tg_answer *a, char *scratch, size_t cap)
+const char *tg_admin_answer_error(const struct tg_admin_answer *a, char *scratch, size_t cap)
 {
     if (!a->body.data || a->body.len == 0) {
         (void)snprintf(scratch, cap, "HTTP status %d without a reason", a->status);

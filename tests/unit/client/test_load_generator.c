@@ -1,6 +1,6 @@
 /* Generated load: the same points in every protocol, and the decoders take all of them. The host's
  * metrics: from a made-up /proc. */
-#include "core/client/load.h"
+#include "core/client/load_generator.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "core/client/host.h"
+#include "core/client/host_metrics.h"
 #include "core/codec/compress.h"
 #include "core/protocol/influx_line.h"
 #include "core/protocol/otlp.h"
@@ -54,9 +54,9 @@ static void test_protocols(void **state)
     static double values[3][2 * N_POINTS];
     static int64_t times[3][2 * N_POINTS];
     for (int p = 0; p < 3; p++) {
-        struct tg_load *load;
+        struct tg_load_generator *load;
         struct tg_err err = {.msg = ""};
-        if (tg_load_new(N_SERIES, (enum tg_send_protocol)p, 7, &load, &err) != TG_OK)
+        if (tg_load_generator_new(N_SERIES, (enum tg_send_protocol)p, 7, &load, &err) != TG_OK)
             fail_msg("%s", err.msg);
         struct tg_table *table = tg_table_new(&(struct tg_table_config){.max_series = 1000});
         struct tg_batch batch;
@@ -67,7 +67,8 @@ static void test_protocols(void **state)
         for (int k = 0; k < 2; k++) {
             struct tg_buf body;
             tg_buf_init(&body, 1 << 24);
-            assert_int_equal(tg_load_body(load, N_POINTS, turn_ns, NULL, &body, &err), TG_OK);
+            assert_int_equal(tg_load_generator_body(load, N_POINTS, turn_ns, NULL, &body, &err),
+                             TG_OK);
             decode((enum tg_send_protocol)p, &body, &d);
             tg_buf_deinit(&body);
         }
@@ -82,7 +83,7 @@ static void test_protocols(void **state)
         tg_batch_deinit(&batch);
         tg_arena_deinit(&arena);
         tg_table_free(table);
-        tg_load_free(load);
+        tg_load_generator_free(load);
     }
     for (int i = 0; i < 2 * N_POINTS; i++) {
         for (int p = 1; p < 3; p++) {
@@ -156,12 +157,12 @@ static void test_host(void **state)
                    "  eth0: 1000 10 1 2 0 0 0 0 2000 20 3 4 0 0 0 0\n");
     put("self/mounts", "proc /proc proc rw 0 0\noverlay / overlay rw 0 0\n");
 
-    struct tg_host *h = tg_host_new(proc);
+    struct tg_host_metrics *h = tg_host_metrics_new(proc);
     assert_non_null(h);
     const struct tg_otlp_item *items;
     uint32_t n;
     struct tg_err err = {.msg = ""};
-    assert_int_equal(tg_host_collect(h, 5, &items, &n, &err), TG_OK);
+    assert_int_equal(tg_host_metrics_collect(h, 5, &items, &n, &err), TG_OK);
     assert_true(value_of(items, n, "system.cpu.time", "cpu=cpu0", "state=user") > 0);
     assert_true(value_of(items, n, "system.process.created", NULL, NULL) == 4242);
     assert_true(value_of(items, n, "system.process.count", NULL, NULL) == 2);
@@ -178,15 +179,15 @@ static void test_host(void **state)
 
     /* Utilization is what happened between two looks. */
     put("stat", "cpu0 150 0 50 900 0 0 0 0 0 0\nbtime 1767225600\n");
-    assert_int_equal(tg_host_collect(h, 6, &items, &n, &err), TG_OK);
+    assert_int_equal(tg_host_metrics_collect(h, 6, &items, &n, &err), TG_OK);
     assert_true(value_of(items, n, "system.cpu.utilization", "cpu=cpu0", "state=user") == 0.5);
     assert_true(value_of(items, n, "system.cpu.utilization", "cpu=cpu0", "state=idle") == 0.5);
     assert_true(value_of(items, n, "system.cpu.utilization", "cpu=cpu0", "state=system") == 0);
-    tg_host_free(h);
+    tg_host_metrics_free(h);
 
-    h = tg_host_new("/nonexistent");
-    assert_int_equal(tg_host_collect(h, 5, &items, &n, &err), TG_ERR_UNAVAILABLE);
-    tg_host_free(h);
+    h = tg_host_metrics_new("/nonexistent");
+    assert_int_equal(tg_host_metrics_collect(h, 5, &items, &n, &err), TG_ERR_UNAVAILABLE);
+    tg_host_metrics_free(h);
     (void)snprintf(path, sizeof(path), "rm -rf %s", proc);
     assert_int_equal(system(path), 0);
 }

@@ -1,4 +1,4 @@
-#include "core/client/host.h"
+#include "core/client/host_metrics.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -17,7 +17,7 @@ enum { MAX_ITEMS = 8192, MAX_CPUS = 1024, N_STATES = 8, MAX_TAGS = 6, MAX_MOUNTS
 static const char *const cpu_states[N_STATES] = {"user",   "nice",      "system",  "idle",
                                                  "iowait", "interrupt", "softirq", "steal"};
 
-struct tg_host {
+struct tg_host_metrics {
     char proc[256];
     char name[256]; /* of the host */
     struct tg_arena arena;
@@ -30,9 +30,9 @@ struct tg_host {
     bool has_cpu;
 };
 
-struct tg_host *tg_host_new(const char *proc)
+struct tg_host_metrics *tg_host_metrics_new(const char *proc)
 {
-    struct tg_host *h = tg_calloc(1, sizeof(*h));
+    struct tg_host_metrics *h = tg_calloc(1, sizeof(*h));
     if (!h) return NULL;
     (void)snprintf(h->proc, sizeof(h->proc), "%s", proc);
     if (gethostname(h->name, sizeof(h->name) - 1) != 0 || !h->name[0])
@@ -43,11 +43,11 @@ struct tg_host *tg_host_new(const char *proc)
     h->items = tg_calloc(MAX_ITEMS, sizeof(*h->items));
     h->cpu = tg_calloc(MAX_CPUS, sizeof(*h->cpu));
     if (h->items && h->cpu) return h;
-    tg_host_free(h);
+    tg_host_metrics_free(h);
     return NULL;
 }
 
-void tg_host_free(struct tg_host *h)
+void tg_host_metrics_free(struct tg_host_metrics *h)
 {
     if (!h) return;
     tg_arena_deinit(&h->arena);
@@ -65,15 +65,15 @@ enum what {
     LEVEL /* a sum that goes up and down */
 };
 
-static const char *keep(struct tg_host *h, const char *s)
+static const char *keep(struct tg_host_metrics *h, const char *s)
 {
     const char *copy = tg_arena_strndup(&h->arena, s, strlen(s));
     if (!copy) h->is_nomem = true;
     return copy ? copy : "";
 }
 
-static void put_tag(struct tg_host *h, struct tg_series_desc *d, const char *key, const char *value,
-                    enum tg_origin origin)
+static void put_tag(struct tg_host_metrics *h, struct tg_series_desc *d, const char *key,
+                    const char *value, enum tg_origin origin)
 {
     d->tags[d->n_tags++] = (struct tg_tag){.key = key,
                                            .value = keep(h, value),
@@ -84,8 +84,8 @@ static void put_tag(struct tg_host *h, struct tg_series_desc *d, const char *key
 
 /* One point; then come pairs of key and value, ended by NULL. Names, units and keys are literals.
  */
-static struct tg_point *add(struct tg_host *h, enum what what, const char *name, const char *unit,
-                            ...)
+static struct tg_point *add(struct tg_host_metrics *h, enum what what, const char *name,
+                            const char *unit, ...)
 {
     static struct tg_point nowhere; /* what is over the limit or the memory is left out */
     struct tg_series_desc *d = tg_arena_calloc(&h->arena, 1, sizeof(*d));
@@ -130,7 +130,7 @@ static void set_int(struct tg_point *p, uint64_t v)
 /* --- sources
  * ------------------------------------------------------------------------------------*/
 
-static FILE *open_proc(const struct tg_host *h, const char *name)
+static FILE *open_proc(const struct tg_host_metrics *h, const char *name)
 {
     char path[512];
     (void)snprintf(path, sizeof(path), "%s/%s", h->proc, name);
@@ -138,7 +138,7 @@ static FILE *open_proc(const struct tg_host *h, const char *name)
 }
 
 /* One line of /proc/stat for one cpu: ticks per state. */
-static void add_cpu(struct tg_host *h, unsigned cpu, const uint64_t ticks[N_STATES])
+static void add_cpu(struct tg_host_metrics *h, unsigned cpu, const uint64_t ticks[N_STATES])
 {
     char name[32];
     (void)snprintf(name, sizeof(name), "cpu%u", cpu);
@@ -158,7 +158,7 @@ static void add_cpu(struct tg_host *h, unsigned cpu, const uint64_t ticks[N_STAT
     memcpy(h->cpu[cpu], ticks, sizeof(h->cpu[cpu]));
 }
 
-static void read_stat(struct tg_host *h)
+static void read_stat(struct tg_host_metrics *h)
 {
     FILE *f = open_proc(h, "stat");
     if (!f) return;
@@ -191,7 +191,7 @@ static void read_stat(struct tg_host *h)
     (void)fclose(f);
 }
 
-static void read_memory(struct tg_host *h)
+static void read_memory(struct tg_host_metrics *h)
 {
     FILE *f = open_proc(h, "meminfo");
     if (!f) return;
@@ -233,7 +233,7 @@ static void read_memory(struct tg_host *h)
             (swap_total - swap_free) * 1024);
 }
 
-static void read_load(struct tg_host *h)
+static void read_load(struct tg_host_metrics *h)
 {
     FILE *f = open_proc(h, "loadavg");
     if (!f) return;
@@ -260,7 +260,7 @@ static bool is_disk(const char *name)
     return access("/sys/block", F_OK) != 0 || access(path, F_OK) == 0;
 }
 
-static void read_disks(struct tg_host *h)
+static void read_disks(struct tg_host_metrics *h)
 {
     FILE *f = open_proc(h, "diskstats");
     if (!f) return;
@@ -289,7 +289,7 @@ static void read_disks(struct tg_host *h)
     (void)fclose(f);
 }
 
-static void read_network(struct tg_host *h)
+static void read_network(struct tg_host_metrics *h)
 {
     static const struct {
         const char *name, *unit;
@@ -341,7 +341,7 @@ static void unescape(char *s)
     *out = '\0';
 }
 
-static void add_filesystem(struct tg_host *h, const char *dev, const char *mount)
+static void add_filesystem(struct tg_host_metrics *h, const char *dev, const char *mount)
 {
     struct statvfs v;
     if (statvfs(mount, &v) != 0 || v.f_blocks == 0) return;
@@ -363,7 +363,7 @@ static void add_filesystem(struct tg_host *h, const char *dev, const char *mount
 }
 
 /* Local ones only: a remote file system that is away would hold statvfs for minutes. */
-static void read_filesystems(struct tg_host *h)
+static void read_filesystems(struct tg_host_metrics *h)
 {
     static const char *const local[] = {"ext2", "ext3", "ext4",  "xfs",   "btrfs",   "zfs",
                                         "f2fs", "vfat", "exfat", "ntfs3", "overlay", "bcachefs"};
@@ -387,7 +387,7 @@ static void read_filesystems(struct tg_host *h)
     (void)fclose(f);
 }
 
-static void read_processes(struct tg_host *h)
+static void read_processes(struct tg_host_metrics *h)
 {
     DIR *d = opendir(h->proc);
     if (!d) return;
@@ -405,8 +405,9 @@ static int compare_items(const void *a, const void *b)
     return strcmp(x->name, y->name);
 }
 
-enum tg_code tg_host_collect(struct tg_host *h, int64_t now_ns, const struct tg_otlp_item **items,
-                             uint32_t *n, struct tg_err *err)
+enum tg_code tg_host_metrics_collect(struct tg_host_metrics *h, int64_t now_ns,
+                                     const struct tg_otlp_item **items, uint32_t *n,
+                                     struct tg_err *err)
 {
     tg_arena_reset(&h->arena);
     h->n = 0;

@@ -15,7 +15,7 @@
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
 #include "core/codec/series_codec.h"
-#include "core/lua/lua_modules.h"
+#include "core/lua/modules.h"
 #include "core/protocol/influx_line.h"
 
 enum { MAX_BYTES = 1 << 28, MAX_VALUES = MAX_BYTES / 8 };

@@ -1,4 +1,4 @@
-#include "core/client/load.h"
+#include "core/client/load_generator.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +23,7 @@ struct series {
     };
 };
 
-struct tg_load {
+struct tg_load_generator {
     enum tg_send_protocol protocol;
     uint32_t n_series;
     uint64_t next; /* points made so far */
@@ -38,7 +38,7 @@ struct tg_load {
 };
 
 /* xorshift64: repeatable, and good enough for wobbling gauges. */
-static uint64_t next_random(struct tg_load *l)
+static uint64_t next_random(struct tg_load_generator *l)
 {
     l->random ^= l->random << 13;
     l->random ^= l->random >> 7;
@@ -46,8 +46,8 @@ static uint64_t next_random(struct tg_load *l)
     return l->random;
 }
 
-static bool set_tag(struct tg_load *l, struct tg_tag *tag, const char *key, enum tg_origin origin,
-                    const char *prefix, uint32_t n)
+static bool set_tag(struct tg_load_generator *l, struct tg_tag *tag, const char *key,
+                    enum tg_origin origin, const char *prefix, uint32_t n)
 {
     char value[64];
     const int len = snprintf(value, sizeof(value), "%s%u", prefix, n);
@@ -59,7 +59,7 @@ static bool set_tag(struct tg_load *l, struct tg_tag *tag, const char *key, enum
     return tag->value != NULL;
 }
 
-static enum tg_code make_series(struct tg_load *l, uint32_t i, struct tg_buf *scratch,
+static enum tg_code make_series(struct tg_load_generator *l, uint32_t i, struct tg_buf *scratch,
                                 struct tg_err *err)
 {
     struct series *s = &l->series[i];
@@ -107,10 +107,10 @@ static enum tg_code make_series(struct tg_load *l, uint32_t i, struct tg_buf *sc
     return TG_OK;
 }
 
-enum tg_code tg_load_new(uint32_t n_series, enum tg_send_protocol protocol, uint64_t seed,
-                         struct tg_load **out, struct tg_err *err)
+enum tg_code tg_load_generator_new(uint32_t n_series, enum tg_send_protocol protocol, uint64_t seed,
+                                   struct tg_load_generator **out, struct tg_err *err)
 {
-    struct tg_load *l = tg_calloc(1, sizeof(*l));
+    struct tg_load_generator *l = tg_calloc(1, sizeof(*l));
     if (!l) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
     l->protocol = protocol;
     l->n_series = n_series;
@@ -129,11 +129,11 @@ enum tg_code tg_load_new(uint32_t n_series, enum tg_send_protocol protocol, uint
     if (code == TG_OK)
         *out = l;
     else
-        tg_load_free(l);
+        tg_load_generator_free(l);
     return code;
 }
 
-void tg_load_free(struct tg_load *l)
+void tg_load_generator_free(struct tg_load_generator *l)
 {
     if (!l) return;
     tg_arena_deinit(&l->arena);
@@ -145,7 +145,7 @@ void tg_load_free(struct tg_load *l)
     tg_free(l);
 }
 
-static enum tg_code reserve(struct tg_load *l, uint32_t n, struct tg_err *err)
+static enum tg_code reserve(struct tg_load_generator *l, uint32_t n, struct tg_err *err)
 {
     if (n <= l->cap) return TG_OK;
     struct tg_point *points = tg_reallocarray(l->points, n, sizeof(*points));
@@ -157,9 +157,9 @@ static enum tg_code reserve(struct tg_load *l, uint32_t n, struct tg_err *err)
     return TG_OK;
 }
 
-enum tg_code tg_load_body(struct tg_load *l, uint32_t n,
-                          int64_t (*turn_ns)(void *arg, uint64_t turn), void *arg,
-                          struct tg_buf *out, struct tg_err *err)
+enum tg_code tg_load_generator_body(struct tg_load_generator *l, uint32_t n,
+                                    int64_t (*turn_ns)(void *arg, uint64_t turn), void *arg,
+                                    struct tg_buf *out, struct tg_err *err)
 {
     TG_TRY(reserve(l, n, err));
     tg_buf_reset(&l->raw);

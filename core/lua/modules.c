@@ -1,4 +1,4 @@
-#include "core/lua/lua_modules.h"
+#include "core/lua/modules.h"
 
 #include <lauxlib.h>
 #include <stdio.h>

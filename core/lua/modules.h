@@ -1,7 +1,7 @@
-/* lua_modules.h: what Lua programs outside the sandbox can require of the gateway.
+/* modules.h: what Lua programs outside the sandbox can require of the gateway.
  *
- *   require "tidegate.testing"  lua/tidegate/testing.lua  over  tidegate.rules_core (lua_rules.c)
- *   require "tidegate.codec"    lua/tidegate/codec.lua    over  tidegate.codec_core (lua_codec.c)
+ *   require "tidegate.testing"  lua/tidegate/testing.lua  over  tidegate.rules_core (bind_rules.c)
+ *   require "tidegate.codec"    lua/tidegate/codec.lua    over  tidegate.codec_core (bind_codec.c)
  *
  * C modules go into package.preload; the Lua files are found in a folder "tidegate" of, in this
  * order: TIDEGATE_LUA_PATH, the source tree that the binary was built from, share/tidegate/lua
@@ -9,8 +9,8 @@
  *
  * Threading: one thread per state.
  */
-#ifndef TG_LUA_LUA_MODULES_H
-#define TG_LUA_LUA_MODULES_H
+#ifndef TG_LUA_MODULES_H
+#define TG_LUA_MODULES_H
 
 #include <lua.h>
 
