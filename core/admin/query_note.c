@@ -24,7 +24,7 @@ static void put_names(char *out, size_t cap, const struct tg_config *config, uin
     }
 }
 
-static void say_drop(char *out, size_t cap, const struct tg_explained *e)
+static void put_drop(char *out, size_t cap, const struct tg_explained *e)
 {
     const struct tg_rules_trace *trace = &e->trace;
     const char *file = trace->steps[ROUTING].file;
@@ -34,7 +34,7 @@ static void say_drop(char *out, size_t cap, const struct tg_explained *e)
         (void)snprintf(out + len, cap - len, " (%s:%d)", file, trace->steps[ROUTING].line);
 }
 
-static void say_targets(char *out, size_t cap, const struct tg_config *config,
+static void put_targets(char *out, size_t cap, const struct tg_config *config,
                         const struct tg_gateway_status *status, const struct tg_explained *e,
                         uint32_t targets, uint32_t asked)
 {
@@ -93,7 +93,7 @@ enum tg_code tg_admin_query_spare(struct tg_gateway *g, const struct tg_selector
 }
 
 /* Rules may have been others when the points came. */
-static void say_spared(char *out, size_t cap, const struct tg_config *config, uint32_t spared)
+static void put_spared(char *out, size_t cap, const struct tg_config *config, uint32_t spared)
 {
     if (!spared) return;
     put(out, cap, "; points from before a change of the rules may be in ");
@@ -119,8 +119,8 @@ void tg_admin_query_note(const struct tg_explained *e, const struct tg_config *c
     const uint32_t targets = e->has_plan ? e->targets : e->decision.targets;
     out[0] = '\0';
     if (targets == 0)
-        say_drop(out, cap, e);
+        put_drop(out, cap, e);
     else if (e->has_plan || !e->decision.failed)
-        say_targets(out, cap, config, status, e, targets, asked);
-    if (e->is_live) say_spared(out, cap, config, spared);
+        put_targets(out, cap, config, status, e, targets, asked);
+    if (e->is_live) put_spared(out, cap, config, spared);
 }

@@ -30,7 +30,7 @@ static long holder_pid(const char *path)
     return found;
 }
 
-static void say_holder(const char *path, char *out, size_t cap)
+static void describe_holder(const char *path, char *out, size_t cap)
 {
     char name[64] = "", proc[64];
     const long pid = holder_pid(path);
@@ -59,7 +59,7 @@ static enum tg_code lock_one(const struct tg_fs *fs, const char *path, const cha
     if (*fd >= 0) return TG_OK;
     if (*fd != -EWOULDBLOCK) return tg_fail_errno(err, -*fd, "cannot lock %s", path);
     char who[128];
-    say_holder(path, who, sizeof(who));
+    describe_holder(path, who, sizeof(who));
     return tg_fail(err, TG_ERR_UNAVAILABLE, "%s is in use by %s: %s", dir, who, advice);
 }
 

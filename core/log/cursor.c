@@ -508,8 +508,8 @@ enum tg_code tg_log_cursor_set(struct tg_log_cursor *c, const struct tg_cursor_s
     return TG_OK;
 }
 
-void tg_log_cursors_say_dropped(struct tg_log *log, const struct tg_log_segment *seg,
-                                uint64_t end_no)
+void tg_log_cursors_warn_dropped(struct tg_log *log, const struct tg_log_segment *seg,
+                                 uint64_t end_no)
 {
     for (struct tg_log_cursor *c = log->cursors; c; c = c->next) {
         uint64_t from = c->state.point_no;

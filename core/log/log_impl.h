@@ -39,10 +39,10 @@ enum {
     TG_LOG_RESERVE_BYTES = 128 << 10, /* given up when cursors do not fit on a full disk */
     TG_LOG_CURSOR_MS = 200,
     TG_LOG_CURSOR_RETRY_MS = 5000,
-    TG_LOG_SAY_EVERY_MS = 60000, /* a state that lasts is said again so often */
-    TG_LOG_EXTENT_MS = 5000,     /* what the log has is written down so often while points come */
-    TG_LOG_ACCEPTED_MS = 200,    /* how exactly the log knows when its points came */
-    TG_LOG_GROUP_SERIES = 64,    /* series in one record */
+    TG_LOG_WARN_EVERY_MS = 60000, /* a state that lasts is said again so often */
+    TG_LOG_EXTENT_MS = 5000,      /* what the log has is written down so often while points come */
+    TG_LOG_ACCEPTED_MS = 200,     /* how exactly the log knows when its points came */
+    TG_LOG_GROUP_SERIES = 64,     /* series in one record */
     TG_LOG_GROUP_BYTES = 64 << 10,
     TG_LOG_SMALL_POINTS = 64,   /* batches of up to so many share a block with their neighbours */
     TG_LOG_SHARED_POINTS = 1024 /* ... of up to so many: what one damaged record may take */
@@ -269,8 +269,8 @@ TG_MUST_CHECK enum tg_code tg_log_cursors_check(struct tg_log *log, uint64_t fil
                                                 struct tg_err *err);
 /* Under mu: says which backends that are not configured lose what with this segment, the numbers of
  * which end at end_no. */
-void tg_log_cursors_say_dropped(struct tg_log *log, const struct tg_log_segment *seg,
-                                uint64_t end_no);
+void tg_log_cursors_warn_dropped(struct tg_log *log, const struct tg_log_segment *seg,
+                                 uint64_t end_no);
 /* Writes all that have changed. false: the disk refused, try again later. */
 bool tg_log_cursors_flush(struct tg_log *log);
 void tg_log_reserve_make(struct tg_log *log);

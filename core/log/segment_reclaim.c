@@ -37,8 +37,8 @@ static bool drop_oldest(struct tg_log *log, int64_t sealed_before_ns)
      * begins from now on. */
     seg->refs++;
     tg_log_segment_unlink(log, seg);
-    tg_log_cursors_say_dropped(log, seg,
-                               log->first ? log->first->first_point_no : log->end_point_no);
+    tg_log_cursors_warn_dropped(log, seg,
+                                log->first ? log->first->first_point_no : log->end_point_no);
     log->known = (struct tg_log_extent){0}; /* of former times now */
     pthread_mutex_unlock(&log->mu);
     tg_log_extent_write(log); /* before it goes: a start must not miss it */

@@ -572,19 +572,19 @@ static void fail_items(struct tg_log_item *items, size_t n, enum tg_code code,
 }
 
 /* The sender is told by its answer; this is for whoever runs the gateway. */
-static void say_refusing(struct tg_log *log, enum tg_code code, const struct tg_err *err)
+static void warn_refusing(struct tg_log *log, enum tg_code code, const struct tg_err *err)
 {
     struct tg_log_writer *w = &log->w;
     const uint64_t now_ms = tg_clock_mono_ms();
     if (code == TG_ERR_TOO_LARGE) return; /* this batch's fault */
     if (!atomic_load(&log->full)) atomic_store(&log->failed_at_ms, now_ms);
-    if (w->refusing && now_ms - w->refusal_said_ms < TG_LOG_SAY_EVERY_MS) return;
+    if (w->refusing && now_ms - w->refusal_said_ms < TG_LOG_WARN_EVERY_MS) return;
     tg_error("log", "%s; new points are refused (senders are told to come back)", err->msg);
     w->refusing = true;
     w->refusal_said_ms = now_ms;
 }
 
-static void say_accepting(struct tg_log *log)
+static void note_accepting(struct tg_log *log)
 {
     if (!log->w.refusing) return;
     atomic_store(&log->failed_at_ms, 0);
@@ -610,7 +610,7 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
     if (code == TG_OK) code = begin(log, &fresh_segment, &err);
     if (code != TG_OK) {
         for (size_t i = 0; i < n; i++) items[i].code = TG_OK;
-        say_refusing(log, code, &err);
+        warn_refusing(log, code, &err);
         fail_items(items, n, code, &err);
         return n;
     }
@@ -657,13 +657,13 @@ size_t tg_log_write(struct tg_log *log, struct tg_log_item *items, size_t n)
         if (code == TG_ERR_FILE_LIMIT && taken > 1) return tg_log_write(log, items, taken / 2);
         /* only closed segments can be deleted once they are delivered */
         if (atomic_load(&log->full)) tg_log_seal(log);
-        say_refusing(log, code, &err);
+        warn_refusing(log, code, &err);
         fail_items(items, taken, code, &err);
         return taken;
     }
     publish(log, fresh_segment, point_no);
     w->n_fresh = 0; /* before the batches that keep these series alive go */
     atomic_store(&log->full, false);
-    say_accepting(log);
+    note_accepting(log);
     return taken;
 }

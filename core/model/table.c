@@ -17,7 +17,7 @@ enum {
     SCRATCH_BYTES = 2048, /* canonical bytes of nearly all series */
     SYMBOL_BLOCK = 64,    /* symbols given back under one lock */
     LINE = 64,
-    SAY_EVERY_S = 60, /* that series are refused */
+    WARN_EVERY_S = 60, /* that series are refused */
 };
 
 struct tg_table {
@@ -279,11 +279,11 @@ static enum tg_code hash_desc(const struct tg_series_desc *d, struct tg_hash128 
 }
 
 /* The sender is told by its answer; this is for whoever runs the gateway, once a minute. */
-static void say_refused(struct tg_table *t, const char *why)
+static void warn_refused(struct tg_table *t, const char *why)
 {
     const uint32_t now_s = tg_clock_coarse_s() + 1; /* never 0 */
     uint32_t said_s = atomic_load_explicit(&t->refusal_said_s, memory_order_relaxed);
-    if (said_s && now_s - said_s < SAY_EVERY_S) return;
+    if (said_s && now_s - said_s < WARN_EVERY_S) return;
     if (atomic_compare_exchange_strong(&t->refusal_said_s, &said_s, now_s))
         tg_warn("series", "%s", why);
 }
@@ -304,7 +304,7 @@ static enum tg_code create(struct tg_table *t, struct tg_canon_shard *sh,
                     "new series %s refused: the table holds its maximum of %llu; raise "
                     "limits.series, or look for a tag with ever new values",
                     tg_quote(q, sizeof(q), d->name, d->name_len), (unsigned long long)max_series);
-        say_refused(t, why.msg);
+        warn_refused(t, why.msg);
         if (err) *err = why;
         return code;
     }

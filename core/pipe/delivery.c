@@ -224,7 +224,7 @@ static enum tg_code fill_batch(struct tg_delivery_loop *d, struct tg_err *err)
 }
 
 /* The first loss is said at once, then a sum once a minute. */
-static void say_lost(struct tg_delivery_loop *d, uint64_t n)
+static void warn_lost(struct tg_delivery_loop *d, uint64_t n)
 {
     char text[256];
     if (n == 0 && d->n_lost_unsaid == 0) return;
@@ -267,7 +267,7 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
     tg_metric_add(d->delivered, d->done.delivered);
     tg_metric_add(d->dead, d->done.dead);
     tg_metric_add(&d->lost, d->done.lost);
-    say_lost(d, d->done.lost);
+    warn_lost(d, d->done.lost);
     for (unsigned k = 0; k < TG_INEXPRESSIBLE_KINDS; k++)
         if (d->done.inexpressible.n[k])
             tg_metric_add(&d->inexpressible_metrics[k], d->done.inexpressible.n[k]);
@@ -462,7 +462,7 @@ static void on_tick(void *arg)
     tg_timer_start(d->tick, TICK_MS);
     if (d->stopping) return;
     save_cursor(d);
-    say_lost(d, 0); /* what was held back */
+    warn_lost(d, 0); /* what was held back */
     if (now_ms >= d->next_health_ms && !d->health_pending &&
         tg_delivery_get_state(d) != TG_DELIVERY_WRITING) {
         d->next_health_ms = now_ms + d->config->health_every_ms;

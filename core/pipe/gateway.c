@@ -484,7 +484,7 @@ enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway 
     return TG_OK;
 }
 
-static void say_waiting(const struct tg_delivery_loop *d)
+static void note_waiting(const struct tg_delivery_loop *d)
 {
     if (!d->cursor) return;
     const uint64_t waiting =
@@ -494,7 +494,7 @@ static void say_waiting(const struct tg_delivery_loop *d)
                 d->config->name, waiting);
 }
 
-static void say_stage(struct tg_stop_progress *p, const char *what, const char *name)
+static void set_stage(struct tg_stop_progress *p, const char *what, const char *name)
 {
     if (!p) return;
     atomic_store(&p->name, name);
@@ -507,13 +507,13 @@ static void stop_loops(struct tg_gateway *g, uint64_t deadline_ms, struct tg_sto
     for (unsigned i = 0; g->workers && i < g->n_workers; i++)
         if (g->workers[i].has_thread) tg_ingest_worker_ask_stop(&g->workers[i], deadline_ms);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++) {
-        say_stage(p, "an ingest worker (a request in a rule, or in the log)", NULL);
+        set_stage(p, "an ingest worker (a request in a rule, or in the log)", NULL);
         tg_ingest_worker_join(&g->workers[i]);
     }
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
         if (g->deliveries[i].has_thread) tg_delivery_ask_stop(&g->deliveries[i], deadline_ms);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
-        say_stage(p, "the delivery to backend", g->config->backends[i].name);
+        set_stage(p, "the delivery to backend", g->config->backends[i].name);
         tg_delivery_join(&g->deliveries[i]);
     }
 }
@@ -525,26 +525,26 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     atomic_store(&g->draining, true);
     tg_query_desk_stop(g->queries);
     if (g->log) tg_log_end_searches(g->log); /* of rewinds */
-    say_stage(p, "a reload of the rules", NULL);
+    set_stage(p, "a reload of the rules", NULL);
     tg_reloader_stop(g->reloader);
     if (g->rules) tg_rules_stop_at(g->rules, deadline_ms * 1000000);
     stop_loops(g, deadline_ms, p);
-    say_stage(p, "a query", NULL);
+    set_stage(p, "a query", NULL);
     tg_query_desk_free(g->queries);
     g->queries = NULL;
-    say_stage(p, "the log (its disk)", NULL);
+    set_stage(p, "the log (its disk)", NULL);
     tg_log_stop(g->log); /* it posts to the loops that go now */
-    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) say_waiting(&g->deliveries[i]);
+    for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) note_waiting(&g->deliveries[i]);
     stop_sweeper(g);
     tg_help_keeper_close(&g->help);
     unregister_metrics(g);
     for (unsigned i = 0; g->workers && i < g->n_workers; i++)
         tg_ingest_worker_deinit(&g->workers[i]);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
-        say_stage(p, "the closing of backend", g->config->backends[i].name);
+        set_stage(p, "the closing of backend", g->config->backends[i].name);
         tg_delivery_deinit(&g->deliveries[i]);
     }
-    say_stage(p, "the log (its disk)", NULL);
+    set_stage(p, "the log (its disk)", NULL);
     tg_log_close(g->log);
     tg_folder_lock_release(&g->dead_letters_lock);
     if (p) atomic_store(&p->is_closed, true);

@@ -7,7 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/logger.h"
 
-enum { SAY_EVERY_MS = 60000 };
+enum { WARN_EVERY_MS = 60000 };
 
 void tg_merges_init(struct tg_merges *m, struct tg_table *table, const char *const *backends,
                     bool has_tags_rule, bool is_dead_letter)
@@ -101,7 +101,7 @@ static void note(struct tg_merges *m, unsigned space, uint64_t key, uint64_t who
     *example_of(m, key) = e;
     const bool is_new = m->spaces[space].generation != decision->generation;
     const uint64_t n_new = ++m->spaces[space].n_unsaid;
-    const bool is_due = is_new || now_ms - m->spaces[space].said_ms >= SAY_EVERY_MS;
+    const bool is_due = is_new || now_ms - m->spaces[space].said_ms >= WARN_EVERY_MS;
     if (is_due) {
         m->spaces[space].generation = decision->generation;
         m->spaces[space].said_ms = now_ms;

@@ -19,7 +19,7 @@
 
 enum {
     MAX_DEAD_LETTER_COMMIT_BYTES = 8 << 20,
-    SAY_EVERY_MS = 60000,
+    WARN_EVERY_MS = 60000,
     DECIDE_SLICE_MS = 100, /* the loop looks at stop, queries and rewinds so often */
     REASONS_MS = 1000,     /* for asking again why a series has no form; then without its reason */
 };
@@ -325,12 +325,12 @@ static void keep_progress(struct tg_delivery_loop *d, const struct dead *dead)
 /* --- the end of an attempt --- */
 
 /* The first is said at once, then a sum once a minute: the file has each with its reason. */
-static void say_dead(struct tg_delivery_loop *d, uint32_t n, const char *reason)
+static void warn_dead(struct tg_delivery_loop *d, uint32_t n, const char *reason)
 {
     const uint64_t now_ms = tg_clock_mono_ms();
     tg_delivery_note_error(d, reason);
     d->n_dead_unsaid += n;
-    if (d->dead_said_ms && now_ms - d->dead_said_ms < SAY_EVERY_MS) return;
+    if (d->dead_said_ms && now_ms - d->dead_said_ms < WARN_EVERY_MS) return;
     tg_warn("delivery",
             "%s: points refused permanently, kept as dead letters: %llu; the newest: %s",
             d->config->name, (unsigned long long)d->n_dead_unsaid, reason);
@@ -338,14 +338,14 @@ static void say_dead(struct tg_delivery_loop *d, uint32_t n, const char *reason)
     d->dead_said_ms = now_ms;
 }
 
-/* As say_dead. Not an error of the backend: it is not noted as one. */
-static void say_inexpressible(struct tg_delivery_loop *d, const struct tg_inexpressible *c)
+/* As warn_dead. Not an error of the backend: it is not noted as one. */
+static void note_inexpressible(struct tg_delivery_loop *d, const struct tg_inexpressible *c)
 {
     char text[160];
     if (tg_inexpressible_sum(c) == 0) return;
     const uint64_t now_ms = tg_clock_mono_ms();
     tg_inexpressible_add(&d->inexpressible_unsaid, c);
-    if (d->inexpressible_said_ms && now_ms - d->inexpressible_said_ms < SAY_EVERY_MS) return;
+    if (d->inexpressible_said_ms && now_ms - d->inexpressible_said_ms < WARN_EVERY_MS) return;
     tg_info("delivery", "%s: points that a backend of type %s has no form for are left out: %s",
             d->config->name, d->config->ops->type,
             tg_inexpressible_print(&d->inexpressible_unsaid, text, sizeof(text)));
@@ -365,9 +365,9 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     if (n_dead && can_note) code = write_dead_letters(d, dead, &err);
     if (code != TG_OK) {
         const bool has_progress = dead->n_in_file > 0 || d->delivery.n_points > dead->n_refused;
-        if (can_note) say_inexpressible(d, &dead->inexpressible);
+        if (can_note) note_inexpressible(d, &dead->inexpressible);
         if (dead->n_in_file)
-            say_dead(d, dead->n_in_file, dead->newest); /* before the stall is noted */
+            warn_dead(d, dead->n_in_file, dead->newest); /* before the stall is noted */
         if (can_note && has_progress) keep_progress(d, dead);
         atomic_store(&d->dead_letters_full, code == TG_ERR_FULL);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
@@ -376,14 +376,14 @@ static void complete_range(struct tg_delivery_loop *d, struct dead *dead)
     }
     if (n_dead) {
         atomic_store(&d->dead_letters_full, false);
-        say_dead(d, n_dead, dead->newest);
+        warn_dead(d, n_dead, dead->newest);
     }
     d->done.delivered += n_delivered(d, dead);
     tg_left_out_add(&d->done.left_out, &dead->left_out);
     d->done.dead += n_dead;
     tg_inexpressible_add(&dead->inexpressible, &d->formless);
     tg_inexpressible_add(&d->done.inexpressible, &dead->inexpressible);
-    say_inexpressible(d, &dead->inexpressible);
+    note_inexpressible(d, &dead->inexpressible);
     d->done.elsewhere += d->n_elsewhere;
     if (d->delivery.n_points > 0) d->part++; /* part 0 is the first that the backend sees */
     d->n_failures = 0;
@@ -412,13 +412,13 @@ static void complete_write(struct tg_delivery_loop *d, const struct tg_write_res
     complete_range(d, &dead);
 }
 
-static void say_failure(struct tg_delivery_loop *d, const char *message)
+static void warn_failure(struct tg_delivery_loop *d, const char *message)
 {
     const uint64_t now_ms = tg_clock_mono_ms();
     tg_delivery_note_error(d, message);
     if (d->n_failed_writes++ == 0)
         tg_warn("delivery", "%s: a write failed and will be retried: %s", d->config->name, message);
-    else if (now_ms - d->failure_said_ms >= SAY_EVERY_MS)
+    else if (now_ms - d->failure_said_ms >= WARN_EVERY_MS)
         tg_warn("delivery", "%s: still failing after %u tries: %s", d->config->name,
                 d->n_failed_writes, message);
     else
@@ -464,7 +464,7 @@ static void on_write(void *arg, const struct tg_write_result *r)
                     "the log and are sent again",
                     d->config->name);
         else
-            say_failure(d, r->message);
+            warn_failure(d, r->message);
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
         tg_delivery_wait_then_retry(d, TG_DELIVERY_BACKOFF, r->retry_after_ms);
         break;

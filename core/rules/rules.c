@@ -258,7 +258,7 @@ static enum tg_code make_generation(struct tg_rules *r, struct generation *g,
     return code;
 }
 
-static enum tg_code say_slow_load(const struct tg_rules *r, struct tg_err *err)
+static enum tg_code fail_slow_load(const struct tg_rules *r, struct tg_err *err)
 {
     struct tg_err where = {.msg = ""};
     if (err) where = *err;
@@ -281,7 +281,7 @@ static enum tg_code load(struct tg_rules *r, const struct tg_rules_reload_how *h
         code =
             tg_fail(err, TG_ERR_CANCELED, "the loading of the rules was cut short: shutting down");
     else if (code == TG_ERR_TIMEOUT)
-        code = say_slow_load(r, err);
+        code = fail_slow_load(r, err);
     generation_unref(g);
     return code;
 }
@@ -398,7 +398,7 @@ void tg_rules_free(struct tg_rules *r)
 }
 
 /* All but the one that is said with the outcome: `said` is the beginning of its text, or NULL. */
-static void say_findings(const struct tg_rules_report *report, const char *said)
+static void warn_findings(const struct tg_rules_report *report, const char *said)
 {
     for (uint32_t i = 0; i < report->n_items; i++) {
         const char *text = report->items[i].text;
@@ -422,7 +422,7 @@ enum tg_code tg_rules_reload_tried(struct tg_rules *r, const struct tg_rules_rel
     const enum tg_code code = load(r, how, report, e);
     /* What kept the scripts from being looked at is an error like those found in them. */
     if (code != TG_OK && !report->n_items) tg_rules_report_add(report, TG_RULES_ERROR, e->msg);
-    say_findings(report, code == TG_OK ? NULL : e->msg);
+    warn_findings(report, code == TG_OK ? NULL : e->msg);
     if (code == TG_OK) {
         atomic_fetch_add(&r->n_reloads, 1);
         note_error(r, ""); /* what was wrong with the scripts before is no longer so */

@@ -347,7 +347,7 @@ static void pause_telling(struct tg_backend *b, const char *why)
     tg_prom_about_failed(&b->about, tg_clock_mono_ms());
 }
 
-static void say_too_large(struct tg_backend *b)
+static void warn_too_large(struct tg_backend *b)
 {
     if (!b->about.too_large || b->has_said_too_large) return;
     tg_warn("delivery",
@@ -403,7 +403,7 @@ static struct tg_buf end_body(struct tg_backend *b)
 static bool tell_the_rest(struct tg_backend *b)
 {
     struct tg_err err = {.msg = "no memory for the request"};
-    say_too_large(b);
+    warn_too_large(b);
     if (b->about.n_due == 0 || b->is_canceled) return false;
     const uint32_t timeout_ms =
         b->http.timeout_ms < TOLD_TIMEOUT_MS ? b->http.timeout_ms : TOLD_TIMEOUT_MS;
