@@ -1,3 +1,4 @@
+/* query.c: GET /api/query: which backends are asked, and their rows as one answer. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

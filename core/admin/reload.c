@@ -1,3 +1,4 @@
+/* reload.c: POST /-/reload: the rules are loaded anew, and what came of it is said. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* status.c: GET /api/status, / and /metrics: the state of the gateway and its ledgers. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>

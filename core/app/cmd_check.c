@@ -1,3 +1,4 @@
+/* cmd_check.c: `tidegate check`: is the configuration accepted, are the rules? */
 #include "core/admin/explain.h"
 #include "core/app/cmd.h"
 #include "core/backend/backend.h"

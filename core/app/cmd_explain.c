@@ -1,3 +1,4 @@
+/* cmd_explain.c: `tidegate explain`: which line of which rule decides what for a series. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>

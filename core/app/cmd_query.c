@@ -1,3 +1,4 @@
+/* cmd_query.c: `tidegate query`: rows out of the backends. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* cmd_rewind.c: `tidegate rewind`: a backend's cursor to another place in the log. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>

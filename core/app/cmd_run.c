@@ -1,3 +1,4 @@
+/* cmd_run.c: `tidegate run`: the gateway from its start to its stop, with signals. */
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>

@@ -1,3 +1,4 @@
+/* cmd_send.c: `tidegate send`: this machine's metrics, generated load or files to a gateway. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* cmd_status.c: `tidegate status`: a live table of what goes in, waits and comes out. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <string.h>

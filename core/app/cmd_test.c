@@ -1,3 +1,4 @@
+/* cmd_test.c: `tidegate test`: specs of rules. */
 #include "core/app/cmd.h"
 #include "core/lua/lua_test.h"
 

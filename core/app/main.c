@@ -1,3 +1,4 @@
+/* main.c: the program: finds the command and runs it. */
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>

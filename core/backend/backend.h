@@ -1,4 +1,4 @@
-/* backend.h: the table of operations behind which each backend lives in one file.
+/* backend.h: the table of operations behind which each backend lives in a folder.
  *
  * All that is common (retry with backoff, Retry-After, health, bisecting a refused batch, dead
  * letters, counters) is written once in core/pipe/ and is not a backend's business: `write` tries

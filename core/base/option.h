@@ -1,9 +1,9 @@
 /* option.h: typed options with limits, defaults and help, as backends and the configuration declare
  * them.
  *
- * A component publishes a table of `struct tg_option_spec`; the loader (core/app) fills a `struct
- * tg_options` from the operator's Lua file, refuses unknown keys naming the nearest known one, and
- * the component reads typed values. The same table prints the reference documentation.
+ * A component publishes a table of `struct tg_option_spec`; the loader (core/config) fills a
+ * `struct tg_options` from the operator's Lua file, refuses unknown keys naming the nearest known
+ * one, and the component reads typed values. The same table prints the reference documentation.
  *
  * Units: bytes take "64MiB", "4GiB", "10kB" or a number of bytes; durations take "30s", "250ms",
  * "5m", "12h", "90d", "1y" (365 d) or a number of seconds, and are kept in milliseconds.

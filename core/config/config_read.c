@@ -1,3 +1,4 @@
+/* config_read.c: from the table that gateway.lua returns to options, with all its mistakes. */
 #include "core/config/config_loader.h"
 
 #include <ctype.h>

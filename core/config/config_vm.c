@@ -1,3 +1,4 @@
+/* config_vm.c: runs gateway.lua in a VM of its own, bounded in memory and instructions. */
 #include "core/config/config_loader.h"
 
 #include <lauxlib.h>

@@ -1,3 +1,4 @@
+/* block_decode.c: a block's payload back to points. */
 #include "core/log/block_impl.h"
 
 #include "core/base/mem.h"

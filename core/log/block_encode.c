@@ -1,3 +1,4 @@
+/* block_encode.c: points to the payload of one block. */
 #include "core/log/block_impl.h"
 
 #ifdef __SSE2__

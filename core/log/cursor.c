@@ -1,3 +1,4 @@
+/* cursor.c: cursors: where each backend is, and their files. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

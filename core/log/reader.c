@@ -1,3 +1,4 @@
+/* reader.c: reads from a position on, seeks, finds a time. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* recover.c: what a folder holds when it is opened; damage is set aside. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

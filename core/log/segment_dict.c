@@ -1,3 +1,4 @@
+/* segment_dict.c: a reader's series of one segment, by their references. */
 #include <string.h>
 
 #include "core/base/mem.h"

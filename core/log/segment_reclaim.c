@@ -1,3 +1,4 @@
+/* segment_reclaim.c: deletes segments that are delivered, oldest first. */
 #include <errno.h>
 
 #include "core/base/clock.h"

@@ -1,3 +1,4 @@
+/* writer.c: one commit: encode, write, sync, publish; segments begun, closed, given up. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* batch.c: batches of points (point.h), and copies of them into an arena. */
 #include "core/model/point.h"
 
 #include <string.h>

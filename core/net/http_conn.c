@@ -1,3 +1,4 @@
+/* http_conn.c: one connection of the HTTP server: reads, writes, deadlines, its end. */
 #include <assert.h>
 #include <errno.h>
 #include <event2/event.h>

@@ -1,3 +1,4 @@
+/* http_parse.c: the head of a request from http_parser's callbacks, and what is refused. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* http_request.c: one request: its body, its answer. */
 #include <assert.h>
 #include <event2/event.h>
 #include <stdio.h>

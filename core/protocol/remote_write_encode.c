@@ -1,3 +1,4 @@
+/* remote_write_encode.c: points to remote write 1.0, by the prepared bytes of their series. */
 #include "core/protocol/remote_write_body.h"
 
 #include <math.h>
