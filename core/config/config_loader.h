@@ -13,6 +13,7 @@
 
 #include "core/config/config.h"
 #include "core/config/config_spec.h"
+#include "core/vm/heap.h"
 
 enum { TG_CONFIG_MAX_BACKEND_NAME = 64 };
 
@@ -22,12 +23,9 @@ struct tg_config_loader {
     const char *path; /* as the user wrote it */
     const char *dir;  /* absolute, of the file */
     const char *text; /* of the file; NULL until it is read */
-    size_t lua_bytes;
+    struct tg_lua_heap heap;
     uint64_t n_instructions;
     bool is_nomem; /* the gateway's own memory, not the file's budget */
-    char *boot;    /* see config_vm.c */
-    size_t boot_used;
-    bool booting;
 };
 
 /* ---- config.c ---- */

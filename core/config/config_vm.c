@@ -5,60 +5,20 @@
 #include <limits.h>
 #include <luajit.h>
 #include <lualib.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "core/base/mem.h"
 
 enum {
     MAX_LUA_BYTES = 16 << 20,
     MAX_INSTRUCTIONS = 20000000,
     HOOK_STEP = 1000,
-    BOOT_BYTES = 64 << 10, /* lua_newstate takes a fifth of it */
 };
-
-/* LuaJIT crashes when memory runs out inside lua_newstate (it closes a state that is half made), so
- * that takes its blocks from one that is there beforehand. */
-static bool in_boot_block(const struct tg_config_loader *l, const void *p)
-{
-    return (uintptr_t)p - (uintptr_t)l->boot < BOOT_BYTES;
-}
-
-static void *lua_resize(struct tg_config_loader *l, void *p, size_t old_size, size_t new_size)
-{
-    const size_t rounded = (new_size + 15) & ~(size_t)15;
-    if (p && !in_boot_block(l, p)) return tg_realloc(p, new_size);
-    void *q = NULL;
-    if (l->booting && rounded <= BOOT_BYTES - l->boot_used) {
-        q = l->boot + l->boot_used;
-        l->boot_used += rounded;
-    } else {
-        q = tg_malloc(new_size);
-    }
-    if (p && q) memcpy(q, p, old_size < new_size ? old_size : new_size);
-    return q;
-}
-
-static void *lua_allocate(void *ud, void *p, size_t old_size, size_t new_size)
-{
-    struct tg_config_loader *l = ud;
-    if (!p) old_size = 0;
-    if (new_size == 0) {
-        l->lua_bytes -= old_size;
-        if (p && !in_boot_block(l, p)) tg_free(p);
-        return NULL;
-    }
-    if (new_size > old_size && l->lua_bytes + (new_size - old_size) > MAX_LUA_BYTES) return NULL;
-    void *q = lua_resize(l, p, old_size, new_size);
-    if (q) l->lua_bytes += new_size - old_size;
-    return q;
-}
 
 static struct tg_config_loader *loader_of(lua_State *lua)
 {
-    void *ud = NULL;
-    (void)lua_getallocf(lua, &ud);
-    return ud;
+    char *heap = (char *)tg_lua_heap_of(lua);
+    return (struct tg_config_loader *)(void *)(heap - offsetof(struct tg_config_loader, heap));
 }
 
 static void on_count(lua_State *lua, lua_Debug *ar)
@@ -178,23 +138,23 @@ enum tg_code tg_config_run(struct tg_config_loader *l, size_t len, struct tg_con
     char chunk_name[PATH_MAX + 1];
     (void)snprintf(chunk_name, sizeof(chunk_name), "@%s", l->path);
     struct protected_call call = {.l = l, .out = out, .chunk_name = chunk_name, .len = len};
-    l->boot = tg_arena_alloc(l->arena, BOOT_BYTES);
-    if (!l->boot) return TG_ERR_NOMEM;
-    l->booting = true;
-    lua_State *lua = lua_newstate(lua_allocate, l);
-    l->booting = false;
-    if (!lua) return TG_ERR_NOMEM;
+    l->heap = (struct tg_lua_heap){.max_bytes = MAX_LUA_BYTES};
+    lua_State *lua = tg_lua_heap_open(&l->heap);
+    if (!lua) {
+        tg_lua_heap_close(&l->heap, NULL);
+        return TG_ERR_NOMEM;
+    }
     const int rc = lua_cpcall(lua, tgl_config_read, &call);
     const char *why = rc != 0 && lua_isstring(lua, -1) ? lua_tostring(lua, -1) : "unknown error";
     /* A refusal while the text is compiled comes back as an ordinary error with this text. */
     const bool is_refused = rc == LUA_ERRMEM || strcmp(why, "not enough memory") == 0;
-    if (is_refused && l->lua_bytes < MAX_LUA_BYTES / 2)
+    if (rc != 0 && l->heap.process_refused)
         l->is_nomem = true;
     else if (is_refused)
         tg_config_add_error(l, NULL, "the configuration uses more than %d MiB of memory",
                             MAX_LUA_BYTES >> 20);
     else if (rc != 0)
         add_lua_error(l, why);
-    lua_close(lua);
+    tg_lua_heap_close(&l->heap, lua);
     return l->is_nomem ? TG_ERR_NOMEM : TG_OK;
 }

@@ -135,7 +135,7 @@ static bool run_rule(lua_State *L, struct decide *d, enum tg_rule_no rule,
         vm->tracing = false;
         if (was_tracing) tg_vm_arm(vm);
         if (!again) return ok;
-        if (vm->refused) (void)lua_gc(L, LUA_GCCOLLECT, 0);
+        if (vm->heap.refused) (void)lua_gc(L, LUA_GCCOLLECT, 0);
     }
     return false;
 }
@@ -232,7 +232,7 @@ bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct 
     out->retention = (struct tg_retention){0};
     vm->max_ms =
         trace && vm->config->max_ms > TG_RULE_EXPLAIN_MS ? TG_RULE_EXPLAIN_MS : vm->config->max_ms;
-    vm->refused = vm->process_refused = false;
+    vm->heap.refused = vm->heap.process_refused = false;
     vm->overrun = TG_OVERRUN_NONE;
     vm->rule = TG_RULE_TAGS;
 
@@ -240,7 +240,7 @@ bool tg_vm_decide(struct tg_vm *vm, const struct tg_series_desc *series, struct 
     if (lua_cpcall(vm->L, decide_protected, &d) != 0) {
         tg_vm_set_error(vm, 0, "out of memory around the rule");
         vm->overrun = TG_OVERRUN_BYTES;
-        vm->refused = true;
+        vm->heap.refused = true;
         d.failed = vm->rule;
     }
     vm->desc = NULL;

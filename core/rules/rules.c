@@ -175,8 +175,9 @@ enum tg_code tg_rules_candidate_decide(struct tg_rules_candidate *c,
     const bool ok = tg_vm_decide(vm, series, arena, out, NULL, &failed);
     if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_TIMEOUT;
     if (ok && failed != TG_RULES) (void)snprintf(why, why_cap, "%s", vm->error);
-    const bool refused = vm->refused || vm->overrun == TG_OVERRUN_BYTES;
-    if ((refused || vm->used_bytes > vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 2) &&
+    const bool refused = vm->heap.refused || vm->overrun == TG_OVERRUN_BYTES;
+    if ((refused ||
+         vm->heap.used_bytes > vm->base_bytes + (vm->heap.max_bytes - vm->base_bytes) / 2) &&
         !tg_vm_recover(vm)) {
         tg_vm_free(vm);
         c->vm = NULL;
@@ -553,8 +554,10 @@ static void begin_trace(struct tg_rules_trace *trace, const struct generation *g
 static void keep_fit(struct tg_rules *r, struct slot_vm *s)
 {
     struct tg_vm *vm = s->vm;
-    const bool refused = vm->refused || vm->overrun == TG_OVERRUN_BYTES;
-    if (!refused && vm->used_bytes <= vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 2) return;
+    const bool refused = vm->heap.refused || vm->overrun == TG_OVERRUN_BYTES;
+    if (!refused &&
+        vm->heap.used_bytes <= vm->base_bytes + (vm->heap.max_bytes - vm->base_bytes) / 2)
+        return;
     if (tg_vm_recover(vm)) return;
     if (!refused)
         tg_warn("rules", "the rules keep state that grows from series to series; it has been "
@@ -603,13 +606,13 @@ enum tg_code tg_rules_decide(struct tg_rules *r, unsigned slot, const struct tg_
         memcpy(trace->error, vm->error, sizeof(trace->error));
     else if (ok && failed != TG_RULES)
         report(r, vm, series);
-    if (vm->process_refused) { /* not the scripts' doing: says nothing of them */
+    if (vm->heap.process_refused) { /* not the scripts' doing: says nothing of them */
         out->generation = 0;
         if (s->is_refused) s->retry_ms = tg_clock_mono_ms() + MEMORY_RETRY_MS;
     } else if (ok && !trace) {
         note_run(r, g, vm, turn);
     }
-    s->is_refused = vm->process_refused;
+    s->is_refused = vm->heap.process_refused;
     note_stray(r, g, vm);
     keep_fit(r, s);
     return ok ? TG_OK : TG_ERR_NOMEM;

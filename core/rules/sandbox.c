@@ -156,7 +156,7 @@ static int tgl_pcall(lua_State *L)
         return lua_gettop(L);
     }
     const bool is_text = lua_type(L, -1) == LUA_TSTRING;
-    if (rc != LUA_ERRRUN || vm->overrun != TG_OVERRUN_NONE || vm->refused ||
+    if (rc != LUA_ERRRUN || vm->overrun != TG_OVERRUN_NONE || vm->heap.refused ||
         (is_text && strstr(lua_tostring(L, -1), "stack overflow")))
         return lua_error(L);
     lua_pushboolean(L, 0);

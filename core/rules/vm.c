@@ -15,19 +15,11 @@
 #include "core/rules/compile.h"
 #include "core/rules/outside.h"
 
-enum {
-    BOOT_BYTES = 24 << 10, /* lua_newstate takes about half of it */
-    FREE_OBJECT_BYTES = 4096,
-    BYTES_PER_STEP = 64,
-};
-
 const char *const tg_rule_names[TG_RULES] = {"tags", "routing", "strategy", "retention"};
 
 struct tg_vm *tgl_vm(lua_State *L)
 {
-    void *ud;
-    (void)lua_getallocf(L, &ud); /* the VM is its own allocator's argument: no look-up */
-    return ud;
+    return (struct tg_vm *)(void *)tg_lua_heap_of(L); /* its first field */
 }
 
 void tgl_reg_get(lua_State *L, const char *key)
@@ -41,64 +33,6 @@ void tgl_reg_set(lua_State *L, const char *key)
     lua_pushlightuserdata(L, (void *)(uintptr_t)key);
     lua_insert(L, -2);
     lua_rawset(L, LUA_REGISTRYINDEX);
-}
-
-/* LuaJIT crashes when memory runs out inside lua_newstate (it closes a state that is half made), so
- * that takes its first blocks from one that is there beforehand and is freed with the VM. */
-static bool in_boot_block(const struct tg_vm *vm, const void *p)
-{
-    return (uintptr_t)p - (uintptr_t)vm->boot < BOOT_BYTES;
-}
-
-static void *boot_alloc(struct tg_vm *vm, size_t size)
-{
-    size = (size + 15) & ~(size_t)15;
-    if (!vm->booting || size > BOOT_BYTES - vm->boot_used) return NULL;
-    void *p = vm->boot + vm->boot_used;
-    vm->boot_used += size;
-    return p;
-}
-
-static void *vm_realloc(struct tg_vm *vm, void *p, size_t old_size, size_t new_size)
-{
-    if (p && !in_boot_block(vm, p)) return tg_realloc(p, new_size);
-    void *q = boot_alloc(vm, new_size);
-    if (!q) q = tg_malloc(new_size);
-    if (p && q) memcpy(q, p, old_size < new_size ? old_size : new_size);
-    return q;
-}
-
-static void *vm_alloc(void *ud, void *p, size_t old_size, size_t new_size)
-{
-    struct tg_vm *vm = ud;
-    if (new_size == 0) {
-        if (p && !in_boot_block(vm, p)) tg_free(p);
-        vm->used_bytes -= old_size;
-        return NULL;
-    }
-    if (!p) old_size = 0;
-    if (new_size > old_size) {
-        if (vm->used_bytes + (new_size - old_size) > vm->max_bytes ||
-            (vm->in_call && new_size > TG_VM_MAX_OBJECT_BYTES)) {
-            vm->refused = true;
-            return NULL;
-        }
-        /* Work on large values happens inside single instructions: charge it by the byte, or a
-         * hundred of them would run before the hook looks. */
-        if (vm->in_call && new_size > FREE_OBJECT_BYTES)
-            vm->steps_left -= (int64_t)(new_size / BYTES_PER_STEP);
-    }
-    void *q = vm_realloc(vm, p, old_size, new_size);
-    if (!q) {
-        if (!p || new_size > old_size) {
-            vm->refused = vm->process_refused = true;
-            return NULL;
-        }
-        q = p; /* Lua relies on shrinking: the larger block serves as well */
-    }
-    vm->used_bytes += new_size;
-    vm->used_bytes -= old_size;
-    return q;
 }
 
 void tg_vm_set_error(struct tg_vm *vm, int line, const char *fmt, ...)
@@ -210,7 +144,7 @@ static void check_budget(lua_State *L, struct tg_vm *vm)
                             "stopped after %llu instructions, its budget: look for a loop that "
                             "does not end or a pattern that backtracks",
                             c->max_instructions * factor);
-        } else if (vm->refused) {
+        } else if (vm->heap.refused) {
             vm->overrun = TG_OVERRUN_BYTES;
             tg_vm_set_error(
                 vm, current_line(L, vm),
@@ -294,6 +228,14 @@ static int on_error(lua_State *L)
     return 1;
 }
 
+/* What holds during a call only. */
+static void hold(struct tg_vm *vm, bool in_call)
+{
+    vm->in_call = in_call;
+    vm->heap.max_object_bytes = in_call ? TG_VM_MAX_OBJECT_BYTES : 0;
+    vm->heap.steps_left = in_call ? &vm->steps_left : NULL;
+}
+
 bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
 {
     lua_State *L = vm->L;
@@ -304,7 +246,7 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
     vm->deadline_ns = tg_clock_mono_ns() + half_time_ns(vm);
     vm->cpu_start_ns = 0;
     vm->overrun = TG_OVERRUN_NONE;
-    vm->refused = false;
+    vm->heap.refused = false;
     vm->nesting = 0;
     vm->line = 0;
     vm->error[0] = '\0';
@@ -313,15 +255,15 @@ bool tg_vm_call(struct tg_vm *vm, int n_args, int n_results)
     vm->made = NULL;
     vm->made_line = 0;
     if (vm->tracing) arm(L, vm, TG_VM_HOOK_EVERY);
-    vm->in_call = true;
+    hold(vm, true);
     const int rc = lua_pcall(L, n_args, n_results, base);
-    vm->in_call = false;
+    hold(vm, false);
     if (vm->overrun != TG_OVERRUN_NONE) arm(L, vm, TG_VM_HOOK_EVERY);
-    if (rc == 0 && vm->overrun == TG_OVERRUN_NONE && !vm->refused && !vm->mistake[0]) {
+    if (rc == 0 && vm->overrun == TG_OVERRUN_NONE && !vm->heap.refused && !vm->mistake[0]) {
         lua_remove(L, base);
         return true;
     }
-    if (vm->overrun == TG_OVERRUN_NONE && vm->refused) {
+    if (vm->overrun == TG_OVERRUN_NONE && vm->heap.refused) {
         vm->overrun = TG_OVERRUN_BYTES;
         tg_vm_set_error(
             vm, vm->tracing ? vm->line : 0,
@@ -360,7 +302,7 @@ static enum tg_code load_rule(lua_State *L, struct tg_vm *vm, struct tg_rule_tex
     lua_setfenv(L, -2);
     if (!tg_vm_call(vm, 0, 1)) {
         if (vm->overrun == TG_OVERRUN_CUT) return TG_ERR_TIMEOUT;
-        return vm->process_refused ? TG_ERR_NOMEM : TG_ERR_INVALID;
+        return vm->heap.process_refused ? TG_ERR_NOMEM : TG_ERR_INVALID;
     }
     if (lua_type(L, -1) != LUA_TFUNCTION) {
         tg_vm_set_error(vm, 0,
@@ -401,7 +343,7 @@ static int setup(lua_State *L)
     arm(L, vm, TG_VM_HOOK_EVERY);
     lua_settop(L, 0);
     (void)lua_gc(L, LUA_GCCOLLECT, 0);
-    vm->base_bytes = vm->used_bytes;
+    vm->base_bytes = vm->heap.used_bytes;
     return 0;
 }
 
@@ -417,16 +359,13 @@ enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation
     vm->config = config;
     vm->generation = generation;
     vm->until_ns = until_ns;
-    vm->max_bytes = config->max_bytes;
+    vm->heap.max_bytes = config->max_bytes;
     vm->max_ms = config->max_ms;
     for (unsigned i = 0; i < TG_RULES; i++) {
         vm->ref_rules[i] = LUA_NOREF;
         memcpy(vm->names[i], texts[i].name, sizeof(vm->names[i]));
     }
-    vm->boot = tg_malloc(BOOT_BYTES);
-    vm->booting = true;
-    if (vm->boot) vm->L = lua_newstate(vm_alloc, vm);
-    vm->booting = false;
+    vm->L = tg_lua_heap_open(&vm->heap);
     struct setup s = {.vm = vm, .texts = texts, .code = TG_OK};
     if (!vm->L || lua_cpcall(vm->L, setup, &s) != 0) s.code = TG_ERR_NOMEM;
     if (s.code == TG_ERR_NOMEM)
@@ -444,8 +383,7 @@ enum tg_code tg_vm_new(const struct tg_rules_config *config, uint64_t generation
 void tg_vm_free(struct tg_vm *vm)
 {
     if (!vm) return;
-    if (vm->L) lua_close(vm->L);
-    tg_free(vm->boot);
+    tg_lua_heap_close(&vm->heap, vm->L);
     tg_free(vm);
 }
 
@@ -458,8 +396,10 @@ static int collect(lua_State *L)
 
 bool tg_vm_recover(struct tg_vm *vm)
 {
-    vm->max_bytes = vm->config->max_bytes + (1 << 20); /* the collector itself may need a little */
+    vm->heap.max_bytes =
+        vm->config->max_bytes + (1 << 20); /* the collector itself may need a little */
     const int rc = lua_cpcall(vm->L, collect, NULL);
-    vm->max_bytes = vm->config->max_bytes;
-    return rc == 0 && vm->used_bytes <= vm->base_bytes + (vm->max_bytes - vm->base_bytes) / 4;
+    vm->heap.max_bytes = vm->config->max_bytes;
+    return rc == 0 &&
+           vm->heap.used_bytes <= vm->base_bytes + (vm->heap.max_bytes - vm->base_bytes) / 4;
 }

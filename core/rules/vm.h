@@ -31,6 +31,7 @@
 #include "core/model/plan.h"
 #include "core/model/series.h"
 #include "core/rules/rules.h"
+#include "core/vm/heap.h"
 
 enum {
     TG_VM_HOOK_EVERY = 100,
@@ -63,19 +64,15 @@ enum tg_overrun {
 };
 
 struct tg_vm {
+    struct tg_lua_heap heap; /* first: tgl_vm() */
     lua_State *L;
     uint64_t generation;
     const struct tg_rules_config *config; /* borrows; limits resolved */
 
-    /* allocator */
-    uint64_t used_bytes, max_bytes;
+    /* heap.refused: since the call began; heap.process_refused: since loading or the decision did
+     */
     uint64_t base_bytes; /* after loading and a full collection */
-    char *boot;          /* what lua_newstate allocates; see vm.c */
-    size_t boot_used;
-    bool booting;
-    bool in_call;         /* TG_VM_MAX_OBJECT_BYTES holds */
-    bool refused;         /* an allocation was refused since the call began */
-    bool process_refused; /* ... since loading or the decision began, and not for the VM's cap */
+    bool in_call;        /* TG_VM_MAX_OBJECT_BYTES holds, and large objects are charged */
 
     /* budget of the call in progress */
     const _Atomic uint64_t *until_ns; /* borrows: monotonic; beyond it every call is cut */
