@@ -64,6 +64,7 @@ enum tg_code tg_log_open(const struct tg_log_config *config, struct tg_log **out
     log->n_targets = config->n_targets;
     log->keep_ms = config->keep_ms ? config->keep_ms : 86400000;
     log->queue_cap = config->queue_batches ? config->queue_batches : 1024;
+    log->gather_us = config->gather_us ? config->gather_us : TG_LOG_GATHER_US;
     log->max_queue_points = config->queue_points ? config->queue_points : UINT64_C(4) << 20;
     (void)pthread_mutex_init(&log->commit_mu, NULL);
     (void)pthread_mutex_init(&log->queue_mu, NULL);
@@ -149,6 +150,14 @@ enum tg_code tg_log_commit(struct tg_log *log, struct tg_batch *const *batches, 
     return code;
 }
 
+/* Whether the log thread sleeps until the batch that was just queued. */
+static bool is_awaited(const struct tg_log *log)
+{
+    const uint32_t wanted = log->gather.wanted;
+    return wanted ? log->queue_n == wanted || log->queue_points >= TG_LOG_GATHER_POINTS
+                  : log->queue_n == 1;
+}
+
 enum tg_code tg_log_submit(struct tg_log *log, struct tg_batch *batch, tg_log_on_commit on_commit,
                            void *arg, struct tg_err *err)
 {
@@ -172,7 +181,7 @@ enum tg_code tg_log_submit(struct tg_log *log, struct tg_batch *batch, tg_log_on
         log->queue[(log->queue_head + log->queue_n++) % log->queue_cap] =
             (struct tg_log_item){.batch = batch, .on_commit = on_commit, .arg = arg};
         log->queue_points += batch->n_points;
-        if (log->queue_n == 1) (void)pthread_cond_signal(&log->wake);
+        if (is_awaited(log)) (void)pthread_cond_signal(&log->wake);
     }
     pthread_mutex_unlock(&log->queue_mu);
     if (code == TG_ERR_FULL) atomic_fetch_add_explicit(&log->n_refused, 1, memory_order_relaxed);
@@ -226,6 +235,56 @@ static void wait_until_ms(struct tg_log *log, uint64_t due_ms)
     (void)pthread_cond_timedwait(&log->wake, &log->queue_mu, &ts);
 }
 
+static uint64_t real_us(void) /* the clock of the wait, also when a test has set ours */
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* A commit of n batches is done, and nobody was told yet: as many senders have something under way
+ * now as there are batches in it and in the queue. */
+static void gather_expect(struct tg_log *log, uint32_t n)
+{
+    pthread_mutex_lock(&log->queue_mu);
+    log->gather.in_flight = n + log->queue_n;
+    log->gather.until_us = real_us() + log->gather_us;
+    pthread_mutex_unlock(&log->queue_mu);
+}
+
+/* Senders that wait for their answers before they send on would be committed in turns, those that
+ * came during an fsync by the next one: two fsyncs for what one can do. Waits for those that were
+ * just answered, until all are there or the time is over. Where they do not come it waits ever more
+ * rarely. Under queue_mu. */
+static void gather(struct tg_log *log)
+{
+    struct tg_log_gather *g = &log->gather;
+    const uint32_t n_before = log->queue_n;
+    if (log->sync != TG_SYNC_ALWAYS || g->in_flight < 2 || n_before >= g->in_flight ||
+        log->queue_points >= TG_LOG_GATHER_POINTS)
+        return;
+    uint64_t now_us = real_us();
+    if (now_us >= g->until_us) return;
+    if (g->n_skips) {
+        g->n_skips--;
+        return;
+    }
+    const struct timespec until = {.tv_sec = (time_t)(g->until_us / 1000000),
+                                   .tv_nsec = (long)(g->until_us % 1000000) * 1000};
+    g->wanted = g->in_flight < log->queue_cap ? g->in_flight : log->queue_cap;
+    while (log->queue_n < g->wanted && log->queue_points < TG_LOG_GATHER_POINTS && !log->stopping &&
+           now_us < g->until_us) {
+        (void)pthread_cond_timedwait(&log->wake, &log->queue_mu, &until);
+        now_us = real_us();
+    }
+    g->wanted = 0;
+    if (log->queue_n > n_before) {
+        g->n_misses = 0;
+    } else {
+        g->n_skips = 1U << (g->n_misses < 6 ? g->n_misses++ : 6);
+    }
+}
+
 /* Commits what was taken from the queue and says so. */
 static void commit_taken(struct tg_log *log, struct tg_log_item *items, size_t n)
 {
@@ -233,6 +292,7 @@ static void commit_taken(struct tg_log *log, struct tg_log_item *items, size_t n
         pthread_mutex_lock(&log->commit_mu);
         const size_t done = tg_log_write(log, items + at, n - at);
         pthread_mutex_unlock(&log->commit_mu);
+        gather_expect(log, (uint32_t)(n - at));
         uint64_t points = 0;
         bool any = false;
         for (size_t i = at; i < at + done; i++) {
@@ -331,6 +391,7 @@ static void *run(void *arg)
                 wait_until_ms(log, due_ms);
             continue;
         }
+        gather(log);
         uint32_t n = 0;
         while (log->queue_n && n < cap) {
             list[n++] = log->queue[log->queue_head];

@@ -57,6 +57,10 @@ struct tg_log_config {
         keep_ms; /* delivered segments stay this long for rewinds while there is room; 0 = 24 h */
     uint32_t queue_batches; /* bounded submit queue; 0 = 1024 */
     uint64_t queue_points;  /* and in points; 0 = 4 Mi */
+    /* With several senders and TG_SYNC_ALWAYS a commit waits so long, counted from the one before,
+     * for those whose batches were in that: one fsync then does for all of them. One sender alone
+     * never waits. 0 = 300 */
+    uint32_t gather_us;
     const struct tg_fs *fs; /* NULL = the real one; borrowed */
     struct tg_table *table; /* borrowed */
     /* names of the bits of tg_point.targets, borrowed for the log's life; none: no point is routed

@@ -33,6 +33,8 @@
 
 #define TG_NO_NUMBER UINT64_MAX
 enum {
+    TG_LOG_GATHER_US = 300,
+    TG_LOG_GATHER_POINTS = 64 << 10,  /* enough for a commit: nobody is waited for */
     TG_LOG_ID_CHARS = 37,             /* of its text, with the NUL */
     TG_LOG_COMMIT_BYTES = 8 << 20,    /* a commit takes no further batch over this */
     TG_LOG_DAMAGED_BYTES = 64 << 20,  /* kept in damaged/; more is only counted */
@@ -120,12 +122,21 @@ struct tg_log_writer {             /* under commit_mu */
     struct tg_arena arena;
 };
 
+/* Whom the next commit waits for; under queue_mu. */
+struct tg_log_gather {
+    uint32_t in_flight; /* batches in the commit before and waiting when it was done */
+    uint32_t wanted;    /* the log thread waits until the queue has so many; 0: it does not */
+    uint32_t n_misses;  /* in a row: nobody came */
+    uint32_t n_skips;   /* so many commits from now on wait for nobody */
+    uint64_t until_us;  /* mono: no longer */
+};
+
 struct tg_log {
     char dir[TG_PATH_MAX], cursor_dir[TG_PATH_MAX], damaged_dir[TG_PATH_MAX];
     const struct tg_fs *fs;
     struct tg_table *table;
     enum tg_log_sync sync;
-    uint32_t sync_interval_ms, segment_ms, keep_ms;
+    uint32_t sync_interval_ms, segment_ms, keep_ms, gather_us;
     const char *const *targets; /* borrowed: names of the bits of tg_point.targets */
     unsigned n_targets;
     uint64_t max_bytes, segment_bytes;
@@ -145,6 +156,7 @@ struct tg_log {
     uint64_t queue_points, max_queue_points, taken_points;
     uint32_t taken_n;
     bool started, stopping, reclaim_wanted, cursors_dirty, look_wanted;
+    struct tg_log_gather gather;
     pthread_t thread;
     struct {
         void (*fn)(void *arg);
