@@ -1,8 +1,8 @@
 /* block.h: point blocks: the payload of one block record, columns of up to TG_BLOCK_MAX_POINTS
  * points.
  *
- *   [ header | references | predecessor distances | types | complex values | bits: times, starts,
- * values ]
+ *   [ header | references | predecessor distances | types | complex values
+ *     | bits: times, starts, values ]
  *
  * Header (varints unless said): u8 version, block (index in the segment), first point number, n
  * points, newest time (zigzag), arena bytes a reader needs, u8 column flags, base start time

@@ -1,4 +1,3 @@
-/* clang-format off */
 /* log.h: the durable log: segments of framed records, group commit, cursors, recovery.
  *
  *   folder:   00000000000000000000.seg  00000000000067108864.seg ...  (position of the first byte)
@@ -33,7 +32,6 @@
  * Threading: submit from any thread; one log thread encodes, writes, syncs and calls on_commit;
  * each reader belongs to one thread; cursor_set from the reader's thread.
  */
-/* clang-format on */
 #ifndef TG_LOG_LOG_H
 #define TG_LOG_LOG_H
 

@@ -1,8 +1,7 @@
 /* segment.h: segment files: header, framing of records, walking them past damage.
  *
  *   file:   [header copy][header copy][frame][payload][frame][payload]...
- *   frame:  magic u16 | check u16 | type u8 | length u24 | crc u32          (12 bytes,
- * little-endian)
+ *   frame:  magic u16 | check u16 | type u8 | length u24 | crc u32    (12 bytes, little-endian)
  *
  * `crc` is the CRC-32C of the record's position (u64), type and length, and the payload; `check`
  * the low half of the same without the payload, so that a false start costs nothing while

@@ -1,4 +1,3 @@
-/* clang-format off */
 /* forms.h: which live series has which form, so that no two of them become one unnoticed.
  *
  * A form is what a series is told apart by once it has been given out: its mapped name and tags, or
@@ -33,7 +32,6 @@
  * tg_forms_is_taken called, which may describe a series: that takes the lock of the table's help,
  * which takes no other.
  */
-/* clang-format on */
 #ifndef TG_MODEL_FORMS_H
 #define TG_MODEL_FORMS_H
 

@@ -1,7 +1,7 @@
 /* raw_key_map.h: raw key -> series, read without locks.
  *
- *   shard[hi >> 58] -> array: [ cap | slot: key lo, key hi, series* | slot | ... ]     24 bytes
- * each
+ *   shard[hi >> 58] -> array: [ cap | slot: key lo, key hi, series* | slot | ... ]
+ *                                     24 bytes each
  *
  * Open addressing with linear probing. A slot goes through its life once: empty, then key and
  * pointer (in this order, the pointer with a release store), then perhaps a tombstone or, for the

@@ -5,9 +5,10 @@
  *   tg_series        the live object in the table: symbol ids instead of strings, 64 + 4/tag bytes
  *
  * Canonical bytes (all lengths are varints):
- *   u8 version=1 | u8 kind | u8 temporality | name | unit | field_len | n_tags | n_tags x ( u8
- * origin | key | value ) with tags strictly ascending by key (bytewise). `field_len` > 0 marks an
- * Influx series: the name is measurement + "_" + field, and the field is its last field_len bytes.
+ *   u8 version=1 | u8 kind | u8 temporality | name | unit | field_len
+ *     | n_tags | n_tags x ( u8 origin | key | value )
+ * with tags strictly ascending by key (bytewise). `field_len` > 0 marks an Influx series: the name
+ * is measurement + "_" + field, and the field is its last field_len bytes.
  *
  * Canonicalisation: sorted by key; of equal keys the one of the narrowest origin stays (point, then
  * scope, then resource; later beats earlier within one origin); tags with an empty value are

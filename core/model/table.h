@@ -1,9 +1,11 @@
 /* table.h: the series table: raw key -> series without decoding, canonical hash -> series, symbols,
  * eviction.
  *
- *   raw key (128 bit over undecoded bytes) ──► raw shard ──┐
- *                                                          ├──► struct tg_series ──► symbols
- * (refcounted strings) canonical hash (128 bit)               ──► canon shard ┘ └─► struct tg_plan
+ *   raw key (128 bit over undecoded bytes) ──► raw shard ───┐
+ *                                                           ├──► struct tg_series ─┬─► symbols
+ *   canonical hash (128 bit) ────────────────► canon shard ─┘                      │   (refcounted
+ *                                                                                  │   strings)
+ *                                                                                  └─► tg_plan
  *
  * Look-up takes no lock: shards are open-addressing arrays whose slots are published with a release
  * store and replaced whole (retired through the guard) when they grow. Inserts and eviction take

@@ -19,8 +19,7 @@
  *     optional int32 flags                           null = 0
  *     optional binary exemplars (STRING)             JSON, parquet_json.h
  *     optional double count_float, zero_count_float                       float histograms, which
- *     optional lists positive_counts_float, negative_counts_float (double)    files of schema 1
- * lack
+ *     optional lists positive_counts_float, negative_counts_float (double)   files of schema 1 lack
  *   }
  *
  * The type of a value is told by which column is not null: value, value_int, value_uint,

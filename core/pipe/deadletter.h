@@ -1,4 +1,3 @@
-/* clang-format off */
 /* deadletter.h: points that a backend refused permanently, kept with the reason.
  *
  * One file per backend, one JSON object per line, so that it can be read with any tool:
@@ -16,7 +15,6 @@
  *
  * Threading: one thread.
  */
-/* clang-format on */
 #ifndef TG_PIPE_DEADLETTER_H
 #define TG_PIPE_DEADLETTER_H
 

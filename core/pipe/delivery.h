@@ -1,4 +1,3 @@
-/* clang-format off */
 /* delivery.h: one backend's delivery loop, as the parts of the pipeline know it.
  *
  *   IDLE --> read --> (linger) --> attempt a range --> ... --> cursor moves --> IDLE
@@ -17,7 +16,6 @@
  * Threading: all of it on the loop's own thread, but for the functions said to be for any thread
  * and the fields at the end of the struct.
  */
-/* clang-format on */
 #ifndef TG_PIPE_DELIVERY_H
 #define TG_PIPE_DELIVERY_H
 

@@ -1,4 +1,3 @@
-/* clang-format off */
 /* gateway.h: the running gateway: workers, log, delivery loops, and what the outside may ask of
  * them.
  *
@@ -11,7 +10,6 @@
  * Threading: all functions from the main thread, except where noted. Callbacks of query, rewind and
  * reload run on a thread of the gateway: hand their results over with tg_loop_post.
  */
-/* clang-format on */
 #ifndef TG_PIPE_GATEWAY_H
 #define TG_PIPE_GATEWAY_H
 

@@ -8,8 +8,7 @@
  *
  *   part of the table -> [ series held by reference ] -> decide with the candidate -> groups
  *                                                                |
- *                  fails, or may be merged: first decide with the rules in force, and keep that
- * plan
+ *                  fails, or may be merged: first decide with the rules in force, keep that plan
  *
  * The latter because a series whose rules fail keeps the decision of the rules that were in force
  * until then, and one without points since an earlier reload has not got it yet.

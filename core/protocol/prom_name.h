@@ -5,7 +5,7 @@
  *
  *   is_utf8   name and label names as they are
  *   else      every character (not byte) that a classic name has no place for becomes "_"; "_"
- * before a digit at the front of a metric name, "key_" of a label name
+ *             before a digit at the front of a metric name, "key_" of a label name
  *
  * An OTLP series is named after the OpenTelemetry specification, "Prometheus and OpenMetrics
  * Compatibility", section "OTLP Metric points to Prometheus"; the two flags make the four
@@ -13,12 +13,13 @@
  *
  *   is_otlp_utf8  has_otlp_suffixes
  *   no            yes   UnderscoreEscapingWithSuffixes: letters, digits and ":" stay, everything
- * else separates words, joined by "_"; + unit ("By" bytes, "s" seconds, "By/s" bytes_per_second,
- * "{...}" nothing) unless the name has the word already;
- *                       + "total" last for counters, + "ratio" for gauges of unit "1"
+ *                       else separates words, joined by "_"; + unit ("By" bytes, "s" seconds,
+ *                       "By/s" bytes_per_second, "{...}" nothing) unless the name has the word
+ *                       already; + "total" last for counters, + "ratio" for gauges of unit "1"
  *   no            no    UnderscoreEscapingWithoutSuffixes: runs of what has no place become one "_"
  *   yes           yes   NoUTF8EscapingWithSuffixes: the name as it is + the suffixes above unless
- * it ends in them yes           no    NoTranslation: the name as it is
+ *                       it ends in them
+ *   yes           no    NoTranslation: the name as it is
  *
  * Its label names are kept or escaped as above: one "_" a character, runs are not joined (as
  * Prometheus does by default: label_name_preserve_multiple_underscores).

@@ -1,8 +1,8 @@
 /* receive.h: from an HTTP request to a decoded batch, and from its outcome back to the protocol's
  * own answer.
  *
- *   request ─► protocol by path ─► decompress ─► decode into batch ─► sink (pipe) ─► ... ─►
- * tg_ingest_reply
+ *   request ─► protocol by path ─► decompress ─► decode into batch ─► sink (pipe) ─► ...
+ *                                                                            ─► tg_ingest_reply
  *
  * A protocol is a table entry (one file each): which paths, how to decode, how to answer. What all
  * share lives in receive.c: content encodings, size limits, counters, the journey's object.

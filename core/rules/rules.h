@@ -1,7 +1,7 @@
 /* rules.h: the operator's four scripts as generations of sandboxed Lua VMs.
  *
- *   generation 7: [ validation VM (thrown away) ]  [ VM slot 0 ] [ VM slot 1 ] ... one per deciding
- * thread
+ *   generation 7: [ validation VM (thrown away) ]  [ VM slot 0 ] [ VM slot 1 ] ...
+ *                                                  one per deciding thread
  *
  * Loading makes every VM of the new generation beside the old one; only when all of them loaded
  * does it become the one in force. A thread adopts it at its next decision. A broken script leaves
