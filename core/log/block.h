@@ -28,6 +28,11 @@
  *   others   varints in the complex values section (zstd when that pays); exemplars alone have no
  *            value there
  *
+ * Start times are as expected (a chain's: the one before; a restart's: the last one written out in
+ * the block, at first the base) or written out: same(1), then the-one-before-that(1) or a delta. A
+ * flag says that only restarts have these bits. Blocks of version 1 have neither the flag nor the
+ * second bit.
+ *
  * Types are added at the end: a reader that does not know one takes the block for damaged.
  *
  * The residual is a delta or a delta of deltas, whichever was smaller of late for this series: both

@@ -32,17 +32,21 @@ struct header {
     struct tg_block_info info;
     int64_t base_start;
     unsigned flags;
+    unsigned version;
 };
 
 static bool get_header(const uint8_t **pos, const uint8_t *end, struct header *h)
 {
     uint64_t block, first, n, ts, arena, start;
-    if (*pos == end || *(*pos)++ != TG_BLOCK_VERSION) return false;
+    if (*pos == end) return false;
+    h->version = *(*pos)++;
+    if (h->version == 0 || h->version > TG_BLOCK_VERSION) return false;
     if (!tg_varint_get(pos, end, &block) || !tg_varint_get(pos, end, &first) ||
         !tg_varint_get(pos, end, &n) || !tg_varint_get(pos, end, &ts) ||
         !tg_varint_get(pos, end, &arena) || *pos == end)
         return false;
     h->flags = *(*pos)++;
+    if (h->version == 1) h->flags &= ~(unsigned)TG_COL_START_RESTARTS;
     if (!tg_varint_get(pos, end, &start)) return false;
     if (n == 0 || n > TG_BLOCK_MAX_POINTS || block >= TG_CHAIN_NO_BLOCK - 1 ||
         first >= TG_POINT_NO_MAX - n)
@@ -235,6 +239,17 @@ static inline uint64_t get_integer(struct tg_bitr *r, struct tg_chain *c, bool r
     return c->prev;
 }
 
+static int64_t get_start(struct tg_bitr *r, unsigned version, struct tg_block_starts *s)
+{
+    const int64_t last = s->last;
+    if (version == 1 || tg_bitr_get_small(r, 1))
+        (void)tg_delta_get(r, &s->last);
+    else
+        s->last = s->before;
+    s->before = last;
+    return s->last;
+}
+
 static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_entry *entries,
                                   uint32_t n_entries, const struct header *h, struct tg_bitr *r,
                                   const uint8_t *complex, const uint8_t *complex_end,
@@ -245,7 +260,7 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
     struct tg_gorilla window = {0};
     struct tg_block_complex_state complex_state = {0};
     struct tg_chain unknown = {0}; /* parses the values of points that are given up */
-    int64_t explicit_start = h->base_start;
+    struct tg_block_starts starts = {h->base_start, h->base_start};
     uint32_t lost = 0;
     for (uint32_t i = 0; i < h->info.n_points; i++) {
         struct tg_block_entry *const entry = s->refs[i] < n_entries ? &entries[s->refs[i]] : NULL;
@@ -264,9 +279,10 @@ static enum tg_code decode_points(struct tg_block_decoder *d, struct tg_block_en
 
         struct tg_point p;
         p.ts_ns = s->times[i];
-        p.start_ns = restart ? explicit_start : c->start_ns;
-        if (!(h->flags & TG_COL_START_SAME) && tg_bitr_get_small(r, 1))
-            p.start_ns = tg_delta_get(r, &explicit_start);
+        p.start_ns = restart ? starts.last : c->start_ns;
+        if (!(h->flags & TG_COL_START_SAME) && (restart || !(h->flags & TG_COL_START_RESTARTS)) &&
+            tg_bitr_get_small(r, 1))
+            p.start_ns = get_start(r, h->version, &starts);
         p.value.u64 = 0;
         p.exemplars = NULL;
         p.type = (uint8_t)type;

@@ -234,6 +234,18 @@ static void put_times(struct tg_bitw *w, const struct tg_point *points, uint32_t
         for (uint32_t i = 0; i < n; i++) tg_delta_put(w, &s.prev, points[i].ts_ns);
 }
 
+static void put_start(struct tg_bitw *w, struct tg_block_starts *s, int64_t start_ns)
+{
+    const int64_t last = s->last;
+    const bool is_new = start_ns != s->before;
+    tg_bitw_put(w, is_new, 1);
+    if (is_new)
+        tg_delta_put(w, &s->last, start_ns);
+    else
+        s->last = start_ns;
+    s->before = last;
+}
+
 /* Large values of the leading points, until the section is full: may lower *n. */
 static enum tg_code encode_complex(struct tg_block_encoder *e, const struct tg_point *points,
                                    uint32_t *n, uint64_t *arena_bytes, struct tg_err *err)
@@ -274,7 +286,7 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
     }
     /* header | 2 columns | codes | complex | bits */
     const size_t bits_bytes =
-        (size_t)n * (2 * TG_DELTA_MAX_BITS + 1 + 2 + TG_GORILLA_MAX_BITS + 8) / 8;
+        (size_t)n * (2 * TG_DELTA_MAX_BITS + 2 + 2 + TG_GORILLA_MAX_BITS + 8) / 8;
     const enum tg_code room =
         tg_buf_reserve(out, 128 + 2 * diffs_bound(n) + (size_t)n * 10 + complex->len + bits_bytes +
                                 4 * TG_BITS_SLACK);
@@ -304,8 +316,8 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
 
     /* control: which chains go on, and whether start times are as expected */
     const uint32_t block = e->next_block++;
-    int64_t base_start = 0, expected_start;
-    bool have_base = false, starts_same = true;
+    int64_t base_start = 0;
+    bool have_base = false, starts_same = true, chained_starts_same = true;
     for (uint32_t i = 0; i < n; i++) {
         const struct tg_point *p = &points[i];
         struct tg_chain *c = &e->chains[refs[i]];
@@ -330,13 +342,17 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
             s->dists[i] = block - c->last_block + 1;
             c->length++;
             s->same[i] = p->start_ns == c->start_ns;
+            chained_starts_same &= s->same[i] != 0;
         }
         starts_same &= s->same[i] != 0;
         c->last_block = block;
         c->type = p->type;
         c->start_ns = p->start_ns;
     }
-    if (starts_same) flags |= TG_COL_START_SAME;
+    if (starts_same)
+        flags |= TG_COL_START_SAME;
+    else if (chained_starts_same)
+        flags |= TG_COL_START_RESTARTS;
 
     /* header */
     tg_buf_put_u8(out, TG_BLOCK_VERSION);
@@ -376,17 +392,17 @@ enum tg_code tg_block_encode(struct tg_block_encoder *e, const struct tg_point *
     if (!stepped) put_times(&w, points, n, max_ts, flags & TG_COL_TIME_DOD);
 
     struct tg_gorilla window = {0};
-    expected_start = base_start;
+    struct tg_block_starts starts = {base_start, base_start};
     for (uint32_t i = 0; i < n; i++) {
         const struct tg_point *p = &points[i];
         struct tg_chain *c = &e->chains[refs[i]];
-        if (!starts_same) {
-            /* a restart expects the last one written out; the pass above compared with base */
-            const bool same = s->dists[i] ? s->same[i] != 0 : p->start_ns == expected_start;
-            tg_bitw_put(&w, !same, 1);
-            if (!same) tg_delta_put(&w, &expected_start, p->start_ns);
-        }
         const bool restart = s->dists[i] == 0;
+        if (!starts_same && (restart || !chained_starts_same)) {
+            /* a restart expects the last one written out; the pass above compared with base */
+            const bool same = restart ? p->start_ns == starts.last : s->same[i] != 0;
+            tg_bitw_put(&w, !same, 1);
+            if (!same) put_start(&w, &starts, p->start_ns);
+        }
         switch (p->type) {
         case TG_VALUE_DOUBLE: put_double(&w, &window, c, p->value.f64, restart); break;
         case TG_VALUE_INT64:

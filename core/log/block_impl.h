@@ -14,7 +14,7 @@
 #include "core/log/block.h"
 
 enum {
-    TG_BLOCK_VERSION = 1,
+    TG_BLOCK_VERSION = 2, /* version 1 is read: each point that is not as expected has its start */
 
     /* column flags of the header */
     TG_COL_TIME_STEP = 1,  /* all times are one step apart: step and first as varints */
@@ -22,6 +22,7 @@ enum {
     TG_COL_START_SAME = 4, /* every start time is the expected one */
     TG_COL_COMPLEX = 8,    /* there is a complex values section */
     TG_COL_COMPLEX_ZSTD = 16,
+    TG_COL_START_RESTARTS = 32, /* else: only chain restarts say something of their starts */
 
     /* how a column of differences is stored */
     TG_DIFF_ZERO = 0,
@@ -51,6 +52,11 @@ struct tg_block_scratch {
     uint8_t same[TG_BLOCK_MAX_POINTS];
     uint16_t palette[TG_BLOCK_MAX_POINTS];
     uint32_t palette_targets[TG_BLOCK_MAX_POINTS];
+};
+
+/* The start times written out last: counters have one, gauges another, and they stand in turns. */
+struct tg_block_starts {
+    int64_t last, before;
 };
 
 extern const double tg_block_pow10[TG_SCALE_MAX + 1];

@@ -82,6 +82,9 @@ static enum tg_code send(struct run *r, struct tg_log *log, unsigned n)
         const int64_t t = INT64_C(1750000000000000000) + r->n_sent * INT64_C(1000000000);
         if ((r->n_sent + i) % 3 == 2)
             lf_mixed(r->f, &s->batch, 40, t);
+        else if ((r->n_sent + i) % 3 ==
+                 1) /* shares a block with the next, where one commit has both */
+            lf_scrape(r->f, &s->batch, 0, 50, t);
         else
             lf_scrape(r->f, &s->batch, 0, N_SERIES, t);
         list[i] = &s->batch;

@@ -129,6 +129,37 @@ static void test_scrapes(void **state)
     codec_free(c);
 }
 
+/* Bytes of scrapes in which every second series has another start time than its neighbours. */
+static size_t bytes_of_scrapes(int64_t even_start_ns, int64_t odd_start_ns)
+{
+    size_t bytes = 0;
+    struct codec *c = codec_new(2);
+    for (int64_t t = 0; t < 3 * TG_LOG_CHAIN_MAX; t++) {
+        tg_batch_reset(&c->in);
+        lf_scrape(&c->f, &c->in, 0, N_SERIES, t * 10000000000);
+        for (uint32_t i = 0; i < N_SERIES; i++)
+            c->in.points[i].start_ns = i % 2 ? odd_start_ns : even_start_ns;
+        round_trip(c);
+        if (t >= TG_LOG_CHAIN_MAX) bytes += c->buf.len;
+    }
+    codec_free(c);
+    return bytes;
+}
+
+/* A start time is written when it is a new one: not once for each chain that restarts beside one of
+ * another start, and no bit of it where a chain goes on. */
+static void test_bytes_of_start_times(void **state)
+{
+    (void)state;
+    const int64_t start_ns = INT64_C(1750000000123456789);
+    const size_t same = bytes_of_scrapes(start_ns, start_ns);
+    const size_t in_turns = bytes_of_scrapes(start_ns, 0);
+    const size_t n = (size_t)2 * TG_LOG_CHAIN_MAX * N_SERIES;
+    /* two bits for a point that restarts, and the two times once a block */
+    if (in_turns > same + n / TG_LOG_CHAIN_MAX / 2 + (size_t)2 * TG_LOG_CHAIN_MAX * 22)
+        fail_msg("%.3f bytes a point for start times", (double)(in_turns - same) / (double)n);
+}
+
 static void test_every_type(void **state)
 {
     (void)state;
@@ -367,15 +398,11 @@ static void test_too_large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scrapes),
-        cmocka_unit_test(test_every_type),
-        cmocka_unit_test(test_more_than_one_block),
-        cmocka_unit_test(test_doubles),
-        cmocka_unit_test(test_lost_block),
-        cmocka_unit_test(test_undone_block),
-        cmocka_unit_test(test_unknown_series),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_scrapes),      cmocka_unit_test(test_bytes_of_start_times),
+        cmocka_unit_test(test_every_type),   cmocka_unit_test(test_more_than_one_block),
+        cmocka_unit_test(test_doubles),      cmocka_unit_test(test_lost_block),
+        cmocka_unit_test(test_undone_block), cmocka_unit_test(test_unknown_series),
+        cmocka_unit_test(test_garbage),      cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_too_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
