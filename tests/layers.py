@@ -23,8 +23,6 @@ import tempfile
 EXCEPTIONS = {
     ("core/receive/receive.c", "core/codec/compress.h"): "bodies come compressed, and it is the receiver that unpacks them",
     ("core/client/load_generator.c", "core/codec/compress.h"): "generated load is compressed as senders do it",
-    ("core/receive/receive.h", "tg_ingest_worker"):
-        "a request carries what the pipe keeps of it while it waits; goes when requests and cursors meet at a board",
     ("core/model/series.h", "log_segment log_ref"): "the log writer's reference lies in the series; goes into the log",
     ("core/model/point.h", "routed targets"): "where an accepted point goes stands beside it; goes with the planner",
     ("core/model/table.h", "tg_table_intern_logged"): "a series that is in the log is taken in beyond the limit",

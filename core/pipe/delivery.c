@@ -276,8 +276,7 @@ static enum tg_code move_cursor(struct tg_delivery_loop *d, struct tg_err *err)
     d->done = (struct tg_delivery_counts){0};
     TG_TRY(tg_log_cursor_set(d->cursor, &s, false, err));
     d->stall_said_ms = 0;
-    atomic_store(&d->confirmed_pos, s.pos);
-    tg_gateway_cursor_moved(d->gateway);
+    tg_ack_board_confirm(d->gateway->acks, d->index, s.pos);
     d->span.from_pos = d->span.to_pos;
     d->span.from_point_no = d->span.to_point_no;
     drop_batch(d);
@@ -363,7 +362,7 @@ static bool must_linger(struct tg_delivery_loop *d)
     if (!d->end_reached || d->config->linger_ms == 0 || d->stopping || d->batch.n_points == 0)
         return false;
     uint64_t linger_ms = d->config->linger_ms;
-    if (atomic_load(&d->n_waiters) > 0) {
+    if (tg_ack_board_is_waited_for(d->gateway->acks, d->index)) {
         linger_ms /= WAITED_LINGER_PART;
         if (linger_ms > WAITED_LINGER_MAX_MS) linger_ms = WAITED_LINGER_MAX_MS;
     }
@@ -436,7 +435,8 @@ void tg_delivery_wake(void *delivery_loop)
 {
     struct tg_delivery_loop *d = delivery_loop;
     /* While it lingers it need not hear of every commit: it reads on when its timer fires. */
-    if (atomic_load(&d->lingering) && atomic_load(&d->n_waiters) == 0) return;
+    if (atomic_load(&d->lingering) && !tg_ack_board_is_waited_for(d->gateway->acks, d->index))
+        return;
     if (!atomic_exchange(&d->wake_posted, true)) tg_loop_post_item(d->loop, &d->wake_item);
 }
 
@@ -578,7 +578,8 @@ enum tg_code tg_delivery_init(struct tg_delivery_loop *d, struct tg_gateway *g, 
     d->span = (struct tg_log_read){
         .from_pos = s.pos, .to_pos = s.pos, .from_point_no = s.point_no, .to_point_no = s.point_no};
     d->saved_pos = d->sure_pos = s.pos;
-    atomic_store(&d->confirmed_pos, s.pos);
+    tg_ack_board_place(g->acks, index, s.pos);
+    tg_ack_board_on_ask(g->acks, index, tg_delivery_wake, d);
     return TG_OK;
 }
 

@@ -136,13 +136,8 @@ struct tg_delivery_loop {
 
     /* Shared with other threads. */
     _Atomic uint64_t stop_deadline_ms; /* monotonic; UINT64_MAX = no stop was asked for */
-    _Atomic uint64_t confirmed_pos;
-    /* Where the log ended when the cursor was last moved forward: what is up to there may never
-     * have been delivered, though `confirmed_pos` is behind it. */
-    _Atomic uint64_t skipped_to;
-    _Atomic unsigned n_waiters; /* requests whose answer waits for this cursor */
-    _Atomic bool lingering;     /* waits for a fuller batch: wakes of the log are not needed */
-    _Atomic int state;          /* enum tg_delivery_state */
+    _Atomic bool lingering; /* waits for a fuller batch: wakes of the log are not needed */
+    _Atomic int state;      /* enum tg_delivery_state */
     _Atomic bool healthy;
     _Atomic bool dead_letters_full; /* the loop stands still for that */
     _Atomic uint64_t n_writes, n_retries;

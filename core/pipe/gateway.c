@@ -473,8 +473,10 @@ enum tg_code tg_gateway_start(const struct tg_config *config, struct tg_gateway 
     g->n_deliveries = config->n_backends;
     g->workers = tg_calloc(g->n_workers, sizeof(*g->workers));
     g->deliveries = tg_calloc(g->n_deliveries, sizeof(*g->deliveries));
-    enum tg_code code =
-        g->workers && g->deliveries ? TG_OK : tg_fail(err, TG_ERR_NOMEM, "out of memory");
+    g->acks = tg_ack_board_new(g->n_workers, g->n_deliveries);
+    enum tg_code code = g->workers && g->deliveries && g->acks
+                            ? TG_OK
+                            : tg_fail(err, TG_ERR_NOMEM, "out of memory");
     if (code == TG_OK) code = start_all(g, err);
     if (code != TG_OK) {
         tg_gateway_stop_within(g, 0, NULL); /* whoever waits for the message need not wait more */
@@ -555,6 +557,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
     tg_table_free(g->table);
     (void)pthread_cond_destroy(&g->sweep_wake);
     (void)pthread_mutex_destroy(&g->sweep_lock);
+    tg_ack_board_free(g->acks);
     tg_free(g->workers);
     tg_free(g->deliveries);
     tg_free(g);
@@ -624,11 +627,6 @@ enum tg_code tg_gateway_reload(struct tg_gateway *g, unsigned flags, tg_on_reloa
     return tg_reloader_submit(g->reloader, flags, on_reload, arg, err);
 }
 
-void tg_gateway_cursor_moved(struct tg_gateway *g)
-{
-    for (unsigned i = 0; i < g->n_workers; i++) tg_ingest_worker_wake(&g->workers[i]);
-}
-
 const char *tg_delivery_state_name(enum tg_delivery_state s)
 {
     switch (s) {
@@ -665,8 +663,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
         out->n_rejected += tg_metric_get(&tg_receive_metrics.rejected[i]);
         out->n_requests += tg_metric_get(&tg_receive_metrics.requests[i]);
     }
-    for (unsigned i = 0; i < g->n_workers; i++)
-        out->n_waiting_acks += atomic_load(&g->workers[i].n_waiting);
+    out->n_waiting_acks = tg_ack_board_n_waiting(g->acks);
     const struct tg_query_desk_stats queries = desk_stats(g);
     out->n_queries_running = queries.n_running;
     out->n_queries_waiting = queries.n_waiting;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "core/base/folder_lock.h"
+#include "core/pipe/ack_board.h"
 #include "core/pipe/delivery.h"
 #include "core/pipe/gateway.h"
 #include "core/pipe/ingest_worker.h"
@@ -29,6 +30,7 @@ struct tg_gateway {
     struct tg_folder_lock dead_letters_lock;
     struct tg_preparer preparers[TG_MAX_BACKENDS];
     struct tg_merges merges;
+    struct tg_ack_board *acks;
     struct tg_ingest_worker *workers;
     unsigned n_workers;
     struct tg_delivery_loop *deliveries;
@@ -47,8 +49,5 @@ struct tg_gateway {
     struct tg_metric gauges[48];
     unsigned n_gauges;
 };
-
-/* Tells all workers with waiting requests that a cursor moved. Any thread. */
-void tg_gateway_cursor_moved(struct tg_gateway *g);
 
 #endif

@@ -55,24 +55,6 @@ static enum tg_code plan_points(struct tg_ingest_worker *w, struct tg_ingest *in
 
 /* --- waiting for cursors --- */
 
-/* Which of the cursors that it waits for have not confirmed it, and in *skipped which never will:
- * they were moved forward when it was in the log already. That it had been delivered before that is
- * possible, but not known. */
-static uint32_t still_behind(const struct tg_gateway *g, const struct tg_ingest *in,
-                             uint32_t *skipped)
-{
-    uint32_t behind = 0;
-    *skipped = 0;
-    for (uint32_t left = in->wait; left; left &= left - 1) {
-        const unsigned b = (unsigned)__builtin_ctz(left);
-        const struct tg_delivery_loop *d = &g->deliveries[b];
-        /* in this order: a rewind sets them in the other */
-        if (atomic_load(&d->confirmed_pos) < in->end_pos) behind |= UINT32_C(1) << b;
-        if (atomic_load(&d->skipped_to) >= in->end_pos) *skipped |= UINT32_C(1) << b;
-    }
-    return behind;
-}
-
 static void finish(struct tg_ingest_worker *w, struct tg_ingest *in, enum tg_code code,
                    const struct tg_err *err)
 {
@@ -92,9 +74,7 @@ static void unlink_waiting(struct tg_ingest_worker *w, struct tg_ingest *in)
     else
         w->wait_tail = in->prev;
     in->prev = in->next = NULL;
-    atomic_fetch_sub(&w->n_waiting, 1);
-    for (uint32_t left = in->waited; left; left &= left - 1)
-        atomic_fetch_sub(&w->gateway->deliveries[__builtin_ctz(left)].n_waiters, 1);
+    tg_ack_board_end_wait(w->gateway->acks, w->index, in->waited);
 }
 
 static void arm_deadline(struct tg_ingest_worker *w)
@@ -133,7 +113,7 @@ static void reply_retry_later(struct tg_ingest_worker *w, struct tg_ingest *in, 
 static bool try_end_wait(struct tg_ingest_worker *w, struct tg_ingest *in)
 {
     uint32_t skipped;
-    in->wait = still_behind(w->gateway, in, &skipped);
+    in->wait = tg_ack_board_look(w->gateway->acks, in->wait, in->end_pos, &skipped);
     if (skipped) {
         reply_retry_later(w, in, skipped,
                           "was moved forward in the log (rewind) and may not get them");
@@ -154,17 +134,11 @@ static void wait_for_cursors(struct tg_ingest_worker *w, struct tg_ingest *in)
     else
         w->wait_head = in;
     w->wait_tail = in;
-    /* Counted first, looked at second; a delivery moves its cursor first and looks at the count
-     * second: one of the two sees the other. */
-    atomic_fetch_add(&w->n_waiting, 1);
+    tg_ack_board_begin_wait(w->gateway->acks, w->index); /* before the first look */
     in->waited = 0;
     if (try_end_wait(w, in)) return;
     in->waited = in->wait;
-    for (uint32_t left = in->waited; left; left &= left - 1) {
-        struct tg_delivery_loop *d = &w->gateway->deliveries[__builtin_ctz(left)];
-        atomic_fetch_add(&d->n_waiters, 1);
-        tg_delivery_wake(d); /* it may be lingering for a fuller delivery */
-    }
+    tg_ack_board_ask(w->gateway->acks, in->waited);
     if (w->wait_head == in) arm_deadline(w);
 }
 
@@ -180,9 +154,10 @@ static void on_cursor_moved(void *worker)
     arm_deadline(w);
 }
 
-void tg_ingest_worker_wake(struct tg_ingest_worker *w)
+/* A cursor moved: look at the waiting requests. Any thread. */
+static void wake(void *worker)
 {
-    if (atomic_load(&w->n_waiting) == 0) return;
+    struct tg_ingest_worker *w = worker;
     if (!atomic_exchange(&w->wake_posted, true)) tg_loop_post_item(w->loop, &w->wake_item);
 }
 
@@ -207,7 +182,7 @@ static void on_deadline(void *worker)
 static void on_logged(void *arg)
 {
     struct tg_ingest *in = arg;
-    struct tg_ingest_worker *w = in->worker;
+    struct tg_ingest_worker *w = tg_ingest_sink_arg(in);
     /* The points are in the log: let go of the series now, however long the answer waits. */
     tg_deferred_free_exit(in->batch.guard, in->batch.ticket);
     in->batch.guard = NULL;
@@ -232,7 +207,8 @@ static void on_commit(void *arg, enum tg_code code, uint64_t end_pos, const stru
         else
             (void)tg_fail(&in->err, code, "the log could not commit");
     }
-    tg_loop_post_item(in->worker->loop, &in->item);
+    const struct tg_ingest_worker *w = tg_ingest_sink_arg(in);
+    tg_loop_post_item(w->loop, &in->item);
 }
 
 static void on_ingest(void *worker, struct tg_ingest *in)
@@ -246,7 +222,6 @@ static void on_ingest(void *worker, struct tg_ingest *in)
         return;
     }
     if (code == TG_OK) {
-        in->worker = w;
         in->item = (struct tg_loop_item){.fn = on_logged, .arg = in};
         in->deadline_ms = tg_clock_mono_ms() + w->gateway->config->limits.ack_timeout_ms;
         code = tg_log_submit(w->gateway->log, &in->batch, on_commit, in, &err);
@@ -280,6 +255,7 @@ enum tg_code tg_ingest_worker_init(struct tg_ingest_worker *w, struct tg_gateway
     w->wake_item = (struct tg_loop_item){.fn = on_cursor_moved, .arg = w};
     w->loop = tg_loop_new();
     if (!w->loop) return tg_fail(err, TG_ERR_NOMEM, "cannot make a worker's event loop");
+    tg_ack_board_on_move(g->acks, index, wake, w);
     w->deadline_timer = tg_timer_new(w->loop, on_deadline, w);
     const struct tg_receiver_config rc = {
         .table = g->table,

@@ -27,9 +27,8 @@ struct tg_ingest_worker {
 
     /* Requests that wait for cursors, oldest (and so nearest deadline) first. */
     struct tg_ingest *wait_head, *wait_tail;
-    _Atomic unsigned n_waiting;
     struct tg_timer *deadline_timer;
-    struct tg_loop_item wake_item; /* posted by a delivery whose cursor moved */
+    struct tg_loop_item wake_item; /* posted when a cursor moved */
     _Atomic bool wake_posted;
 
     unsigned n_open; /* ingests between sink and reply */
@@ -47,7 +46,5 @@ TG_MUST_CHECK enum tg_code tg_ingest_worker_start(struct tg_ingest_worker *w, st
 void tg_ingest_worker_ask_stop(struct tg_ingest_worker *w, uint64_t deadline_ms);
 void tg_ingest_worker_join(struct tg_ingest_worker *w);
 void tg_ingest_worker_deinit(struct tg_ingest_worker *w); /* zeroed accepted */
-/* A cursor moved: look at the waiting requests. Any thread. */
-void tg_ingest_worker_wake(struct tg_ingest_worker *w);
 
 #endif

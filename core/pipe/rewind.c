@@ -151,12 +151,10 @@ static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_re
                                    .to_point_no = to.point_no};
     d->sure_pos = to.pos;
     tg_delivery_restart_batch(d);
-    /* Requests that wait may have points among the skipped ones. Set before the position that would
-     * confirm them. */
-    const bool is_forward = to.pos > before.pos;
-    if (is_forward) atomic_store(&d->skipped_to, tg_log_stats(log).end_pos);
-    atomic_store(&d->confirmed_pos, to.pos);
-    if (is_forward) tg_gateway_cursor_moved(d->gateway);
+    if (to.pos > before.pos) /* requests that wait may have points among the skipped ones */
+        tg_ack_board_skip(d->gateway->acks, d->index, to.pos, tg_log_stats(log).end_pos);
+    else
+        tg_ack_board_move_back(d->gateway->acks, d->index, to.pos);
     *now = tg_log_cursor_get(d->cursor);
     if (to.point_no > before.point_no)
         tg_warn("delivery", "%s: %llu points are skipped: the cursor was moved forward over them",

@@ -376,6 +376,11 @@ void tg_receiver_on_request(struct tg_http_request *req, void *receiver)
     r->config.sink(r->config.arg, in);
 }
 
+void *tg_ingest_sink_arg(const struct tg_ingest *in)
+{
+    return in->receiver->config.arg;
+}
+
 void tg_receive_error_text(char *out, size_t cap, const struct tg_err *err)
 {
     if (err->offset == TG_NO_OFFSET)

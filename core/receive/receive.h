@@ -19,7 +19,6 @@
 
 struct tg_receiver;
 struct tg_ingest;
-struct tg_ingest_worker;
 
 enum { TG_PROTOCOLS = 3 };
 
@@ -53,7 +52,6 @@ struct tg_ingest {
     struct tg_ingest *next_free;
 
     /* The pipe's alone: */
-    struct tg_ingest_worker *worker;
     struct tg_loop_item item;
     enum tg_code code;
     struct tg_err err;
@@ -95,6 +93,9 @@ const char *tg_receiver_refusal(const struct tg_http_request *req, int status, c
  */
 void tg_receive_reply_error(const struct tg_protocol *p, struct tg_http_request *req, int status,
                             const char *text);
+
+/* The `arg` that its receiver was made with. Any thread. */
+void *tg_ingest_sink_arg(const struct tg_ingest *in);
 
 /* Ends an ingest: answers in its protocol's words, counts, recycles. `err` may be NULL when code is
  * TG_OK. */
