@@ -19,8 +19,10 @@
 
 struct tg_backend;
 
-/* One delivery: points routed to this backend, in log order. The points and their prepared bytes
- * are valid until the callback of `write` has returned; `plan` is constant for the delivery. */
+/* One delivery: points routed to this backend, in log order. The points, with their series, are
+ * valid until the callback of `write` has returned; their plans and prepared bytes only until
+ * `write` has: what is in flight holds up no freeing, so a backend encodes, or copies what it
+ * needs, before it returns. */
 struct tg_delivery_point {
     const struct tg_point *point;
     const struct tg_plan *plan; /* for retention and as a cheap identity of the series form */
@@ -140,7 +142,7 @@ struct tg_backend_ops {
      * loop's thread. NULL: for every point. */
     bool (*has_form)(struct tg_backend *b, const struct tg_point *p);
     /* Asynchronous; one at a time. The callback runs exactly once, on the loop, never before write
-     * returned. */
+     * returned. Of the points only what tg_delivery_point says is valid after that. */
     void (*write)(struct tg_backend *b, const struct tg_delivery *d, tg_on_write on_write,
                   void *arg);
     /* Gives the write in flight up: its callback runs at one of the next loop turns, with

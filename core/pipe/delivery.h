@@ -61,8 +61,8 @@ struct tg_delivery_loop {
     struct tg_planner planner;
 
     /* The batch under way: points read from the log since the cursor. `dicts` keep their series
-     * alive; the table's guard is entered only while plans are in use, so that a backend that is
-     * down holds up no freeing. */
+     * alive; the table's guard is entered only while plans are in use: while points are picked and
+     * encoded, not while they are in flight, so that a slow backend holds up no freeing. */
     struct tg_batch batch;
     struct tg_segment_dict **dicts;
     uint32_t n_dicts, cap_dicts;
@@ -108,7 +108,6 @@ struct tg_delivery_loop {
     uint64_t stray_forms_generation;
     bool is_paused; /* deciding goes on when the loop has looked at what else is due */
     struct tg_buf stray_forms_scratch;
-    int ticket;               /* of the guard during a write */
     unsigned n_failures;      /* tries in a row that ended no range: the next wait is longer */
     unsigned n_failed_writes; /* since the last that went well */
     /* when messages told of them last, monotonic */

@@ -249,6 +249,8 @@ static enum tg_code write_dead_letters(struct tg_delivery_loop *d, struct dead *
 {
     enum tg_code code = TG_OK;
     uint32_t n_added = 0;
+    struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
+    const int ticket = tg_deferred_free_enter(guard); /* for the plans of find_reason */
     struct tg_stray_forms reasons;
     tg_stray_forms_init(&reasons);
     tg_planner_begin(&d->planner, REASONS_MS);
@@ -257,6 +259,7 @@ static enum tg_code write_dead_letters(struct tg_delivery_loop *d, struct dead *
         if (code == TG_OK) code = commit_many(d, dead, ++n_added, err);
     }
     tg_stray_forms_forget(&reasons);
+    tg_deferred_free_exit(guard, ticket);
     uint32_t k = 0;
     for (uint32_t i = 0; k < dead->n_refused && i < d->delivery.n_points && code == TG_OK; i++) {
         if (!is_marked(dead->refused, i)) continue;
@@ -481,7 +484,6 @@ static void on_write(void *arg, const struct tg_write_result *r)
         }
         break;
     }
-    tg_deferred_free_exit(tg_table_guard(d->gateway->table), d->ticket);
     if (d->rewinds && !d->stopping) tg_delivery_end_wait(d); /* they do not wait for the next try */
     if (tg_delivery_get_state(d) == TG_DELIVERY_IDLE || d->stopping) tg_delivery_pump(d);
 }
@@ -514,7 +516,7 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
 {
     d->range = d->ranges[--d->n_ranges];
     struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
-    d->ticket = tg_deferred_free_enter(guard);
+    const int ticket = tg_deferred_free_enter(guard);
     const enum tg_code code = select_points(d);
     if (code == TG_ERR_FULL || code == TG_ERR_CANCELED) {
         tg_delivery_push_range(d, d->range.lo, d->range.hi);
@@ -528,7 +530,7 @@ void tg_delivery_attempt(struct tg_delivery_loop *d)
     } else {
         tg_delivery_set_state(d, TG_DELIVERY_WRITING);
         d->config->ops->write(d->backend, &d->delivery, on_write, d);
-        return; /* the guard is left in on_write */
     }
-    tg_deferred_free_exit(guard, d->ticket);
+    /* What is in flight needs no plans: a backend that is slow holds up no freeing. */
+    tg_deferred_free_exit(guard, ticket);
 }
