@@ -118,9 +118,10 @@ static bool is_inside(const char *path, const char *folder)
 /* Two writers in one folder destroy each other's files. */
 static void check_folders(struct tg_config_loader *l, const struct tg_config *c)
 {
+    enum { FIRST_BACKEND = 2 }; /* behind the log and the dead letters */
     struct {
         const char *path, *prefix, *owner, *key;
-    } seen[4 * TG_MAX_BACKENDS + 2];
+    } seen[4 * TG_MAX_BACKENDS + FIRST_BACKEND];
     size_t n = 0;
     seen[n].path = c->log.dir;
     seen[n].prefix = "";
@@ -155,6 +156,14 @@ static void check_folders(struct tg_config_loader *l, const struct tg_config *c)
                                 "%s%s.%s %s is inside log.dir, which is the log's alone; "
                                 "give it a folder beside it",
                                 seen[i].prefix, seen[i].owner, seen[i].key, seen[i].path);
+    for (size_t i = 0; i < n; i++) /* whoever reads a backend's folder as one data set reads all */
+        for (size_t j = FIRST_BACKEND; j < n; j++)
+            if (is_inside(seen[i].path, seen[j].path))
+                tg_config_add_error(l, NULL,
+                                    "%s%s.%s %s is inside %s%s.%s: whoever reads that folder as "
+                                    "one data set would read it, too; give it a folder beside it",
+                                    seen[i].prefix, seen[i].owner, seen[i].key, seen[i].path,
+                                    seen[j].prefix, seen[j].owner, seen[j].key);
 }
 
 static void resolve_on_error(struct tg_config_loader *l, const char *list, struct tg_config *c)

@@ -129,6 +129,17 @@ static const struct {
     {"a folder inside the log's",
      "return { log = { dir = 'l' }, backends = { a = { type = 'parquet', dir = 'l/p' } } }",
      {"is inside log.dir, which is the log's alone; give it a folder beside it"}},
+    {"a folder inside a backend's",
+     "return { backends = { a = { type = 'parquet', dir = 'p' }, b = { type = 'parquet', dir = "
+     "'p/q' } } }",
+     {"is inside backends.a.dir: whoever reads that folder as one data set would read it, too"}},
+    {"dead letters inside a backend's folder",
+     "return { dead_letters = { dir = 'p/dead' }, backends = { a = { type = 'parquet', dir = 'p' } "
+     "} }",
+     {"is inside backends.a.dir"}},
+    {"the log inside a backend's folder",
+     "return { log = { dir = 'p/log' }, backends = { a = { type = 'parquet', dir = 'p' } } }",
+     {"is inside backends.a.dir"}},
     {"on_error names nobody",
      "return { rules = { on_error = { 'archiv' } }, " ARCHIVE " }",
      {"rules.on_error: there is no backend \"archiv\"; did you mean \"archive\"?"}},
