@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 
 #include "core/admin/admin.h"
 #include "core/app/cmd.h"
+#include "core/app/open_files.h"
 #include "core/app/stop_watch.h"
 #include "core/base/logger.h"
 #include "core/base/mem.h"
@@ -35,21 +35,6 @@ struct runner {
     struct tg_stop_watch watch;
     struct tg_loop_item stopped;
 };
-
-static void raise_file_limit(const struct tg_config *config)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    const rlim_t want = (rlim_t)config->limits.max_connections + 1024;
-    if (limit.rlim_cur >= want) return;
-    limit.rlim_cur = limit.rlim_max < want ? limit.rlim_max : want;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < want)
-        tg_warn("run",
-                "only %llu open files are allowed, %llu are wanted for limits.connections = %u; "
-                "raise them with ulimit -n, or lower limits.connections",
-                (unsigned long long)limit.rlim_cur, (unsigned long long)want,
-                config->limits.max_connections);
-}
 
 static void on_stopped(void *arg)
 {
@@ -251,7 +236,7 @@ static int run(const struct tg_args *args)
     if (tg_cmd_load_config(args, &arena, &r.config) == TG_OK) {
         tg_log_set_level((enum tg_log_level)r.config.log_level);
         tg_mem_set_limit(r.config.limits.max_memory_bytes);
-        raise_file_limit(&r.config);
+        tg_open_files_fit(&r.config);
         code = run_gateway(&r, args);
     }
     tg_admin_free(r.admin);

@@ -39,7 +39,7 @@ enum {
     TG_HTTP_POOL_REQUESTS = 64,
     TG_HTTP_POOL_TRIM_MS = 5000,
     TG_HTTP_LINGER_MS = 2000,
-    TG_HTTP_EXTRA_CONNECTIONS = 64, /* being told 503 beyond max_connections */
+    TG_HTTP_EXTRA_CONNECTIONS = 64, /* at most, being told 503 beyond max_connections */
     TG_HTTP_ACCEPT_PAUSE_MS = 100,
     TG_HTTP_REQUESTS_PER_TURN = 64, /* pipelined requests served before others get their turn */
     TG_HTTP_PEER_BYTES = 64,

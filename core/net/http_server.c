@@ -142,11 +142,17 @@ static void format_peer(char *out, size_t cap, const struct sockaddr_storage *ad
 
 /* --- accepting --- */
 
+uint32_t tg_http_server_n_refusals(uint32_t max_connections)
+{
+    const uint32_t n = max_connections / 8 + 1;
+    return n < TG_HTTP_EXTRA_CONNECTIONS ? n : TG_HTTP_EXTRA_CONNECTIONS;
+}
+
 void tg_http_server_adopt(struct tg_http_server *s, int fd, const char *peer)
 {
     if (s->n_conns < s->config.max_connections) {
         tg_http_conn_open(s, fd, peer, false);
-    } else if (s->n_extra < TG_HTTP_EXTRA_CONNECTIONS) {
+    } else if (s->n_extra < tg_http_server_n_refusals(s->config.max_connections)) {
         tg_http_conn_open(s, fd, peer, true);
     } else {
         tg_http_count(&s->stats.refused_connections, 1);

@@ -51,6 +51,9 @@ TG_MUST_CHECK enum tg_code tg_http_server_new(struct tg_loop *loop,
                                               const struct tg_http_server_config *config,
                                               tg_http_handler handler, void *arg,
                                               struct tg_http_server **out, struct tg_err *err);
+/* How many connections are told 503 at a time beyond max_connections; more are closed without a
+ * word. At most 64. */
+uint32_t tg_http_server_n_refusals(uint32_t max_connections);
 /* Stops accepting; open requests may still be answered; idle connections are closed. For draining.
  */
 void tg_http_server_stop(struct tg_http_server *s);

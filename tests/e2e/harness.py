@@ -115,13 +115,14 @@ class Gateway:
         with open(os.path.join(self.dir, name + ".lua"), "w") as f:
             f.write(text)
 
-    def start(self, env=None):
+    def start(self, env=None, before=None):
+        """`before` is called in the new process before it becomes the gateway."""
         ready = os.path.join(self.dir, f"ready-{self.n_starts}.json")
         self.n_starts += 1
         with open(self.log_path, "ab") as log:
             self.proc = subprocess.Popen(
                 [os.environ["TIDEGATE_BINARY"], "run", "--config", self.config, "--ready-file", ready],
-                stdout=log, stderr=log, env={**os.environ, **(env or {})})
+                stdout=log, stderr=log, env={**os.environ, **(env or {})}, preexec_fn=before)
 
         def is_ready():
             if self.proc.poll() is not None:

@@ -2,6 +2,7 @@
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import threading
@@ -83,6 +84,38 @@ class FileSizeLimit(unittest.TestCase):
         got = g.cli("query", "--since", "1h", "--limit", "100000", "--json", "--admin", f"127.0.0.1:{g.admin}",
                     "--backend", "archive")
         self.assertEqual(len(json.loads(got.stdout)["rows"]), n)
+
+
+class OpenFilesLimit(unittest.TestCase):
+    def test_senders_leave_open_files_for_the_rest(self):
+        """With a low RLIMIT_NOFILE and more connections than that, admin port, reload, log and deliveries go on."""
+        n_files = 160
+        sink = Fake(self)
+        g = Gateway(self, influx_backend(sink.port) + ', archive = { type = "parquet", dir = "pq", linger = "0s" }',
+                    log='segment_bytes = "64KiB", max_bytes = "16MiB"')
+        g.start(before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n_files, n_files)))
+        first = http.client.HTTPConnection("127.0.0.1", g.http, timeout=30)
+        self.addCleanup(first.close)
+        first.connect()
+        others = [socket.create_connection(("127.0.0.1", g.http), timeout=30) for _ in range(2 * n_files)]
+        for s in others:
+            self.addCleanup(s.close)
+        wait_for("the admin port", lambda: request("GET", g.admin, "/healthz", timeout=5).status == 200)
+        wait_for("an answer to those over the limit", lambda: len(select.select(others, [], [], 0)[0]) > n_files)
+        n, base, rng = 0, int(time.time()) * 10**9, random.Random(8)
+        for _ in range(40):
+            text = "\n".join(f"m,k={i % 50} v={rng.random()} {base + i}" for i in range(n, n + 500))
+            first.request("POST", "/write", text)
+            reply = first.getresponse()
+            reply.read()
+            self.assertEqual(reply.status, 204)
+            n += 500
+        self.assertEqual(request("POST", g.admin, "/-/reload").status, 200)
+        for name in ("sink", "archive"):
+            self.assertEqual(g.wait_delivered(name, n)["lost"], 0)
+        self.assertGreater(g.status()["log"]["segments"], 1)
+        self.assertNotIn("Too many open files", g.log_text())
+        self.assertIn(f"only {n_files} open files are allowed: senders get ", g.log_text())
 
 
 class RandomKill(unittest.TestCase):

@@ -833,8 +833,11 @@ static void test_error_while_sending(void **state)
 static void test_many_connections(void **state)
 {
     (void)state;
-    enum { N = 200, MAX = 100 };
+    enum { N = 200, MAX = 100, REFUSALS = 13 };
     static struct fixture f;
+    assert_int_equal(tg_http_server_n_refusals(MAX), REFUSALS);
+    assert_int_equal(tg_http_server_n_refusals(1), 1);
+    assert_int_equal(tg_http_server_n_refusals(1000000), TG_HTTP_EXTRA_CONNECTIONS);
     start(&f, &(struct tg_http_server_config){.max_connections = MAX});
     int fds[N];
     for (int i = 0; i < N; i++) {
@@ -862,8 +865,8 @@ static void test_many_connections(void **state)
         tg_buf_deinit(&a.text);
     }
     assert_int_equal(n_ok, MAX);
-    assert_int_equal(n_busy, TG_HTTP_EXTRA_CONNECTIONS);
-    assert_int_equal(n_cut, N - MAX - TG_HTTP_EXTRA_CONNECTIONS);
+    assert_int_equal(n_busy, REFUSALS);
+    assert_int_equal(n_cut, N - MAX - REFUSALS);
     assert_int_equal(tg_http_server_stats(f.server).n_refused_connections, N - MAX);
     for (int i = 0; i < N; i++) (void)close(fds[i]);
     for (int i = 0; i < 100 && tg_http_server_stats(f.server).n_connections; i++)
