@@ -204,12 +204,39 @@ static void test_file_of_another_log(void **state)
     for (unsigned twice = 0; twice < 2; twice++) {
         must_open(r);
         assert_string_equal(tg_log_id(r->log), id); /* the points are in the segments */
+        file = sim_fs_bytes(r->sim, ID_FILE, &len); /* and the file is put right */
+        assert_non_null(memmem(file, len, id, strlen(id)));
         read_all(r, 1000);
         close_log(r);
     }
     must_open(r);
     rig_free(r);
     rig_free(other);
+}
+
+/* Nothing says whose log it is but segments of two others. */
+static void test_segments_of_two_logs(void **state)
+{
+    (void)state;
+    struct rig *r = rig_new(100, 0, 0), *one = rig_new(100, 0, 0), *two = rig_new(100, 0, 0);
+    char first[64], second[64];
+    close_log(r);
+    remove_segments(r);
+    assert_true(sim_fs_remove(r->sim, ID_FILE));
+    put_foreign(one, r, first);
+    assert_int_equal(commit(two, 95, false, NULL), TG_OK);
+    rig_reopen(two); /* its next segment begins further on */
+    put_foreign(two, r, second);
+    for (unsigned twice = 0; twice < 2; twice++)
+        must_not_open(r, TG_ERR_INVALID, "is of another log than the other segments (a third one)");
+    size_t len;
+    assert_non_null(sim_fs_bytes(r->sim, first, &len)); /* neither is touched */
+    assert_non_null(sim_fs_bytes(r->sim, second, &len));
+    assert_true(sim_fs_remove(r->sim, second));
+    must_open(r);
+    rig_free(r);
+    rig_free(one);
+    rig_free(two);
 }
 
 /* All was delivered and is gone but for the id and the cursors, and then somebody puts a segment of
@@ -348,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_cursors_say_it_last),
         cmocka_unit_test(test_cursor_of_another_log),
         cmocka_unit_test(test_segment_of_another_log),
+        cmocka_unit_test(test_segments_of_two_logs),
         cmocka_unit_test(test_file_of_another_log),
         cmocka_unit_test(test_only_segment_of_another_log),
         cmocka_unit_test(test_log_of_a_former_version),

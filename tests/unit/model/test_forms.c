@@ -379,6 +379,30 @@ static void a_census_tells_new_from_old(void **state)
     tg_merge_census_deinit(&c);
 }
 
+/* What is new is told first, however few series that are. */
+static void a_census_tells_what_is_new_first(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *got, *mapped;
+        uint64_t now;
+    } rows[] = {{"a1", "old", 7}, {"a2", "old", 7},  {"a3", "old", 7},  {"b1", "new", 0},
+                {"b2", "new", 0}, {"c1", "more", 0}, {"c2", "more", 0}, {"c3", "more", 0}};
+    struct tg_merge_census c;
+    tg_merge_census_init(&c);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct tg_series_desc g = desc_of(rows[i].got, NULL, 0);
+        const struct tg_series_desc m = desc_of(rows[i].mapped, NULL, 0);
+        assert_int_equal(tg_merge_census_add(&c, &g, &m, rows[i].now), TG_OK);
+    }
+    tg_merge_census_end(&c);
+    assert_int_equal(c.n_examples, 3);
+    assert_string_equal(c.examples[0].mapped, "more");
+    assert_string_equal(c.examples[1].mapped, "new");
+    assert_string_equal(c.examples[2].mapped, "old");
+    tg_merge_census_deinit(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -392,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_kept_plan_keeps_its_claims),
         cmocka_unit_test(a_census_counts_what_would_be_one),
         cmocka_unit_test(a_census_tells_new_from_old),
+        cmocka_unit_test(a_census_tells_what_is_new_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

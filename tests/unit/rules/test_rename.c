@@ -47,6 +47,7 @@ static const struct {
      "idle{m=\"nil\"}", 0, NULL, NULL},
     {"cpu_idle", 4, NULL, FN "series.name = '_idle' end", "_idle", 0, NULL, NULL},
     {"cpu_idle", 4, NULL, FN "series.name = 'cpuidle' end", "cpuidle", 0, NULL, NULL},
+    {"cpu_idle", 4, NULL, FN "series.name = 'cpu_busy' end", "cpu_busy", 0, NULL, NULL},
     {"cpu_idle", 4, NULL, FN "tags.__name__ = 'x' end", "x", 0, NULL, NULL},
     /* refused, with the line */
     {"m", 0, NULL, FN "\nseries.name = '' end", NULL, 0, NULL,
@@ -56,7 +57,7 @@ static const struct {
     {"m", 0, NULL, FN "tags.__name__ = nil end", NULL, 0, NULL, "series.name cannot be nil"},
     {"m", 0, NULL, FN "series.name = 5 end", NULL, 0, NULL,
      "series.name is set to a number; it is a text"},
-    {"m", 0, NULL, FN "series.name = '\\255' end", NULL, 0, NULL, "tags.lua:1: metric name"},
+    {"m", 0, NULL, FN "\nseries.name = '\\255' end", NULL, 0, NULL, "tags.lua:2: metric name"},
     {"m", 0, NULL, FN "series.name = ('x'):rep(1025) end", NULL, 0, NULL,
      "series.name is set to 1025 bytes; a metric name has at most 1024"},
     {"cpu_idle", 4, NULL, FN "series.measurement = ('x'):rep(1020) end", NULL, 0, NULL,
@@ -108,11 +109,20 @@ static void later_rules_see_the_new_name(void **state)
                                       0, 0});
     fx_load(&f);
     assert_int_equal(fx_decide(&f, fx_series("m", NULL), NULL).targets, 0);
-    fx_write(&f, 1, FN "tags.__name__ = 'x' end", strlen(FN "tags.__name__ = 'x' end"));
-    assert_int_equal(tg_rules_reload(f.rules, &f.err), TG_OK);
-    assert_true(fx_decide(&f, fx_series("m", NULL), NULL).failed);
-    assert_non_null(
-        strstr(tg_rules_stats(f.rules).last_error, "series.tags[\"__name__\"] is read-only here"));
+    static const struct {
+        const char *script, *error;
+    } read_only[] = {
+        {FN "tags.__name__ = 'x' end", "series.tags[\"__name__\"] is read-only here"},
+        {FN "series.name = 'x' end", "series[\"name\"] is read-only here"},
+        {FN "series.measurement = 'x' end", "series[\"measurement\"] is read-only here"},
+    };
+    for (size_t i = 0; i < sizeof(read_only) / sizeof(read_only[0]); i++) {
+        fx_write(&f, 1, read_only[i].script, strlen(read_only[i].script));
+        assert_int_equal(tg_rules_reload(f.rules, &f.err), TG_OK);
+        assert_true(fx_decide(&f, fx_series("m", NULL), NULL).failed);
+        const struct tg_rules_stats st = tg_rules_stats(f.rules);
+        if (!strstr(st.last_error, read_only[i].error)) fail_msg("%s", st.last_error);
+    }
     fx_deinit(&f);
 }
 
