@@ -16,6 +16,7 @@
 #include "core/base/number.h"
 #include "core/codec/series_codec.h"
 #include "core/protocol/influx_line.h"
+#include "tests/support/rng.h"
 
 enum { N_VALUES = 100000, N_SERIES = 10000, LINES_PER_REQUEST = 1000 };
 
@@ -23,10 +24,7 @@ static unsigned rounds = 7;
 static uint64_t rng_state = 11;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 static void must(enum tg_code code)

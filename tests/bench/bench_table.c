@@ -17,17 +17,14 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/model/table.h"
+#include "tests/support/rng.h"
 
 enum { N_SERIES = 100000, N_TAGS = 9, PREPARED_BYTES = 115, N_PREPARED = 2, AHEAD = 16 };
 
 static uint64_t rng_state = 88172645463325252U;
-
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 static struct tg_hash128 raw_key(uint64_t i)

@@ -1,4 +1,5 @@
 #include "tests/support/log_fixture.h"
+#include "tests/support/rng.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,16 +16,13 @@ static void *must(void *p)
 
 uint64_t lf_rnd(struct lf *f)
 {
-    f->rng ^= f->rng << 13;
-    f->rng ^= f->rng >> 7;
-    f->rng ^= f->rng << 17;
-    return f->rng;
+    return rng_next(&f->rng);
 }
 
 void lf_init(struct lf *f, uint32_t n_series, uint64_t seed)
 {
     memset(f, 0, sizeof(*f));
-    f->rng = seed * UINT64_C(0x9E3779B97F4A7C15) | 1;
+    f->rng = rng_seed(seed);
     f->table = must(tg_table_new(&(struct tg_table_config){.max_series = LF_MAX_SERIES}));
     f->series = must(calloc(n_series, sizeof(struct tg_series *)));
     f->state = must(calloc(n_series, sizeof(uint64_t)));

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "tests/support/rng.h"
 
 enum { SECTOR = 512, MAX_HANDLES = 1024 };
 
@@ -38,10 +39,7 @@ struct sim_handle {
 
 static uint64_t rnd(struct sim_fs *s)
 {
-    s->rng ^= s->rng << 13;
-    s->rng ^= s->rng >> 7;
-    s->rng ^= s->rng << 17;
-    return s->rng;
+    return rng_next(&s->rng);
 }
 
 static void *xrealloc(void *p, size_t n)
@@ -438,7 +436,7 @@ struct sim_fs *sim_fs_new(uint64_t seed)
     if (!s) abort();
     s->handles = calloc(MAX_HANDLES, sizeof(*s->handles));
     if (!s->handles) abort();
-    s->rng = seed * UINT64_C(0x9E3779B97F4A7C15) | 1;
+    s->rng = rng_seed(seed);
     (void)pthread_mutex_init(&s->mu, NULL);
     set_ops(s);
     return s;

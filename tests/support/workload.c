@@ -8,6 +8,7 @@
 #include "core/protocol/otlp_encode.h"
 #include "core/protocol/prom_name.h"
 #include "core/protocol/remote_write.h"
+#include "tests/support/rng.h"
 
 enum { SERIES_PER_METRIC = 100, N_TAGS = 3 + 2 + 6 };
 
@@ -20,10 +21,7 @@ static void must(bool ok, const char *what)
 
 static uint64_t next_random(struct tg_workload *w)
 {
-    w->rng ^= w->rng << 13;
-    w->rng ^= w->rng >> 7;
-    w->rng ^= w->rng << 17;
-    return w->rng;
+    return rng_next(&w->rng);
 }
 
 static struct tg_tag tag(struct tg_arena *a, uint8_t origin, const char *key, const char *fmt,

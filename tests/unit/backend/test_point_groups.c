@@ -9,14 +9,12 @@
 #include <cmocka.h>
 
 #include "core/base/mem.h"
+#include "tests/support/rng.h"
 
 static uint64_t rng_state = 3;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 enum { MAX = 3000, MAX_SERIES = 400 };

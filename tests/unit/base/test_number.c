@@ -1,6 +1,7 @@
 /* Numbers to text and back against the C library, over special values, nice decimals and random
  * bit patterns. */
 #include "core/base/number.h"
+#include "tests/support/rng.h"
 
 #include <locale.h>
 #include <math.h>
@@ -15,10 +16,7 @@
 static uint64_t rng_state = 88172645463325252ULL;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 static uint64_t bits_of(double v)

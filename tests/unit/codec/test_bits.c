@@ -1,5 +1,6 @@
 /* Bit streams against a plain array of bits. */
 #include "core/codec/bits.h"
+#include "tests/support/rng.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,10 +12,7 @@
 static uint64_t rng_state = 7;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 static uint64_t low_bits(uint64_t v, unsigned n)

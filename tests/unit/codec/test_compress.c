@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/base/mem.h"
+#include "tests/support/rng.h"
 
 static const enum tg_encoding all[] = {
     TG_ENCODING_IDENTITY, TG_ENCODING_GZIP,   TG_ENCODING_ZLIB,
@@ -20,10 +21,7 @@ enum { N_ALL = sizeof(all) / sizeof(all[0]) };
 static uint64_t rng_state = 42;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 /* n bytes: zeros, text-like or random by `how`; returns owned (free) */

@@ -10,6 +10,7 @@
 
 #include "core/base/mem.h"
 #include "core/codec/series_codec.h"
+#include "tests/support/rng.h"
 
 static const struct codec {
     enum tg_series_codec id;
@@ -24,10 +25,7 @@ static const struct codec {
 static uint64_t rng_state = 5;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 static size_t round_trip(const struct codec *c, const int64_t *values, size_t n, bool cuts)

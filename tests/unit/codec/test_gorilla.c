@@ -11,14 +11,12 @@
 
 #include "core/base/mem.h"
 #include "core/codec/series_codec.h"
+#include "tests/support/rng.h"
 
 static uint64_t rng_state = 99;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 /* Encodes, decodes from an exact copy, compares by bits; every cut and a byte more must be refused.

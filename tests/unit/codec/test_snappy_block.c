@@ -10,14 +10,12 @@
 
 #include "core/base/mem.h"
 #include "core/codec/compress.h"
+#include "tests/support/rng.h"
 
 static uint64_t rng_state = 5;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 struct rig {

@@ -17,6 +17,7 @@
 #include "core/log/log_impl.h"
 #include "tests/support/log_fixture.h"
 #include "tests/support/sim_fs.h"
+#include "tests/support/wait.h"
 
 enum { N_SUBMITTERS = 4, N_READERS = 3, N_BATCHES = 150, N_SERIES = 200, PER_BATCH = 50 };
 
@@ -389,7 +390,7 @@ static int late_rename(void *self, const char *from, const char *to)
     const struct sim_fs *sim = self;
     if (late.armed && ++late.n_renames == 1) {
         assert_int_equal(pthread_create(&late.rewinder, NULL, go_back, NULL), 0);
-        while (tg_log_cursor_get(late.cursor).pos != 0) usleep(100);
+        WAIT_UNTIL(tg_log_cursor_get(late.cursor).pos == 0);
     } else if (late.armed && late.n_renames == 2) { /* the file still says further on */
         pthread_mutex_lock(&late.log->mu);
         late.held_pos = tg_log_cursors_min_pos(late.log);

@@ -21,6 +21,7 @@
 #include "core/parquet/parquet_rle.h"
 #include "core/parquet/parquet_stats.h"
 #include "core/parquet/thrift.h"
+#include "tests/support/rng.h"
 
 /* Rows of tables leave out what is zero. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -28,10 +29,7 @@
 static uint64_t rng_state = 88172645463325252ull;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 /* ---- thrift ---- */

@@ -26,6 +26,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/pipe/gateway.h"
+#include "tests/support/wait.h"
 
 /* --- a scripted backend --- */
 
@@ -49,8 +50,9 @@ struct sink {
     } wrote[1024];
     unsigned n_wrote;
     _Atomic bool down;
-    _Atomic bool blocks;    /* writes do not return until it is no longer so */
-    _Atomic bool is_silent; /* answers to writes wait until it is no longer so */
+    _Atomic bool blocks;             /* writes do not return until it is no longer so */
+    _Atomic bool is_silent;          /* answers to writes wait until it is no longer so */
+    _Atomic unsigned n_silent_turns; /* of the loop, while it is so */
     /* `n_answers` writes are answered, the others wait for more of it. */
     _Atomic bool is_limited;
     _Atomic unsigned n_answers;
@@ -115,6 +117,7 @@ static inline void answer(void *arg)
         return;
     }
     if (atomic_load(&s->is_silent) || !may_answer) {
+        atomic_fetch_add(&s->n_silent_turns, 1);
         (void)usleep(1000);
         tg_loop_post_item(b->loop, &b->item);
         return;
@@ -466,7 +469,7 @@ static inline struct rewound rewind_where(struct fixture *f, unsigned backend,
     struct rewound r = {.code = TG_OK};
     struct tg_err err;
     assert_int_equal(tg_gateway_rewind(f->g, backend, &where, on_rewind, &r, &err), TG_OK);
-    while (!atomic_load(&r.done)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&r.done));
     return r;
 }
 
@@ -493,7 +496,7 @@ static inline void reload(struct fixture *f)
     struct reloaded r = {.done = false};
     struct tg_err err;
     assert_int_equal(tg_gateway_reload(f->g, 0, on_reload, &r, &err), TG_OK);
-    while (!atomic_load(&r.done)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&r.done));
     if (r.result.code != TG_OK) fail_msg("%s", r.result.err.msg);
 }
 

@@ -128,8 +128,8 @@ static void test_everything_at_once(void **state)
         write_file(f->routing, i % 2 ? "return function(s) s.tags.x = nil return nil end"
                                      : "return function(s) return to('a', 'b') end");
         reload(f);
-        (void)ledger(f, (unsigned)i % 2);
-        (void)usleep(5000);
+        const uint64_t received = ledger(f, (unsigned)i % 2).received;
+        WAIT_UNTIL(ledger(f, 0).received > received || received == SENDERS * EACH);
     }
     for (int i = 0; i < SENDERS; i++) {
         (void)pthread_join(senders[i].thread, NULL);

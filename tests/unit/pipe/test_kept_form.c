@@ -9,7 +9,7 @@ static void force_reload(struct fixture *f)
     atomic_store(&r.done, false);
     if (tg_gateway_reload(f->g, TG_RELOAD_FORCE, on_reload, &r, &err) != TG_OK)
         fail_msg("%s", err.msg);
-    while (!atomic_load(&r.done)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&r.done));
     if (r.result.code != TG_OK) fail_msg("%s", r.result.err.msg);
 }
 
@@ -66,7 +66,7 @@ static void test_points_wait_for_rules_that_are_not_run(void **state)
     atomic_store(&sinks[0].down, true);
     atomic_store(&sinks[0].is_silent, true);
     assert_int_equal(post(f, "m,user=jo v=1 1\n"), 204);
-    while (atomic_load(&sinks[0].n_writes) == 0) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&sinks[0].n_writes) > 0);
     write_file(f->routing, "return function(s) return to('b') end");
     force_reload(f);
     assert_int_equal(post(f, "m,user=jo v=1 2\n"), 204);

@@ -34,11 +34,11 @@ static void test_reloads_run_in_order(void **state)
     assert_non_null(strstr(err.msg, "wait already"));
     assert_true(n >= TG_RELOAD_MAX_WAITING);
     /* The first reads what was there when it was asked for, those after it what is there then. */
-    while (!atomic_load(&r[0].done)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&r[0].done));
     assert_int_equal(r[0].result.code, TG_ERR_INVALID);
     assert_int_equal(r[0].result.generation, 1);
     write_file(f->routing, fine);
-    while (!atomic_load(&r[n - 1].done)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&r[n - 1].done));
     assert_int_equal(r[n - 1].result.code, TG_OK);
     for (unsigned i = 1; i < n; i++) {
         assert_true(atomic_load(&r[i].done));

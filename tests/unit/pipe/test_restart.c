@@ -1,5 +1,6 @@
 /* Restarts of a gateway: with other rules, with other backends, without some of its log. */
 #include "tests/unit/pipe/gateway_fixture.h"
+#include "tests/support/rng.h"
 
 /* What is waiting at a restart goes where it was routed when it was accepted, in the form that the
  * rules in force then give it; a rule that drops it by then drops it; a rewind goes by the rules in
@@ -162,10 +163,12 @@ static void test_removed_backend_does_not_fill_the_log(void **state)
     f->config.n_backends = 1;
     f->config.rules.n_backends = 1;
     start(f);
+    uint64_t rng = 1;
     for (int i = 101; i <= 180; i++) {
         char line[3000];
         int n = snprintf(line, sizeof(line), "m s=\"");
-        while (n < 2000) n += snprintf(line + n, sizeof(line) - (size_t)n, "%lx", random());
+        while (n < 2000)
+            n += snprintf(line + n, sizeof(line) - (size_t)n, "%lx", (unsigned long)rng_next(&rng));
         (void)snprintf(line + n, sizeof(line) - (size_t)n, "\" %d\n", i);
         const uint64_t deadline_ms = tg_clock_mono_ms() + 10000;
         while (post(f, line) != 204) { /* full until the cursor's file says what went */

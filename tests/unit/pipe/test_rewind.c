@@ -77,7 +77,9 @@ static void test_rewind_while_a_write_fails(void **state)
     struct tg_err err;
     const struct tg_rewind end = {.to = TG_REWIND_END};
     assert_int_equal(tg_gateway_rewind(f->g, 0, &end, on_rewind, &r, &err), TG_OK);
-    (void)usleep(20 * 1000);
+    /* asked of a loop that has turned again and again since then, it waits for the answer */
+    const unsigned n_turns = atomic_load(&sinks[0].n_silent_turns);
+    WAIT_UNTIL(atomic_load(&sinks[0].n_silent_turns) >= n_turns + 10);
     assert_false(atomic_load(&r.done));
     atomic_store(&sinks[0].is_silent, false);
     while (!atomic_load(&r.done)) {
@@ -232,10 +234,14 @@ static void test_forward_rewind_while_data_comes_again(void **state)
 
 static struct tg_fs flaky_fs; /* the real one, but cursors cannot be saved while this is set: */
 static _Atomic bool cursors_fail;
+static _Atomic unsigned n_failed_saves;
 
 static int flaky_rename(void *self, const char *from, const char *to)
 {
-    if (atomic_load(&cursors_fail) && strstr(to, "/cursors/")) return -EIO;
+    if (atomic_load(&cursors_fail) && strstr(to, "/cursors/")) {
+        atomic_fetch_add(&n_failed_saves, 1);
+        return -EIO;
+    }
     return tg_fs_real()->rename(self, from, to);
 }
 
@@ -249,23 +255,26 @@ static void test_cursor_that_cannot_be_saved(void **state)
     start(f);
     post_range(f, 1, 10, "");
     wait_empty(f, 0);
-    (void)usleep(600 * 1000); /* a save is due with the next move */
     atomic_store(&cursors_fail, true);
-    post_range(f, 11, 20, "");
-    const uint64_t deadline_ms = tg_clock_mono_ms() + 20000;
-    while (state_of(f, 0) != TG_DELIVERY_STALLED && tg_clock_mono_ms() < deadline_ms)
+    int n = 10;
+    const uint64_t deadline_ms = tg_clock_mono_ms() + WAIT_MAX_MS;
+    while (state_of(f, 0) != TG_DELIVERY_STALLED) { /* not each move is saved: until one is due */
+        assert_true(tg_clock_mono_ms() < deadline_ms);
+        n++;
+        post_range(f, n, n, "");
         (void)usleep(2000);
-    assert_int_equal(state_of(f, 0), TG_DELIVERY_STALLED);
+    }
     /* neither does a rewind that cannot be saved move anything */
     assert_int_not_equal(rewind_backend(f, 0, TG_REWIND_START, 0), TG_OK);
     (void)ledger(f, 0);
-    (void)usleep(600 * 1000);
+    const unsigned n_failed = atomic_load(&n_failed_saves);
+    WAIT_UNTIL(atomic_load(&n_failed_saves) >= n_failed + 3);
     (void)ledger(f, 0);
     atomic_store(&cursors_fail, false);
-    post_range(f, 21, 30, "");
+    post_range(f, n + 1, n + 10, "");
     wait_empty(f, 0);
-    assert_int_equal(ledger(f, 0).delivered, 30);
-    assert_seen(0, 1, 30, 1);
+    assert_int_equal(ledger(f, 0).delivered, n + 10);
+    assert_seen(0, 1, n + 10, 1);
 }
 
 int main(void)

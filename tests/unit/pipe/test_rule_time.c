@@ -83,7 +83,7 @@ static void test_a_stop_cuts_rules_short(void **state)
     struct poster p = {.f = f, .lines = lines_of_new_series(1, N)};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, post_lines, &p), 0);
-    while (n_decisions(f) == 0) (void)usleep(1000);
+    WAIT_UNTIL(n_decisions(f) > 0);
     const uint64_t start_ms = tg_clock_mono_ms();
     stop(f);
     assert_true(tg_clock_mono_ms() - start_ms < 300 + 2000);
@@ -143,7 +143,7 @@ static void test_a_delivery_lets_others_through(void **state)
     char *lines = lines_of_new_series(1, N);
     assert_int_equal(post(f, lines), 204);
     free(lines);
-    while (n_writes(&sinks[0]) == 0) (void)usleep(1000);
+    WAIT_UNTIL(n_writes(&sinks[0]) > 0);
     write_file(f->routing, "return function(s)\n"
                            "  local n = 0 for i = 1, 1000000 do n = n + i end\n"
                            "end\n");
@@ -151,7 +151,7 @@ static void test_a_delivery_lets_others_through(void **state)
     const uint64_t before = n_decisions(f);
     atomic_store(&sinks[0].down, false);
     /* The next try decides; it takes seconds, and a rewind is done long before. */
-    while (n_decisions(f) < before + 5) (void)usleep(1000);
+    WAIT_UNTIL(n_decisions(f) >= before + 5);
     const uint64_t asked_at = n_decisions(f);
     assert_int_equal(rewind_backend(f, 0, TG_REWIND_START, 0), TG_OK);
     assert_true(n_decisions(f) < asked_at + N / 2);

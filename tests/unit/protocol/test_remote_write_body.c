@@ -17,14 +17,12 @@
 #include "core/protocol/remote_write.h"
 #include "tests/support/body_script.h"
 #include "tests/support/decode_fixture.h"
+#include "tests/support/rng.h"
 
 static uint64_t rng_state = 11;
 static uint64_t rng(void)
 {
-    rng_state ^= rng_state << 13;
-    rng_state ^= rng_state >> 7;
-    rng_state ^= rng_state << 17;
-    return rng_state;
+    return rng_next(&rng_state);
 }
 
 static void any_points_make_the_same_message(void **state)

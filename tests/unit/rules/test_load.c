@@ -6,6 +6,7 @@
 
 #include "core/base/fs.h"
 #include "tests/unit/rules/rules_fixture.h"
+#include "tests/support/wait.h"
 
 #define R(body) "return function(series) " body " end"
 
@@ -84,7 +85,7 @@ static void test_a_hanging_file_system_is_left_behind(void **state)
     struct loader l = {.f = &f};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, reload, &l), 0);
-    while (!atomic_load(&n_hanging)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&n_hanging) > 0);
     const uint64_t start_ms = tg_clock_mono_ms();
     tg_rules_cancel_load(f.rules);
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -92,7 +93,7 @@ static void test_a_hanging_file_system_is_left_behind(void **state)
     assert_true(tg_clock_mono_ms() - start_ms < 1000);
     fx_deinit(&f);
     atomic_store(&is_hanging, false);
-    while (atomic_load(&n_hanging)) (void)usleep(1000);
+    WAIT_UNTIL(atomic_load(&n_hanging) == 0);
 
     /* ... and a load gives it up. */
     fx_init(&f, (const char *const[]){NULL, R("return to('influx')"), NULL, NULL});
@@ -110,7 +111,7 @@ static void test_a_hanging_file_system_is_left_behind(void **state)
     assert_int_equal(fx_decide(&f, fx_series("m", NULL), NULL).targets, 4);
     /* It comes back. */
     atomic_store(&is_hanging, false);
-    while (tg_rules_reload(f.rules, &f.err) != TG_OK) (void)usleep(1000);
+    WAIT_UNTIL(tg_rules_reload(f.rules, &f.err) == TG_OK);
     assert_int_equal(tg_rules_generation(f.rules), 2);
     fx_deinit(&f);
     const uint64_t deadline_ms = tg_clock_mono_ms() + 10000;
