@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """docs/architecture.md names every file and what it is, in the words with which the file begins: tests/file_map.py [--fix]
 
-What it and CONTRIBUTING.md name in `backticks` exists: paths, files, presets of CMake, and symbols (tg_*, tgl_*, TG_*).
+What ./check calls exists, and what the document and CONTRIBUTING.md name in `backticks`: paths, files, presets of CMake, and symbols (tg_*, tgl_*, TG_*).
 
 A header begins with `/* name.h: what it is. ...`; so does a .c file without a header of its own. Its first sentence
 stands in the map. What stands before it is held to the tree. NAME and BINARY are the reader's to fill in.
@@ -95,6 +95,10 @@ def main():
     bad += missing(DOC, before, names)
     with open(GUIDE, encoding="utf-8") as f:
         bad += missing(GUIDE, f.read(), names)
+    with open("check", encoding="utf-8") as f:
+        for path in sorted(set(re.findall(r"\btests/[\w/-]+(?:\.\w+)?(?![\w$*{/])", f.read()))):
+            if not os.path.exists(path):
+                bad.append(f"check: there is no {path}")
     want = before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + after
     if want != doc:
         if sys.argv[1:] == ["--fix"]:
