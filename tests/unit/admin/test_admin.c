@@ -308,6 +308,40 @@ static json_int_t integer(const json_t *o, const char *a, const char *b)
     return json_integer_value(v);
 }
 
+/* Where a rewind says that the cursor is. */
+static json_int_t rewound_to(struct fixture *f, const char *path)
+{
+    if (ask(f, "POST", path, NULL) != 200) fail_msg("%s: %s", path, f->body);
+    json_t *o = json_loads(f->body, 0, NULL);
+    const json_int_t pos = json_integer_value(json_object_get(o, "position"));
+    json_decref(o);
+    return pos;
+}
+
+/* The cursor goes where the words say; forward over what waits only when asked to skip it. */
+static void test_rewind(void **state)
+{
+    struct fixture *f = *state;
+    char path[128];
+    send_points(f);
+    const json_int_t start = rewound_to(f, "/-/rewind?backend=sink&to=start");
+    const json_int_t end = rewound_to(f, "/-/rewind?backend=sink&to=end");
+    assert_true(start < end);
+    (void)snprintf(path, sizeof(path), "/-/rewind?backend=sink&to=pos:%lld", (long long)start);
+    assert_int_equal(rewound_to(f, path), start);
+    (void)snprintf(path, sizeof(path), "/-/rewind?backend=sink&to=pos:%lld", (long long)end);
+    for (int twice = 0; twice < 2; twice++) { /* its server is away: the points wait */
+        assert_int_equal(ask(f, "POST", path, NULL), 400);
+        assert_non_null(strstr(f->body, "sink: "));
+        assert_non_null(strstr(f->body, "points that it has not got"));
+        (void)snprintf(path, sizeof(path), "/-/rewind?backend=sink&to=pos:%lld&skip=0",
+                       (long long)end);
+    }
+    (void)snprintf(path, sizeof(path), "/-/rewind?backend=sink&to=pos:%lld&skip=1", (long long)end);
+    assert_int_equal(rewound_to(f, path), end);
+    assert_int_equal(rewound_to(f, "/-/rewind?backend=sink&to=5m"), start);
+}
+
 /* A name that resolves to this machine by an attacker's will ("DNS rebinding") is not ours. */
 static void test_foreign_names(void **state)
 {
@@ -519,12 +553,21 @@ static void test_reload(void **state)
     assert_non_null(strstr(f->body, "\"errors\":[\""));
     assert_non_null(
         strstr(strstr(f->body, "\"errors\":"), "tags.lua: cannot be read: No such file"));
+    assert_non_null(strstr(f->body, "],\"warnings\":[],"));
     write_tags(f, good);
     assert_int_equal(ask(f, "POST", "/-/reload", NULL), 200);
     assert_string_equal(f->body, "{\"generation\":2,\"errors\":[],\"warnings\":[],"
                                  "\"live_series\":0,\"decided\":0}\n");
     assert_int_equal(ask(f, "GET", "/api/explain?series=up", NULL), 200);
     assert_non_null(strstr(f->body, "\"seen\":\"again\""));
+    /* A warning is no error, unless it is asked to refuse the rules. */
+    write_tags(f, "return function(series)\n  if series.tags.x then dorp() end\nend\n");
+    for (int strict = 1; strict >= 0; strict--) {
+        assert_int_equal(ask(f, "POST", strict ? "/-/reload?strict=1" : "/-/reload", NULL),
+                         strict ? 400 : 200);
+        assert_non_null(strstr(f->body, "\"errors\":[],\"warnings\":[\"tags.lua:2: "));
+        assert_int_equal(strstr(f->body, "\"error\":") != NULL, strict);
+    }
 }
 
 static void on_reload_result(void *arg, const struct tg_http_result *r)
@@ -601,6 +644,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_foreign_names),
         cmocka_unit_test(test_foreign_fetches),
         cmocka_unit_test(test_status),

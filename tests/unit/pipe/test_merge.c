@@ -17,6 +17,20 @@ static enum tg_code letter_forms(void *backend, const struct tg_series_desc *map
     return TG_OK;
 }
 
+/* Backend a names a series by the first and by the last letter of its name, each on its own. */
+static enum tg_code two_forms(void *backend, const struct tg_series_desc *mapped,
+                              struct tg_buf *scratch, struct tg_form *forms, unsigned *n)
+{
+    struct tg_series_desc d = *mapped;
+    TG_TRY(letter_forms(backend, mapped, scratch, forms, n));
+    d.name = mapped->name + mapped->name_len - 1;
+    d.name_len = 1;
+    d.field_len = 1; /* another form than that of the first letter */
+    forms[1] = (struct tg_form){tg_forms_who(&d, NULL), tg_forms_who(mapped, NULL)};
+    *n = 2;
+    return TG_OK;
+}
+
 static struct tg_backend_ops letter_ops;
 static char tags_path[128];
 
@@ -94,6 +108,37 @@ static void a_backend_s_naming_merges_nothing(void **state)
     assert_true(has_metric("tidegate_backend_series_merged{backend=\"b\"} 0\n"));
 }
 
+/* A series that does not get all of its forms keeps none from others. */
+static void a_later_series_takes_no_form(void **state)
+{
+    struct fixture *f = *state;
+    name_by_letter(f);
+    letter_ops.forms = two_forms;
+    start(f);
+    assert_int_equal(post(f, "a x=1i 1\n"), 204); /* has a and x */
+    assert_int_equal(post(f, "b x=1i 2\n"), 204); /* x is taken: b stays free */
+    assert_int_equal(post(f, "b y=1i 3\n"), 204);
+    wait_empty(f, 0);
+    assert_seen(0, 1, 1, 1);
+    assert_seen(0, 2, 2, 0);
+    assert_seen(0, 3, 3, 1);
+    assert_int_equal(ledger(f, 0).dead_lettered, 1);
+}
+
+/* Series that go nowhere are not made one. */
+static void dropped_series_do_not_merge(void **state)
+{
+    struct fixture *f = *state;
+    use_tags(f, "return function(s) s.tags.pod = nil end");
+    write_file(f->routing, "return function(s) return drop('noise') end");
+    start(f);
+    assert_int_equal(post(f, "r,pod=0 v=1i 1\nr,pod=1 v=1i 2\n"), 204);
+    for (unsigned i = 0; i < 2; i++) wait_empty(f, i);
+    assert_int_equal(ledger(f, 0).delivered, 0);
+    assert_int_equal(status_of(f)->n_merged, 0);
+    assert_int_equal(status_of(f)->n_merge_examples, 0);
+}
+
 /* New rules that name the first apart: the later one has the form, from its next point on. */
 static void a_reload_decides_anew_who_has_a_form(void **state)
 {
@@ -108,7 +153,7 @@ static void a_reload_decides_anew_who_has_a_form(void **state)
     reload(f);
     assert_int_equal(status_of(f)->backends[0].n_merged, 0);
     assert_true(has_metric("tidegate_backend_series_merged{backend=\"a\"} 0\n"));
-    assert_int_equal(post(f, "one v=1i 3\nother v=1i 4\n"), 204);
+    assert_int_equal(post(f, "other v=1i 4\none v=1i 3\n"), 204); /* whoever comes first */
     wait_empty(f, 0);
     assert_int_equal(ledger(f, 0).dead_lettered, 1);
     assert_seen(0, 4, 4, 1);
@@ -137,6 +182,7 @@ static void a_form_is_free_when_its_series_leaves(void **state)
         if (tg_clock_mono_ms() > deadline_ms) fail_msg("the form is never free");
     }
     assert_int_equal(status_of(f)->backends[0].n_merged, 0);
+    assert_int_equal(status_of(f)->n_merge_examples, 0); /* they are one no more */
 }
 
 /* A later series whose rules begin to fail keeps its plan, with a form that is free in its old
@@ -163,6 +209,27 @@ static void a_kept_plan_does_not_run_the_rules_for_each_point(void **state)
     for (unsigned i = 0; i < 2; i++) wait_empty(f, i);
     assert_int_equal(ledger(f, 0).dead_lettered, 2 + N);
     assert_seen(1, 10, 10 + N - 1, 1);
+    const uint64_t n_decisions = status_of(f)->rules.n_decisions - before;
+    if (n_decisions > 20) fail_msg("%llu decisions", (unsigned long long)n_decisions);
+}
+
+/* Nor does one that is dead while the form is another's: the letters ask once a delivery. */
+static void a_later_series_is_not_decided_for_each_point(void **state)
+{
+    enum { N = 1000 };
+    static char lines[N * 32];
+    struct fixture *f = *state;
+    name_by_letter(f);
+    start(f);
+    assert_int_equal(post(f, "one v=1i 1\nother v=1i 2\n"), 204);
+    wait_empty(f, 0);
+    const uint64_t before = status_of(f)->rules.n_decisions;
+    size_t n = 0;
+    for (int i = 0; i < N; i++)
+        n += (size_t)snprintf(lines + n, sizeof(lines) - n, "other v=1i %d\n", 10 + i);
+    assert_int_equal(post(f, lines), 204);
+    wait_empty(f, 0);
+    assert_int_equal(ledger(f, 0).dead_lettered, 1 + N);
     const uint64_t n_decisions = status_of(f)->rules.n_decisions - before;
     if (n_decisions > 20) fail_msg("%llu decisions", (unsigned long long)n_decisions);
 }
@@ -199,6 +266,7 @@ static void what_the_rules_merge_is_said(void **state)
     write_file(tags_path, "return function(s) end");
     reload(f);
     assert_int_equal(status_of(f)->n_merged, 0); /* already, not with the next point */
+    assert_int_equal(status_of(f)->n_merge_examples, 0);
     assert_true(has_metric("tidegate_series_merged 0\n"));
     post_pods(f, 11);
     assert_int_equal(status_of(f)->n_merged, 0);
@@ -259,9 +327,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_backend_s_naming_merges_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_later_series_takes_no_form, setup, teardown),
+        cmocka_unit_test_setup_teardown(dropped_series_do_not_merge, setup, teardown),
         cmocka_unit_test_setup_teardown(a_reload_decides_anew_who_has_a_form, setup, teardown),
         cmocka_unit_test_setup_teardown(a_form_is_free_when_its_series_leaves, setup, teardown),
         cmocka_unit_test_setup_teardown(a_kept_plan_does_not_run_the_rules_for_each_point, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(a_later_series_is_not_decided_for_each_point, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_the_rules_merge_is_said, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_rules_merge_is_dead_by_setting, setup, teardown),
