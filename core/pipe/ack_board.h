@@ -1,4 +1,3 @@
-/* clang-format off */
 /* ack_board.h: where requests that wait for cursors and cursors that move meet; workers and
  * deliveries know of the board, and not of each other.
  *
@@ -18,7 +17,6 @@
  *   worker is counted first and looks second, a delivery moves first and looks at the count second,
  *   all of it sequentially consistent, so one of the two sees the other.
  */
-/* clang-format on */
 #ifndef TG_PIPE_ACK_BOARD_H
 #define TG_PIPE_ACK_BOARD_H
 
