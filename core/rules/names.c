@@ -294,6 +294,11 @@ static void on_discarded(void *arg, uint32_t name, bool is_sure)
 
 /* --- texts that look like a backend --- */
 
+static bool is_same_letter(char a, char b)
+{
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
 /* Edit distance of two texts below 64 bytes, without regard to case; two letters that changed
  * places count once. */
 static unsigned distance(const char *a, size_t n_a, const char *b, size_t n_b)
@@ -304,12 +309,12 @@ static unsigned distance(const char *a, size_t n_a, const char *b, size_t n_b)
         unsigned *now = rows[2];
         now[0] = i;
         for (unsigned k = 1; k <= n_b; k++) {
-            const bool is_same =
-                tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[k - 1]);
+            const bool is_same = is_same_letter(a[i - 1], b[k - 1]);
             unsigned d = rows[1][k - 1] + !is_same;
             if (rows[1][k] + 1 < d) d = rows[1][k] + 1;
             if (now[k - 1] + 1 < d) d = now[k - 1] + 1;
-            const bool is_swapped = i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1];
+            const bool is_swapped = i > 1 && k > 1 && is_same_letter(a[i - 1], b[k - 2]) &&
+                                    is_same_letter(a[i - 2], b[k - 1]);
             if (is_swapped && rows[0][k - 2] + 1 < d) d = rows[0][k - 2] + 1;
             now[k] = d;
         }

@@ -241,22 +241,25 @@ static void test_nearly_a_name(void **state)
         FN "local main = 'inflx' return to(main:lower()) end",
         FN "local main = {'inflx'} return to(table.concat(main)) end",
         FN "local function f(x) return to(x .. '') end return f('inflx') end",
+        FN "local main = 'inflx'\n -- not a backend\n return to(main:lower()) end",
     };
     static const char *const fine[] = {
         FN "if series.tags.db == 'inflx' then return drop('inflx') end end",
         FN "if series.name:find('inflx') then return to(series.tags['inflx']) end end",
         FN "local main = 'inflx' -- not a backend\n return to(main:lower()) end",
         FN "local main = 'unlike' return to(main:lower()) end",
+        FN "local main = [[influx]] return to(main:lower()) end",
         FN "local main = 'influx' return to(main:lower()) end",
     };
     for (size_t i = 0; i < sizeof(doubted) / sizeof(doubted[0]); i++)
         expect(FX_ROUTING, doubted[i], (const char *const[]){says, NULL});
     for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++)
         expect(FX_ROUTING, fine[i], (const char *const[]){NULL});
-    static const char *const near[] = {"Influx", "inflxu", "influx2", "nflu", "ARCHIVE", "timscal"};
+    static const char *const near[] = {"Influx",  "inflxu",  "influx2", "nflu",
+                                       "ARCHIVE", "timscal", "niflxu",  "NIFLXU"};
     static const char *const far[] = {"inf", "influence", "flux_db", "arch"};
     char text[200];
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++) {
         (void)snprintf(text, sizeof(text), FN "local m = '%s' return to(m:lower()) end", near[i]);
         expect(FX_ROUTING, text, (const char *const[]){"warning: routing.lua:2: ", NULL});
     }
@@ -266,6 +269,34 @@ static void test_nearly_a_name(void **state)
     }
     expect(FX_RETENTION, FN "local m = 'inflx' return m == 'x' and keep('1d') or nil end",
            (const char *const[]){NULL});
+    expect(FX_STRATEGY, FN "local m = 'inflx' return primary_only(m:lower()) end",
+           (const char *const[]){"warning: strategy.lua:2: \"inflx\" is not the name", NULL});
+}
+
+/* Of a short name one letter may be wrong, not two. */
+static void test_nearly_a_short_name(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"push"};
+    static struct tg_rules_report report;
+    static const struct {
+        const char *text;
+        bool is_near;
+    } cases[] = {{"pusj", true}, {"pus", true}, {"pull", false}, {"us", false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fixture f;
+        char text[200];
+        (void)snprintf(text, sizeof(text), FN "local m = '%s' return to(m:lower()) end",
+                       cases[i].text);
+        fx_init(&f, (const char *const[]){NULL, text, NULL, NULL});
+        f.config.backends = backends;
+        f.config.n_backends = 1;
+        assert_int_equal(tg_rules_check(&f.config, &report), TG_OK);
+        if (report.n_items != (cases[i].is_near ? 1 : 0)) fail_msg("%s", text);
+        if (cases[i].is_near)
+            assert_non_null(strstr(report.items[0].text, "did you mean \"push\""));
+        fx_deinit(&f);
+    }
 }
 
 /* Names that are none of the rules' business, or that only a run can tell. */
@@ -473,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_entangled),
         cmocka_unit_test(test_forgotten_return),
         cmocka_unit_test(test_nearly_a_name),
+        cmocka_unit_test(test_nearly_a_short_name),
         cmocka_unit_test(test_left_alone),
         cmocka_unit_test(test_globals_are_warnings),
         cmocka_unit_test(test_tokens),
