@@ -159,11 +159,11 @@ static uint64_t read_waiting(void *delivery)
 }
 static uint64_t read_lag_ms(void *delivery)
 {
-    return (uint64_t)tg_delivery_lag_ms(delivery);
+    return (uint64_t)tg_delivery_loop_lag_ms(delivery);
 }
 static uint64_t read_healthy(void *delivery)
 {
-    return atomic_load(&((struct tg_delivery_loop *)delivery)->healthy);
+    return tg_trouble_is_healthy(&((struct tg_delivery_loop *)delivery)->trouble);
 }
 
 static uint64_t read_backend_merged(void *delivery)
@@ -174,7 +174,7 @@ static uint64_t read_backend_merged(void *delivery)
 
 static uint64_t read_dead_letters_full(void *delivery)
 {
-    return atomic_load(&((struct tg_delivery_loop *)delivery)->dead_letters_full);
+    return tg_letters_is_full(&((struct tg_delivery_loop *)delivery)->letters);
 }
 
 static void register_metrics(struct tg_gateway *g)
@@ -380,7 +380,7 @@ static enum tg_code open_log(struct tg_gateway *g, struct tg_err *err)
     lc.n_targets = g->config->rules.n_backends;
     TG_TRY(tg_log_open(&lc, &g->log, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
-        tg_log_on_append(g->log, tg_delivery_wake, &g->deliveries[i]);
+        tg_log_on_append(g->log, tg_delivery_loop_wake, &g->deliveries[i]);
     return TG_OK;
 }
 
@@ -441,7 +441,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     tg_help_keeper_open(&g->help, g->table, g->config->log.fs, g->config->log.dir);
     TG_TRY(lock_dead_letters(g, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
-        TG_TRY(tg_delivery_init(&g->deliveries[i], g, i, err));
+        TG_TRY(tg_delivery_loop_init(&g->deliveries[i], g, i, err));
     tg_log_cursors_release(g->log); /* of backends that are configured no more */
     register_metrics(g);
     TG_TRY(tg_log_start(g->log, err));
@@ -449,7 +449,7 @@ static enum tg_code start_all(struct tg_gateway *g, struct tg_err *err)
     TG_TRY(tg_reloader_new(&g->reload_decider, &g->reloader, err));
     TG_TRY(tg_query_desk_new(&g->queries, err));
     for (unsigned i = 0; i < g->n_deliveries; i++)
-        TG_TRY(tg_delivery_start(&g->deliveries[i], err));
+        TG_TRY(tg_delivery_loop_start(&g->deliveries[i], err));
     return start_workers(g, err);
 }
 
@@ -513,10 +513,10 @@ static void stop_loops(struct tg_gateway *g, uint64_t deadline_ms, struct tg_sto
         tg_ingest_worker_join(&g->workers[i]);
     }
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++)
-        if (g->deliveries[i].has_thread) tg_delivery_ask_stop(&g->deliveries[i], deadline_ms);
+        if (g->deliveries[i].has_thread) tg_delivery_loop_ask_stop(&g->deliveries[i], deadline_ms);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
         set_stage(p, "the delivery to backend", g->config->backends[i].name);
-        tg_delivery_join(&g->deliveries[i]);
+        tg_delivery_loop_join(&g->deliveries[i]);
     }
 }
 
@@ -544,7 +544,7 @@ void tg_gateway_stop_within(struct tg_gateway *g, uint32_t drain_ms, struct tg_s
         tg_ingest_worker_deinit(&g->workers[i]);
     for (unsigned i = 0; g->deliveries && i < g->n_deliveries; i++) {
         set_stage(p, "the closing of backend", g->config->backends[i].name);
-        tg_delivery_deinit(&g->deliveries[i]);
+        tg_delivery_loop_deinit(&g->deliveries[i]);
     }
     set_stage(p, "the log (its disk)", NULL);
     tg_log_close(g->log);
@@ -605,7 +605,8 @@ const char *tg_gateway_stuck(const struct tg_gateway *g, char *buf, size_t cap)
     unsigned n = 0;
     for (unsigned i = 0; i < g->n_deliveries; i++) {
         const struct tg_delivery_loop *d = &g->deliveries[i];
-        if (tg_delivery_get_state(d) != TG_DELIVERY_STALLED && atomic_load(&d->healthy)) continue;
+        if (tg_delivery_loop_state(d) != TG_DELIVERY_STALLED && tg_trouble_is_healthy(&d->trouble))
+            continue;
         const int wrote =
             snprintf(names + len, sizeof(names) - len, "%s%s", n ? ", " : "", d->config->name);
         if (wrote > 0 && (size_t)wrote < sizeof(names) - len)
@@ -673,7 +674,7 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     for (unsigned i = 0; i < g->n_deliveries; i++) {
         const struct tg_cursor_state *c = &cursors[i];
         struct tg_backend_status *b = &out->backends[i];
-        tg_delivery_status(&g->deliveries[i], b);
+        tg_delivery_loop_status(&g->deliveries[i], b);
         b->cursor_pos = c->pos;
         b->epoch = c->epoch;
         b->n_merged = n_merged(g, i);
@@ -708,7 +709,7 @@ enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend,
 {
     if (backend >= g->n_deliveries)
         return tg_fail(err, TG_ERR_NOT_FOUND, "no backend number %u", backend);
-    return tg_delivery_rewind(&g->deliveries[backend], where, on_rewind, arg, err);
+    return tg_rewinds_ask(&g->deliveries[backend].rewinds, where, on_rewind, arg, err);
 }
 
 enum tg_code tg_gateway_query(struct tg_gateway *g, unsigned backend, const struct tg_query *q,

@@ -11,7 +11,7 @@
 
 #include "core/base/folder_lock.h"
 #include "core/pipe/ack_board.h"
-#include "core/pipe/delivery.h"
+#include "core/pipe/delivery_loop.h"
 #include "core/pipe/gateway.h"
 #include "core/pipe/ingest_worker.h"
 #include "core/pipe/help_keeper.h"

@@ -1,16 +1,17 @@
 /* rewind.c: moving a backend's cursor to another place in the log, between two deliveries. */
+#include "core/pipe/rewind.h"
+
 #include "core/base/logger.h"
 #include "core/base/mem.h"
-#include "core/pipe/gateway_impl.h"
 
 enum {
     MAX_PROBE_ARENA_BYTES = 256 << 20,
     MAX_NORMALISE_POINTS = 1,
 };
 
-struct rewind_request {
-    struct rewind_request *next;
-    struct tg_delivery_loop *d;
+struct tg_rewind_request {
+    struct tg_rewind_request *next;
+    struct tg_rewinds *rewinds;
     struct tg_rewind where;
     tg_on_rewind on_rewind;
     void *arg;
@@ -18,10 +19,10 @@ struct rewind_request {
 
 /* A position that may lie anywhere, as the state of a cursor at the start of the record it is in.
  */
-static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
-                                  struct tg_cursor_state *to, struct tg_err *err)
+static enum tg_code find_position(struct tg_rewinds *r, uint64_t pos, struct tg_cursor_state *to,
+                                  struct tg_err *err)
 {
-    struct tg_log *log = d->gateway->log;
+    struct tg_log *log = r->log;
     const struct tg_log_stats stats = tg_log_stats(log);
     *to = (struct tg_cursor_state){.pos = stats.end_pos, .point_no = stats.end_point_no};
     if (pos == stats.end_pos || pos == UINT64_MAX) return TG_OK;
@@ -30,7 +31,7 @@ static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
                        (unsigned long long)pos, (unsigned long long)stats.end_pos);
     struct tg_log_reader *reader;
     TG_TRY(tg_log_reader_open(log, pos, &reader, err));
-    struct tg_deferred_free *guard = tg_table_guard(d->gateway->table);
+    struct tg_deferred_free *guard = tg_table_guard(r->span->table);
     struct tg_batch probe;
     struct tg_log_read read = {0};
     struct tg_segment_dict *dict = NULL;
@@ -47,25 +48,25 @@ static enum tg_code find_position(struct tg_delivery_loop *d, uint64_t pos,
     return code;
 }
 
-static enum tg_code find_rewind(struct tg_delivery_loop *d, const struct rewind_request *q,
+static enum tg_code find_rewind(struct tg_rewinds *r, const struct tg_rewind_request *q,
                                 struct tg_cursor_state *to, struct tg_err *err)
 {
     switch (q->where.to) {
-    case TG_REWIND_START: return tg_log_find_time(d->gateway->log, 0, to, err);
-    case TG_REWIND_TIME: return tg_log_find_time(d->gateway->log, q->where.value, to, err);
-    case TG_REWIND_POSITION: return find_position(d, (uint64_t)q->where.value, to, err);
-    case TG_REWIND_END: return find_position(d, UINT64_MAX, to, err);
+    case TG_REWIND_START: return tg_log_find_time(r->log, 0, to, err);
+    case TG_REWIND_TIME: return tg_log_find_time(r->log, q->where.value, to, err);
+    case TG_REWIND_POSITION: return find_position(r, (uint64_t)q->where.value, to, err);
+    case TG_REWIND_END: return find_position(r, UINT64_MAX, to, err);
     }
     return tg_fail(err, TG_ERR_INVALID, "unknown kind of rewind");
 }
 
 /* Moves the cursor, in memory and in its file; on failure it stays where it was. */
-static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_cursor_state *before,
+static enum tg_code put_cursor(struct tg_rewinds *r, const struct tg_cursor_state *before,
                                const struct tg_cursor_state *to, struct tg_err *err)
 {
     struct tg_cursor_state s = *before;
     if (to->point_no <= s.point_no) {
-        const uint64_t end_no = tg_log_stats(d->gateway->log).end_point_no;
+        const uint64_t end_no = tg_log_stats(r->log).end_point_no;
         /* modulo 2^64, see tg_gateway_status */
         s.first_point_no -= s.point_no - to->point_no;
         if (s.point_no > s.again_until_no) s.again_until_no = s.point_no;
@@ -76,43 +77,42 @@ static enum tg_code put_cursor(struct tg_delivery_loop *d, const struct tg_curso
     }
     s.pos = to->pos;
     s.point_no = to->point_no;
-    const enum tg_code code = tg_log_cursor_set(d->cursor, &s, true, err);
+    const enum tg_code code = tg_log_cursor_set(r->cursor, &s, true, err);
     struct tg_err ignored;
-    if (code != TG_OK) (void)!tg_log_cursor_set(d->cursor, before, false, &ignored);
+    if (code != TG_OK) (void)!tg_log_cursor_set(r->cursor, before, false, &ignored);
     return code;
 }
 
 /* The next deliveries are of a new epoch. On disk before the backend hears of it, and never taken
  * back: an epoch that was handed out must not come twice. */
-static enum tg_code raise_epoch(struct tg_delivery_loop *d, struct tg_cursor_state *now,
+static enum tg_code raise_epoch(struct tg_rewinds *r, struct tg_cursor_state *now,
                                 struct tg_err *err)
 {
     now->epoch++;
-    TG_TRY(tg_log_cursor_set(d->cursor, now, true, err));
-    d->epoch = now->epoch;
+    TG_TRY(tg_log_cursor_set(r->cursor, now, true, err));
+    r->epoch = now->epoch;
     return TG_OK;
 }
 
-static enum tg_code ask_backend(struct tg_delivery_loop *d, const struct tg_cursor_state *before,
+static enum tg_code ask_backend(struct tg_rewinds *r, const struct tg_cursor_state *before,
                                 struct tg_cursor_state *to, struct tg_err *err)
 {
-    if (!d->config->ops->rewound) return TG_OK;
+    if (!r->config->ops->rewound) return TG_OK;
     uint64_t pos = to->pos;
     const struct tg_backend_rewind how = {
         .from_pos = before->pos,
-        .oldest_pos = tg_log_stats(d->gateway->log).start_pos,
+        .oldest_pos = tg_log_stats(r->log).start_pos,
         .comes_again = before->point_no < before->again_until_no,
         .epoch = before->epoch,
     };
     struct tg_err why = {.msg = ""};
-    const enum tg_code code = d->config->ops->rewound(d->backend, &how, &pos, &why);
-    if (code != TG_OK) return tg_fail(err, code, "%s: %s", d->config->name, why.msg);
-    return pos == to->pos ? TG_OK : find_position(d, pos, to, err);
+    const enum tg_code code = r->config->ops->rewound(r->backend, &how, &pos, &why);
+    if (code != TG_OK) return tg_fail(err, code, "%s: %s", r->config->name, why.msg);
+    return pos == to->pos ? TG_OK : find_position(r, pos, to, err);
 }
 
 /* A backend that is behind may not have come as far as where a rewind is to go. */
-static enum tg_code check_direction(const struct tg_delivery_loop *d,
-                                    const struct rewind_request *q,
+static enum tg_code check_direction(const struct tg_rewinds *r, const struct tg_rewind_request *q,
                                     const struct tg_cursor_state *before,
                                     const struct tg_cursor_state *to, struct tg_err *err)
 {
@@ -122,93 +122,90 @@ static enum tg_code check_direction(const struct tg_delivery_loop *d,
                    "%s has not come that far: to go from position %llu forward to %llu would skip "
                    "%llu points that it has not got; nothing is moved, it gets them as it catches "
                    "up. To skip them, say so (--skip, or skip=1)",
-                   d->config->name, (unsigned long long)before->pos, (unsigned long long)to->pos,
+                   r->config->name, (unsigned long long)before->pos, (unsigned long long)to->pos,
                    (unsigned long long)(to->point_no - before->point_no));
 }
 
-static enum tg_code rewind_to(struct tg_delivery_loop *d, const struct rewind_request *q,
+static enum tg_code rewind_to(struct tg_rewinds *r, const struct tg_rewind_request *q,
                               struct tg_cursor_state *now, struct tg_err *err)
 {
-    struct tg_log *log = d->gateway->log;
-    struct tg_cursor_state before = tg_log_cursor_get(d->cursor), to;
+    struct tg_log *log = r->log;
+    struct tg_cursor_state before = tg_log_cursor_get(r->cursor), to;
     bool is_raised = false;
     /* Until the cursor stands there, nothing keeps the log from deleting what was just found; once
      * it does, nothing more goes, so that this ends. */
     do {
-        TG_TRY(find_rewind(d, q, &to, err));
+        TG_TRY(find_rewind(r, q, &to, err));
         /* where it stands the log begins no more: what is missing there is lost, not skipped */
         if (q->where.to == TG_REWIND_START && to.pos > before.pos) to = before;
-        TG_TRY(check_direction(d, q, &before, &to, err));
-        if (!is_raised) TG_TRY(raise_epoch(d, &before, err));
+        TG_TRY(check_direction(r, q, &before, &to, err));
+        if (!is_raised) TG_TRY(raise_epoch(r, &before, err));
         is_raised = true;
-        TG_TRY(ask_backend(d, &before, &to, err));
-        TG_TRY(check_direction(d, q, &before, &to, err)); /* it may have moved it */
-        TG_TRY(put_cursor(d, &before, &to, err));
+        TG_TRY(ask_backend(r, &before, &to, err));
+        TG_TRY(check_direction(r, q, &before, &to, err)); /* it may have moved it */
+        TG_TRY(put_cursor(r, &before, &to, err));
     } while (to.pos < before.pos && to.pos < tg_log_stats(log).start_pos);
-    d->span = (struct tg_log_read){.from_pos = to.pos,
-                                   .to_pos = to.pos,
-                                   .from_point_no = to.point_no,
-                                   .to_point_no = to.point_no};
-    d->sure_pos = to.pos;
-    tg_delivery_restart_batch(d);
+    tg_span_move(r->span, to.pos, to.point_no);
     if (to.pos > before.pos) /* requests that wait may have points among the skipped ones */
-        tg_ack_board_skip(d->gateway->acks, d->index, to.pos, tg_log_stats(log).end_pos);
+        tg_ack_board_skip(r->acks, r->index, to.pos, tg_log_stats(log).end_pos);
     else
-        tg_ack_board_move_back(d->gateway->acks, d->index, to.pos);
-    *now = tg_log_cursor_get(d->cursor);
+        tg_ack_board_move_back(r->acks, r->index, to.pos);
+    *now = tg_log_cursor_get(r->cursor);
     if (to.point_no > before.point_no)
         tg_warn("delivery", "%s: %llu points are skipped: the cursor was moved forward over them",
-                d->config->name, (unsigned long long)(to.point_no - before.point_no));
+                r->config->name, (unsigned long long)(to.point_no - before.point_no));
     return TG_OK;
 }
 
-void tg_delivery_run_rewinds(struct tg_delivery_loop *d)
+bool tg_rewinds_run(struct tg_rewinds *r)
 {
-    while (d->rewinds) {
-        struct rewind_request *q = d->rewinds;
-        d->rewinds = q->next;
+    bool has_moved = false;
+    while (r->first) {
+        struct tg_rewind_request *q = r->first;
+        r->first = q->next;
         struct tg_cursor_state now = {0};
         struct tg_err err = {.msg = ""};
-        const enum tg_code code = rewind_to(d, q, &now, &err);
-        if (code == TG_OK)
-            tg_info("delivery", "%s: cursor moved to position %llu", d->config->name,
+        const enum tg_code code = rewind_to(r, q, &now, &err);
+        if (code == TG_OK) {
+            has_moved = true;
+            tg_info("delivery", "%s: cursor moved to position %llu", r->config->name,
                     (unsigned long long)now.pos);
+        }
         q->on_rewind(q->arg, code, &now, &err);
         tg_free(q);
     }
+    return has_moved;
 }
 
-static void on_rewind_request(void *arg)
+static void on_request(void *arg)
 {
-    struct rewind_request *q = arg;
-    struct tg_delivery_loop *d = q->d;
-    struct rewind_request **tail =
-        &d->rewinds; /* in the order asked: the last one decides where the cursor ends */
+    struct tg_rewind_request *q = arg;
+    struct tg_rewinds *r = q->rewinds;
+    struct tg_rewind_request **tail =
+        &r->first; /* in the order asked: the last one decides where the cursor ends */
     while (*tail) tail = &(*tail)->next;
     *tail = q;
-    if (tg_delivery_get_state(d) == TG_DELIVERY_WRITING) return; /* on_write runs them */
-    tg_delivery_end_wait(d);
-    tg_delivery_pump(d);
+    r->on_asked(r->arg);
 }
 
-enum tg_code tg_delivery_rewind(struct tg_delivery_loop *d, const struct tg_rewind *where,
-                                tg_on_rewind on_rewind, void *arg, struct tg_err *err)
+enum tg_code tg_rewinds_ask(struct tg_rewinds *r, const struct tg_rewind *where,
+                            tg_on_rewind on_rewind, void *arg, struct tg_err *err)
 {
-    struct rewind_request *q = tg_calloc(1, sizeof(*q));
+    struct tg_rewind_request *q = tg_calloc(1, sizeof(*q));
     if (!q) return tg_fail(err, TG_ERR_NOMEM, "out of memory");
-    *q = (struct rewind_request){NULL, d, *where, on_rewind, arg};
-    const enum tg_code code = tg_loop_post(d->loop, on_rewind_request, q);
+    *q = (struct tg_rewind_request){NULL, r, *where, on_rewind, arg};
+    const enum tg_code code = tg_loop_post(r->loop, on_request, q);
     if (code != TG_OK) tg_free(q);
     return code;
 }
 
-void tg_delivery_cancel_rewinds(struct tg_delivery_loop *d)
+void tg_rewinds_cancel(struct tg_rewinds *r)
 {
-    while (d->rewinds) {
-        struct rewind_request *q = d->rewinds;
-        const struct tg_cursor_state now = tg_log_cursor_get(d->cursor);
+    while (r->first) {
+        struct tg_rewind_request *q = r->first;
+        const struct tg_cursor_state now = tg_log_cursor_get(r->cursor);
         struct tg_err err;
-        d->rewinds = q->next;
+        r->first = q->next;
         q->on_rewind(q->arg, tg_fail(&err, TG_ERR_CANCELED, "the gateway is shutting down"), &now,
                      &err);
         tg_free(q);

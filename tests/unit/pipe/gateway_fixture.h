@@ -25,6 +25,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
+#include "core/pipe/delivery_loop.h"
 #include "core/pipe/gateway.h"
 #include "tests/support/wait.h"
 
@@ -110,6 +111,7 @@ static inline void answer(void *arg)
 {
     struct tg_backend *b = arg;
     struct sink *s = b->sink;
+    if (!tg_delivery_loop_validate(b->arg)) abort(); /* not on the thread of the test */
     const bool may_answer = !atomic_load(&s->is_limited) || atomic_load(&s->n_answers) > 0;
     if (b->is_canceled) {
         b->result = (struct tg_write_result){.outcome = TG_WRITE_RETRY, .retry_after_ms = -1};
@@ -282,12 +284,16 @@ struct fixture {
     struct tg_gateway *g;
 };
 
+/* At once: a reload may be reading it. */
 static inline void write_file(const char *path, const char *text)
 {
-    FILE *f = fopen(path, "w");
+    char aside[160];
+    assert_true((size_t)snprintf(aside, sizeof(aside), "%s.new", path) < sizeof(aside));
+    FILE *f = fopen(aside, "w");
     assert_non_null(f);
     (void)fputs(text, f);
     assert_int_equal(fclose(f), 0);
+    assert_int_equal(rename(aside, path), 0);
 }
 
 static inline void start(struct fixture *f)
