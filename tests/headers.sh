@@ -4,7 +4,7 @@ set -euo pipefail
 build=$(cd "${1:-${TG_BUILD_DIR:?usage: tests/headers.sh BUILD_DIR}}" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-flags=(-std=gnu11 -fsyntax-only -Wall -Wextra -Werror -Wno-unused-function -msse4.2 -D_GNU_SOURCE
+flags=(-std=gnu11 -fsyntax-only -Wall -Wextra -Werror -Wno-unused-function -D_GNU_SOURCE
   -DTG_VERSION='"0"' -DTG_SOURCE_DIR='"."' -I. "-I$build")
 # shellcheck disable=SC2207
 flags+=($(pkg-config --cflags luajit libprotobuf-c cmocka 2>/dev/null || true))

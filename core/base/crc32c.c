@@ -1,7 +1,7 @@
 #include "core/base/crc32c.h"
 
 #include <string.h>
-#ifdef __SSE4_2__
+#ifdef __x86_64__
 #include <nmmintrin.h>
 #endif
 
@@ -24,8 +24,9 @@ uint32_t tg_crc32c_table(uint32_t crc, const void *p, size_t len)
     return ~crc;
 }
 
-#ifdef __SSE4_2__
-uint32_t tg_crc32c(uint32_t crc, const void *p, size_t len)
+#ifdef __x86_64__
+__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const void *p,
+                                                               size_t len)
 {
     const uint8_t *b = p;
     uint64_t c = ~crc;
@@ -39,7 +40,22 @@ uint32_t tg_crc32c(uint32_t crc, const void *p, size_t len)
     while (len--) c = _mm_crc32_u8((uint32_t)c, *b++);
     return ~(uint32_t)c;
 }
+
+bool tg_crc32c_has_instruction(void)
+{
+    return __builtin_cpu_supports("sse4.2");
+}
+
+uint32_t tg_crc32c(uint32_t crc, const void *p, size_t len)
+{
+    return tg_crc32c_has_instruction() ? crc32c_sse42(crc, p, len) : tg_crc32c_table(crc, p, len);
+}
 #else
+bool tg_crc32c_has_instruction(void)
+{
+    return false;
+}
+
 uint32_t tg_crc32c(uint32_t crc, const void *p, size_t len)
 {
     return tg_crc32c_table(crc, p, len);

@@ -6,7 +6,9 @@
  */
 #include "core/protocol/influx_line.h"
 
+#ifdef __SSE2__
 #include <emmintrin.h>
+#endif
 
 #include "core/base/number.h"
 
@@ -82,6 +84,7 @@ enum tg_code tg_influx_precision(const char *text, size_t len, int64_t *precisio
 /* First of a, b or c in [p, end), or end. */
 static inline const char *find3(const char *p, const char *end, char a, char b, char c)
 {
+#ifdef __SSE2__
     const __m128i va = _mm_set1_epi8(a);
     const __m128i vb = _mm_set1_epi8(b);
     const __m128i vc = _mm_set1_epi8(c);
@@ -92,6 +95,7 @@ static inline const char *find3(const char *p, const char *end, char a, char b, 
         const int mask = _mm_movemask_epi8(hit);
         if (mask) return p + __builtin_ctz((unsigned)mask);
     }
+#endif
     while (p < end && *p != a && *p != b && *p != c) p++;
     return p;
 }

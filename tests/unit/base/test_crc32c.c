@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -23,6 +24,21 @@ static void test_vectors(void **state)
     assert_int_equal(tg_crc32c(0, b, 32), 0x113fdb5c);
     assert_int_equal(tg_crc32c(0, "123456789", 9), 0xe3069283);
     assert_int_equal(tg_crc32c(0, b, 0), 0);
+    assert_int_equal(tg_crc32c_table(0, "123456789", 9), 0xe3069283);
+}
+
+/* The instruction is used where the processor that runs this has it, not where the compiler might. */
+static void test_instruction(void **state)
+{
+    (void)state;
+    bool has = false;
+#ifdef __x86_64__
+    static char line[1 << 16]; /* the flags are one line */
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    while (f && fgets(line, sizeof(line), f)) has |= strstr(line, " sse4_2 ") != NULL;
+    if (f) (void)fclose(f);
+#endif
+    assert_int_equal(tg_crc32c_has_instruction(), has);
 }
 
 static void test_forms_agree(void **state)
@@ -45,6 +61,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_instruction),
         cmocka_unit_test(test_forms_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
