@@ -68,6 +68,29 @@ def missing(doc, text, names):
     return bad
 
 
+def stale_comments():
+    """Comments of the sources that name files or symbols which are there no more."""
+    files, words, comments, bad = set(), set(), [], []
+    for top in ("core", "tests"):
+        for folder, _, names in os.walk(top):
+            files.update(names)
+            for name in names:
+                if name.endswith((".c", ".h")):
+                    path = os.path.join(folder, name)
+                    with open(path, encoding="utf-8") as f:
+                        text = f.read()
+                    words.update(re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", text, flags=re.S)))
+                    comments += [(path, text[:m.start()].count("\n") + 1, m.group()) for m in re.finditer(r"/\*.*?\*/", text, re.S)]
+    for path, line, text in comments:
+        for name in re.findall(r"\btgl?_\w*\w(?<!_)\b(?!_)", text):
+            if name not in words:
+                bad.append(f"{path}:{line}: a comment names {name}, which is not there")
+        for name in re.findall(r"(?<![\w/.])((?:core|tests)/[\w./]*\w|\w+\.[ch])\b", text):
+            if name not in files and name != "cmocka.h" and not os.path.exists(name):
+                bad.append(f"{path}:{line}: a comment names {name}, which is not there")
+    return bad
+
+
 def main():
     bad = []
     with open(DOC, encoding="utf-8") as f:
@@ -95,6 +118,7 @@ def main():
     bad += missing(DOC, before, names)
     with open(GUIDE, encoding="utf-8") as f:
         bad += missing(GUIDE, f.read(), names)
+    bad += stale_comments()
     with open("check", encoding="utf-8") as f:
         for path in sorted(set(re.findall(r"\btests/[\w/-]+(?:\.\w+)?(?![\w$*{/])", f.read()))):
             if not os.path.exists(path):

@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/base/mem.h"
 #include "core/base/option.h"
@@ -350,18 +349,5 @@ char *tg_format_bytes(char *out, size_t cap, uint64_t n)
         u++;
     }
     (void)snprintf(out, cap, u ? "%.1f %s" : "%.0f %s", v, units[u]);
-    return out;
-}
-
-char *tg_format_time(char *out, size_t cap, int64_t ts_ns)
-{
-    const time_t s = (time_t)(ts_ns / 1000000000 - (ts_ns % 1000000000 < 0));
-    const int ms = (int)((ts_ns - (int64_t)s * 1000000000) / 1000000);
-    struct tm tm;
-    char day[32];
-    if (!gmtime_r(&s, &tm) || strftime(day, sizeof(day), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-        (void)snprintf(out, cap, "%" PRId64, ts_ns);
-    else
-        (void)snprintf(out, cap, "%s.%03d", day, ms);
     return out;
 }

@@ -93,8 +93,6 @@ bool tg_cmd_url(const struct tg_cmd *cmd, const char *address, char *out, size_t
 char *tg_format_count(char *out, size_t cap, double n);
 /* "1.2 GiB". Returns out. */
 char *tg_format_bytes(char *out, size_t cap, uint64_t n);
-/* "2026-01-01 00:00:00.000" (UTC). Returns out. */
-char *tg_format_time(char *out, size_t cap, int64_t ts_ns);
 /* Appends text for a terminal. Senders choose names, tags and texts, and messages quote them: what
  * would move a terminal's cursor, or start a command of it, becomes an escape. `in_quotes`: quotes
  * and backslashes too. NULL text = nothing. */

@@ -36,7 +36,7 @@
  * Types are added at the end: a reader that does not know one takes the block for damaged.
  *
  * The residual is a delta or a delta of deltas, whichever was smaller of late for this series: both
- * sides keep the same count. It is written with tg_varbits (core/codec/delta.h).
+ * sides keep the same count. It is written with tg_varbits_put (core/codec/delta.h).
  *
  * Threading: one thread at a time per encoder and decoder.
  */

@@ -14,7 +14,7 @@
  * while it is said: two exporters of one metric with a word between them would otherwise have it
  * change every minute. When it was not heard for TG_HELP_STANDS_S, the next one takes its place.
  *
- * What is known outlives a restart (core/pipe/about.h): series whose points wait in the log are
+ * What is known outlives a restart (core/pipe/help_keeper.h): series whose points wait in the log are
  * described before their senders come again.
  *
  * Limits: TG_HELP_MAX metrics and families, TG_HELP_MAX_BYTES of a text (longer ones are cut at a

@@ -13,7 +13,7 @@
  * in force is decided again at its next use (ingest or delivery); the old plan is retired through
  * the table's guard.
  *
- * Threading: read by all; see tg_series_set_plan for replacement.
+ * Threading: read by all; see tg_table_set_plan for replacement.
  */
 #ifndef TG_MODEL_PLAN_H
 #define TG_MODEL_PLAN_H

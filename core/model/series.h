@@ -114,7 +114,7 @@ char *tg_series_desc_text(const struct tg_series_desc *d, char *out, size_t cap)
 
 struct tg_plan;
 struct tg_series {
-    _Atomic(struct tg_plan *) plan; /* NULL until decided; replaced through tg_series_set_plan */
+    _Atomic(struct tg_plan *) plan; /* NULL until decided; replaced through tg_table_set_plan */
     struct tg_hash128 hash;         /* of the canonical bytes */
     _Atomic uint32_t last_used_s;   /* tg_clock_coarse_s of the last batch that named it */
     _Atomic uint32_t refs; /* long-lived holders (log readers' dictionaries); not per point */

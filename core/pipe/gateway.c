@@ -696,13 +696,6 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
     }
 }
 
-int tg_gateway_backend_index(const struct tg_gateway *g, const char *name)
-{
-    for (unsigned i = 0; i < g->n_deliveries; i++)
-        if (strcmp(g->config->backends[i].name, name) == 0) return (int)i;
-    return -1;
-}
-
 enum tg_code tg_gateway_rewind(struct tg_gateway *g, unsigned backend,
                                const struct tg_rewind *where, tg_on_rewind on_rewind, void *arg,
                                struct tg_err *err)

@@ -145,9 +145,6 @@ void tg_gateway_status(const struct tg_gateway *g, struct tg_gateway_status *out
 
 /* --- requests to one backend --- */
 
-int tg_gateway_backend_index(const struct tg_gateway *g,
-                             const char *name); /* -1 = none of that name */
-
 /* Where a rewind goes: the oldest kept position, a time (the first record with a point at or after
  * it), a position. */
 enum tg_rewind_to { TG_REWIND_START, TG_REWIND_TIME, TG_REWIND_POSITION, TG_REWIND_END };
